@@ -1,0 +1,70 @@
+//! One line of text in a fixed buffer: what we say is formatted without allocating, since the dying
+//! path must not take the allocator's lock.
+
+use std::fmt;
+
+/// The longest line that is written, its line feed included; what exceeds it is cut. It is below
+/// `PIPE_BUF` (4096, pipe(7)), so that a line reaches a pipe whole or not at all.
+const CAPACITY: usize = 768;
+
+pub(crate) struct Line {
+    bytes: [u8; CAPACITY],
+    len: usize,
+}
+
+impl Line {
+    /// Formats one line. It ends with a line feed, also when it had to be cut.
+    pub(crate) fn new(text: fmt::Arguments<'_>) -> Line {
+        let mut line = Line {
+            bytes: [0; CAPACITY],
+            len: 0,
+        };
+        // `write_str` never fails; it cuts.
+        let _ = fmt::Write::write_fmt(&mut line, text);
+        if let Some(end) = line.bytes.get_mut(line.len) {
+            *end = b'\n';
+            line.len += 1;
+        }
+        line
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or(&self.bytes)
+    }
+}
+
+impl fmt::Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        // one byte stays free for the line feed
+        if let Some(room) = self.bytes.get_mut(self.len..CAPACITY - 1) {
+            let taken = room.len().min(text.len());
+            for (to, from) in room.iter_mut().zip(text.bytes()) {
+                *to = from;
+            }
+            self.len += taken;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CAPACITY, Line};
+
+    #[test]
+    fn ends_with_one_line_feed() {
+        assert_eq!(
+            Line::new(format_args!("worker {}", 7)).as_bytes(),
+            b"worker 7\n"
+        );
+    }
+
+    #[test]
+    fn what_is_too_long_is_cut_and_still_a_line() {
+        let long = "x".repeat(3 * CAPACITY);
+        let line = Line::new(format_args!("{long}{long}"));
+        assert_eq!(line.as_bytes().len(), CAPACITY);
+        assert_eq!(line.as_bytes().last(), Some(&b'\n'));
+        assert_eq!(line.as_bytes().iter().filter(|b| **b == b'\n').count(), 1);
+    }
+}

@@ -1,0 +1,276 @@
+//! The end of the helpers in the worker's process group: SIGTERM now, SIGKILL 1 s after the worker is
+//! gone. Not SIGKILL at once: Python's multiprocessing resource tracker ignores SIGTERM, and cleans
+//! `/dev/shm` when the last of its users is gone.
+//!
+//! Everything here runs in the dying path or in a forked child of it: system calls alone, no locks, no
+//! allocation.
+
+use std::ffi::c_void;
+use std::time::Duration;
+
+use super::super::{Wake, nap};
+use super::{errno, own_pid, parent_pid, process_group, sleep, wait};
+
+/// What the helpers have, once the worker is gone, to end by themselves.
+const HELPER_GRACE: Duration = Duration::from_secs(1);
+/// How long the reaper waits for the worker to be gone: the kernel may be busy for long with what the
+/// worker held.
+const WORKER_PATIENCE: Duration = Duration::from_secs(10);
+/// How often the reaper looks whether helpers are left.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Ends the other members of our process group, when we lead it, or when its leader is `proven_leader`.
+/// Otherwise nothing proves whose group it is, and its members live.
+pub(crate) fn end_group(proven_leader: Option<i32>) {
+    let group = Group::open(process_group());
+    let worker = own_pid();
+    let ours = group.id == worker;
+    if group.id <= 1 || !(ours || proven_leader == Some(group.id)) {
+        return;
+    }
+    // SAFETY: asks about ourselves.
+    let leads_session = ours && unsafe { libc::getsid(0) } == worker;
+    if leads_session {
+        // A session leader cannot leave its group (setpgid(2): EPERM), so it can neither tell whether
+        // there are others nor signal them without itself: its reaper does both.
+        if !fork_reaper(&group, worker, libc::SIGTERM) {
+            group.signal(libc::SIGKILL);
+        }
+        return;
+    }
+    let Some(step) = StepOut::take(ours) else {
+        // No process to be had for that; nor would there be one for the reaper.
+        group.signal(libc::SIGKILL);
+        return;
+    };
+    if group.has_members() {
+        group.signal(libc::SIGTERM);
+        if !fork_reaper(&group, worker, 0) {
+            group.signal(libc::SIGKILL);
+        }
+    }
+    step.collect();
+}
+
+/// A process group, by its number and, where the kernel can, by the identity of its leader, so that a
+/// number that has been reused is never signalled.
+struct Group {
+    id: i32,
+    /// A pidfd on the leader, or −1.
+    leader: i32,
+}
+
+/// Linux 6.9: the signal goes to the process group that the pidfd's process leads, or led.
+const PIDFD_SIGNAL_PROCESS_GROUP: u32 = 1 << 2;
+
+impl Group {
+    fn open(id: i32) -> Group {
+        // SAFETY: system calls of integers; the descriptor is closed at once if it is of no use.
+        unsafe {
+            let fd = libc::syscall(libc::SYS_pidfd_open, id, 0);
+            let mut leader = i32::try_from(fd).unwrap_or(-1);
+            if leader >= 0 && Group::signal_by(leader, 0) != 0 {
+                libc::close(leader);
+                leader = -1;
+            }
+            Group { id, leader }
+        }
+    }
+
+    fn signal_by(leader: i32, signal: i32) -> i32 {
+        // SAFETY: a system call of integers; no signal information is given.
+        let sent = unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                leader,
+                signal,
+                std::ptr::null::<libc::siginfo_t>(),
+                PIDFD_SIGNAL_PROCESS_GROUP,
+            )
+        };
+        if sent == 0 { 0 } else { errno() }
+    }
+
+    /// The error number, or 0.
+    fn signal(&self, signal: i32) -> i32 {
+        if self.leader >= 0 {
+            return Group::signal_by(self.leader, signal);
+        }
+        // SAFETY: `id` is above 1, so that this is one group and never everybody.
+        if unsafe { libc::kill(-self.id, signal) } == 0 {
+            0
+        } else {
+            errno()
+        }
+    }
+
+    /// Zombies count too: the kernel does not tell them apart here.
+    fn has_members(&self) -> bool {
+        self.signal(0) != libc::ESRCH
+    }
+}
+
+/// This process, out of its group. A leader cannot make a new group for itself, but it can join one of
+/// the same session: a child makes it and ends at once; as an unreaped zombie it still holds it.
+struct StepOut {
+    child: Option<i32>,
+}
+
+impl StepOut {
+    fn take(leads: bool) -> Option<StepOut> {
+        if !leads {
+            // SAFETY: our own id.
+            let alone = unsafe { libc::setpgid(0, 0) } == 0;
+            return alone.then_some(StepOut { child: None });
+        }
+        let child = clone_group_leader();
+        if child <= 0 {
+            return None;
+        }
+        let step = StepOut { child: Some(child) };
+        // SAFETY: our own id, and that of our own child.
+        let joined = unsafe { libc::setpgid(0, child) } == 0;
+        if !joined {
+            step.collect();
+            return None;
+        }
+        Some(step)
+    }
+
+    /// Reaps the child, so that our adopter does not find it. It is about to end, but do not wait for it
+    /// without a bound. The program's own waits do not see it (`__WCLONE`, wait(2)): it sends no SIGCHLD.
+    fn collect(&self) {
+        const MOMENT: Duration = Duration::from_micros(20);
+        let Some(child) = self.child else { return };
+        for _ in 0..100 {
+            // SAFETY: our own child; no status is wanted.
+            let reaped =
+                unsafe { libc::waitpid(child, std::ptr::null_mut(), libc::__WALL | libc::WNOHANG) };
+            if reaped != 0 {
+                break;
+            }
+            sleep(MOMENT);
+        }
+    }
+}
+
+/// A child that shares our memory (so that nothing of it is copied, however large it is), makes a process
+/// group and ends; we are held until then (clone(2), `CLONE_VFORK`).
+fn clone_group_leader() -> i32 {
+    extern "C" fn lead(_: *mut c_void) -> i32 {
+        // SAFETY: the child's own id.
+        unsafe { libc::setpgid(0, 0) }
+    }
+    #[repr(align(16))]
+    struct Stack([u8; 16 << 10]);
+    let mut stack = Stack([0; 16 << 10]);
+    // The stack grows downwards on every processor that Rust has Linux for.
+    let top = stack.0.as_mut_ptr_range().end;
+    // SAFETY: the stack is large enough for one system call, aligned, and alive until the child has
+    // ended, which CLONE_VFORK awaits. All signals are blocked, so that no handler runs in the child.
+    unsafe {
+        libc::clone(
+            lead,
+            top.cast(),
+            libc::CLONE_VM | libc::CLONE_VFORK,
+            std::ptr::null_mut(),
+        )
+    }
+}
+
+/// Makes the reaper. `first` is what it sends once the worker is gone, 0 for nothing. It is fork(2)
+/// without the handlers of pthread_atfork(3), which take locks: the bare system call.
+fn fork_reaper(group: &Group, worker: i32, first: i32) -> bool {
+    // SAFETY: the child gets a copy of our memory and of this thread alone, makes system calls alone,
+    // and does not return from `reap`.
+    match unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) } {
+        0 => reap(group, worker, first),
+        reaper => reaper > 0,
+    }
+}
+
+/// The reaper: outlives the worker by a moment, in a group of its own and with every descriptor closed
+/// (a port, a pipe or a GPU must not stay open for its sake). It leaves the group itself, before anything is
+/// sent to it.
+fn reap(group: &Group, worker: i32, first: i32) -> ! {
+    // SAFETY: our own id; a C string.
+    unsafe {
+        libc::setpgid(0, 0);
+        close_all_but(group.leader);
+        libc::chdir(c"/".as_ptr());
+    }
+    wait_until_gone(worker);
+    group.signal(first);
+    let mut waited = Duration::ZERO;
+    while waited < HELPER_GRACE {
+        if !group.has_members() {
+            // SAFETY: ends this process.
+            unsafe { libc::_exit(0) };
+        }
+        nap(LOOK);
+        waited += LOOK;
+    }
+    group.signal(libc::SIGKILL);
+    // SAFETY: ends this process.
+    unsafe { libc::_exit(0) }
+}
+
+/// The worker is our parent: `getppid()` tells, a pidfd wakes us where there is one.
+fn wait_until_gone(worker: i32) {
+    // SAFETY: a system call of two integers.
+    let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, worker, 0) };
+    let mut pidfd = i32::try_from(pidfd).ok().filter(|fd| *fd >= 0);
+    let mut waited = Duration::ZERO;
+    while parent_pid() == worker && waited < WORKER_PATIENCE {
+        match pidfd {
+            Some(_) => {
+                let [wake, _] = wait([pidfd, None], Some(WORKER_PATIENCE));
+                if wake == Wake::Quiet {
+                    return;
+                }
+                // readable: it is gone; anything else: look from now on
+                pidfd = None;
+            }
+            None => {
+                nap(LOOK);
+                waited += LOOK;
+            }
+        }
+    }
+}
+
+/// # Safety
+/// Nothing of this process may use a descriptor afterwards but `kept`.
+unsafe fn close_all_but(kept: i32) {
+    let kept = u32::try_from(kept).ok();
+    let below = kept.map_or(Some(u32::MAX), |kept| kept.checked_sub(1));
+    let above = kept.map(|kept| kept + 1);
+    // SAFETY: the caller's promise.
+    let done = unsafe {
+        below.is_none_or(|last| close_range(0, last))
+            && above.is_none_or(|first| close_range(first, u32::MAX))
+    };
+    if done {
+        return;
+    }
+    // Before Linux 5.9 there is no close_range(2): one by one, up to the limit.
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: a valid buffer, and the caller's promise.
+    unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+        let end = i32::try_from(limit.rlim_cur.min(1 << 20)).unwrap_or(0);
+        for fd in (0..end).filter(|fd| u32::try_from(*fd).ok() != kept) {
+            libc::close(fd);
+        }
+    }
+}
+
+/// # Safety
+/// Nothing may use these descriptors afterwards.
+unsafe fn close_range(first: u32, last: u32) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) == 0 }
+}

@@ -1,0 +1,230 @@
+//! What `/proc` tells of a process (proc(5)). Nothing here allocates: the poll tier reads it too.
+
+use std::ffi::CStr;
+use std::fmt::{self, Write};
+use std::mem::MaybeUninit;
+
+use super::super::Stat;
+use super::{is_absent, own_pid};
+
+/// Whether a polled process is dead: no process has its number, another one has, or it is a zombie with
+/// nothing left running. A look that fails says nothing.
+pub(crate) fn looks_gone(pid: i32, start: Option<u64>) -> bool {
+    if is_absent(pid) {
+        return true;
+    }
+    match (stat(pid), start) {
+        (Some(stat), Some(start)) => stat.start != start || stat.has_ended(),
+        (Some(stat), None) => stat.has_ended(),
+        (None, _) => false,
+    }
+}
+
+/// `/proc/PID/stat`. Only to be believed when `/proc` is that of our own PID namespace.
+pub(crate) fn stat(pid: i32) -> Option<Stat> {
+    read_stat(Path::new(format_args!("/proc/{pid}/stat")).as_c_str()?)
+}
+
+/// When this process started, in clock ticks since boot.
+pub(crate) fn own_start_time() -> Option<u64> {
+    read_stat(c"/proc/self/stat").map(|stat| stat.start)
+}
+
+/// The inode of our PID namespace (namespaces(7)).
+pub(crate) fn pid_namespace() -> Option<u64> {
+    inode(c"/proc/self/ns/pid")
+}
+
+/// Whether start times are told by the clock of the initial time namespace (time_namespaces(7), Linux
+/// 5.6), as they are where there are no time namespaces. In another one every process seems to have
+/// started at another time than its token says.
+pub(crate) fn clock_is_initial() -> bool {
+    /// `PROC_TIME_INIT_INO` of `include/linux/proc_ns.h`.
+    const INITIAL: u64 = 0xEFFF_FFFA;
+    inode(c"/proc/self/ns/time").is_none_or(|inode| inode == INITIAL)
+}
+
+/// Whether `/proc/PID` means what `getpid` means: a `/proc` that was mounted in another PID namespace
+/// has that one's numbers. The `NSpid` line (Linux 4.1) has one number per namespace, from the mount's
+/// down to our own: it must be a single one.
+pub(crate) fn procfs_is_ours() -> bool {
+    let mut buffer = [0; 8192];
+    let Some(status) = read(c"/proc/self/status", &mut buffer) else {
+        return false;
+    };
+    let mut lines = status.split(|b| *b == b'\n');
+    let Some(numbers) = lines.find_map(|line| line.strip_prefix(b"NSpid:")) else {
+        return false;
+    };
+    let mut numbers = numbers
+        .split(u8::is_ascii_whitespace)
+        .filter(|number| !number.is_empty());
+    let first = numbers.next().and_then(integer);
+    first == u64::try_from(own_pid()).ok() && numbers.next().is_none()
+}
+
+fn inode(path: &CStr) -> Option<u64> {
+    let mut stat = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: a C string, and a buffer that stat initialises when it succeeds.
+    unsafe {
+        (libc::stat(path.as_ptr(), stat.as_mut_ptr()) == 0).then(|| stat.assume_init().st_ino)
+    }
+}
+
+/// The beginning of a file, as much as the buffer holds.
+fn read<'a>(path: &CStr, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
+    // SAFETY: a C string; the descriptor is ours from here to the close.
+    let fd = unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
+    if fd < 0 {
+        return None;
+    }
+    // SAFETY: the buffer is valid for its length.
+    let length = unsafe { libc::read(fd, buffer.as_mut_ptr().cast(), buffer.len()) };
+    // SAFETY: opened above.
+    unsafe { libc::close(fd) };
+    usize::try_from(length)
+        .ok()
+        .and_then(|length| buffer.get(..length))
+}
+
+fn read_stat(path: &CStr) -> Option<Stat> {
+    parse_stat(read(path, &mut [0; 1024])?)
+}
+
+/// The second field is the program's name in parentheses, and may hold anything, a `)` too: the fields
+/// are counted from the last one.
+fn parse_stat(line: &[u8]) -> Option<Stat> {
+    let name_end = line.iter().rposition(|b| *b == b')')?;
+    let mut fields = line
+        .get(name_end + 1..)?
+        .split(|b| *b == b' ' || *b == b'\n')
+        .filter(|f| !f.is_empty());
+    // what is left of `fields` begins with field 3
+    let state = *fields.next()?.first()?;
+    let parent = i32::try_from(integer(fields.next()?)?).ok()?;
+    let threads = integer(fields.nth(15)?)?; // field 20
+    let start = integer(fields.nth(1)?)?; // field 22
+    Some(Stat {
+        parent,
+        start,
+        state,
+        threads,
+    })
+}
+
+fn integer(digits: &[u8]) -> Option<u64> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// A path in a fixed buffer.
+struct Path {
+    bytes: [u8; 32],
+    len: usize,
+}
+
+impl Path {
+    fn new(text: fmt::Arguments<'_>) -> Path {
+        let mut path = Path {
+            bytes: [0; 32],
+            len: 0,
+        };
+        // A path that does not fit lacks its NUL and is no C string below.
+        let _ = path.write_fmt(text);
+        path
+    }
+
+    fn as_c_str(&self) -> Option<&CStr> {
+        CStr::from_bytes_until_nul(&self.bytes).ok()
+    }
+}
+
+impl Write for Path {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = self
+            .bytes
+            .get_mut(self.len..self.len + text.len())
+            .ok_or(fmt::Error)?;
+        room.copy_from_slice(text.as_bytes());
+        self.len += text.len();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stat_line_is_counted_from_its_last_parenthesis() {
+        let line =
+            b"42 (a) R 1 (b) S 7 42 42 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 9 0 12345 99 1 2 3\n";
+        assert_eq!(
+            parse_stat(line),
+            Some(Stat {
+                parent: 7,
+                start: 12345,
+                state: b'S',
+                threads: 9
+            })
+        );
+    }
+
+    #[test]
+    fn what_is_no_stat_line_is_nothing() {
+        for line in [
+            &b""[..],
+            b")",
+            b"42 (x",
+            b"42 (x) S",
+            b"42 (x) S a b",
+            b"42 (x) S -1 1",
+        ] {
+            assert_eq!(parse_stat(line), None, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn this_process_is_what_proc_says() {
+        let stat = stat(own_pid()).unwrap();
+        assert_eq!(stat.parent, super::super::parent_pid());
+        assert_eq!(Some(stat.start), own_start_time());
+        assert!(!stat.has_ended());
+        assert!(
+            stat.threads >= 2,
+            "the test runner's main thread and this one"
+        );
+        assert!(procfs_is_ours());
+        assert!(!looks_gone(own_pid(), Some(stat.start)));
+        assert!(
+            looks_gone(own_pid(), Some(stat.start + 1)),
+            "another process with the number"
+        );
+    }
+
+    #[test]
+    fn a_zombie_looks_gone_and_its_pidfd_is_readable() {
+        let mut child = std::process::Command::new("/bin/cat")
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let start = stat(pid).unwrap().start;
+        let handle = super::super::Handle::open(pid);
+        assert!(!looks_gone(pid, Some(start)));
+        child.kill().unwrap();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while !looks_gone(pid, Some(start)) {
+            assert!(
+                std::time::Instant::now() < deadline,
+                "a zombie must look gone"
+            );
+            super::super::super::nap(std::time::Duration::from_millis(1));
+        }
+        assert!(!is_absent(pid), "it is a zombie, not reaped");
+        if let Ok(handle) = handle {
+            assert!(handle.is_readable());
+        }
+        child.wait().unwrap();
+        assert!(is_absent(pid));
+    }
+}

@@ -1,0 +1,56 @@
+//! Waiting for the parent without a watcher: for programs that have a thread of their own for it.
+
+use std::time::Duration;
+
+use crate::config::{MAX_INTERVAL, MIN_INTERVAL};
+use crate::sys::{self, Handle, Wake};
+
+/// How a wait for the parent ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// The process is no longer this process's parent.
+    Exited,
+    /// It is PID 1 or lower: there is nothing to wait for, and nobody has died.
+    NoParent,
+    /// This operating system is not supported.
+    Unsupported,
+}
+
+/// Blocks the calling thread until `pid` is no longer this process's parent.
+///
+/// The kernel wakes it where it can; else it looks every `interval`, which is brought into 10 ms … 1 h.
+/// It needs no watcher and does not read the environment, may be called repeatedly, from any thread and
+/// after a fork, and keeps nothing: its descriptor is closed when it returns. Signals that arrive
+/// meanwhile are handled by their handlers; the wait goes on. For a `pid` of 1 or less it returns at
+/// once, and so it does when `pid` is not the parent to begin with.
+pub fn wait_for_exit(pid: i32, interval: Duration) -> Exit {
+    if !sys::SUPPORTED {
+        return Exit::Unsupported;
+    }
+    if pid <= 1 {
+        return Exit::NoParent;
+    }
+    let interval = interval.clamp(MIN_INTERVAL, MAX_INTERVAL);
+    let mut handle = Handle::open(pid).ok();
+    let mut fired = false;
+    while !sys::parent_is_gone(pid, fired) {
+        let timeout = handle.is_none().then_some(interval);
+        let [wake, _] = sys::wait([handle.as_ref().map(Handle::raw), None], timeout);
+        fired = wake == Wake::Readable;
+        if wake != Wake::Quiet && !sys::parent_is_gone(pid, fired) {
+            // unconfirmed: never back into a wait that returns at once
+            if let Some(lost) = handle.take().filter(|handle| !handle.is_ours()) {
+                lost.forget();
+            }
+        }
+    }
+    Exit::Exited
+}
+
+/// Whether `pid`, which was this process's parent, no longer is, or is PID 1, which only adopts (a
+/// process that PID 1 has started asks before whether there is anything to watch).
+///
+/// Safe from any thread and after a fork.
+pub fn parent_died(pid: i32) -> bool {
+    sys::SUPPORTED && (sys::parent_is_gone(pid, false) || sys::parent_pid() == 1)
+}
