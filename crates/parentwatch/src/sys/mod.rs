@@ -27,6 +27,7 @@ pub(crate) use unsupported::*;
 pub(crate) const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 
 /// Why there is no handle on a process.
+#[cfg_attr(not(any(target_os = "linux", target_os = "macos")), allow(dead_code))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OpenError {
     /// No process has the number.
@@ -36,6 +37,7 @@ pub(crate) enum OpenError {
 }
 
 /// What a wait tells of one handle. It is a hint.
+#[cfg_attr(not(any(target_os = "linux", target_os = "macos")), allow(dead_code))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wake {
     /// Nothing, or no handle was given.

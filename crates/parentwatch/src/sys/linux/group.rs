@@ -6,9 +6,9 @@
 //! allocation.
 
 use std::ffi::c_void;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::super::{Wake, nap};
+use super::super::nap;
 use super::{errno, own_pid, parent_pid, process_group, sleep, wait};
 
 /// What the helpers have, once the worker is gone, to end by themselves.
@@ -201,16 +201,14 @@ fn reap(group: &Group, worker: i32, first: i32) -> ! {
     }
     wait_until_gone(worker);
     group.signal(first);
-    let mut waited = Duration::ZERO;
-    while waited < HELPER_GRACE {
-        if !group.has_members() {
-            // SAFETY: ends this process.
-            unsafe { libc::_exit(0) };
+    let gone = Instant::now();
+    while group.has_members() {
+        if gone.elapsed() >= HELPER_GRACE {
+            group.signal(libc::SIGKILL);
+            break;
         }
         nap(LOOK);
-        waited += LOOK;
     }
-    group.signal(libc::SIGKILL);
     // SAFETY: ends this process.
     unsafe { libc::_exit(0) }
 }
@@ -220,21 +218,12 @@ fn wait_until_gone(worker: i32) {
     // SAFETY: a system call of two integers.
     let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, worker, 0) };
     let mut pidfd = i32::try_from(pidfd).ok().filter(|fd| *fd >= 0);
-    let mut waited = Duration::ZERO;
-    while parent_pid() == worker && waited < WORKER_PATIENCE {
-        match pidfd {
-            Some(_) => {
-                let [wake, _] = wait([pidfd, None], Some(WORKER_PATIENCE));
-                if wake == Wake::Quiet {
-                    return;
-                }
-                // readable: it is gone; anything else: look from now on
-                pidfd = None;
-            }
-            None => {
-                nap(LOOK);
-                waited += LOOK;
-            }
+    let began = Instant::now();
+    while parent_pid() == worker && began.elapsed() < WORKER_PATIENCE {
+        // Readable is gone, by getppid() too; after anything else, look from time to time.
+        match pidfd.take() {
+            fd @ Some(_) => _ = wait([fd, None], Some(WORKER_PATIENCE)),
+            None => nap(LOOK),
         }
     }
 }

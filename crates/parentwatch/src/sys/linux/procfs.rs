@@ -13,11 +13,10 @@ pub(crate) fn looks_gone(pid: i32, start: Option<u64>) -> bool {
     if is_absent(pid) {
         return true;
     }
-    match (stat(pid), start) {
-        (Some(stat), Some(start)) => stat.start != start || stat.has_ended(),
-        (Some(stat), None) => stat.has_ended(),
-        (None, _) => false,
-    }
+    let Some(stat) = stat(pid) else { return false };
+    let gone = stat.has_ended() || start.is_some_and(|start| stat.start != start);
+    // Asked only now: a program may have mounted another `/proc` since arming, and nobody dies of that.
+    gone && procfs_is_ours()
 }
 
 /// `/proc/PID/stat`. Only to be believed when `/proc` is that of our own PID namespace.

@@ -1,0 +1,16 @@
+/* CHECK(condition): says what was expected where, and ends the program. */
+#ifndef CHECK_H
+#define CHECK_H
+
+#include <stdio.h>
+#include <unistd.h>
+
+#define CHECK(condition)                                                                 \
+    do {                                                                                 \
+        if (!(condition)) {                                                              \
+            fprintf(stderr, "%s:%d: expected %s\n", __FILE__, __LINE__, #condition);     \
+            _exit(2);                                                                    \
+        }                                                                                \
+    } while (0)
+
+#endif

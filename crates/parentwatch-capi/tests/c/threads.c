@@ -1,0 +1,61 @@
+/* Sixteen threads arm at once, while others ask for the status: one watcher thread, one descriptor, the
+ * same answer for all. Meant for ThreadSanitizer too. */
+#define _GNU_SOURCE
+#include <localai_parentwatch.h>
+
+#include <dirent.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "check.h"
+
+enum { THREADS = 16 };
+
+static pthread_barrier_t all_there;
+static int counter;
+
+static void hook(void *data) { ++*(int *)data; }
+
+static void *arm(void *unused) {
+    localai_parentwatch_options_t asked = {.size = sizeof asked, .on_death = hook, .user_data = &counter};
+    localai_parentwatch_info_t now = {.size = sizeof now};
+    pthread_barrier_wait(&all_there);
+    CHECK(localai_parentwatch_info(&now) == 0);
+    CHECK(localai_parentwatch_start(&asked) == LOCALAI_PARENTWATCH_ARMED);
+    CHECK(localai_parentwatch_info(&now) == 0 && now.state == LOCALAI_PARENTWATCH_ARMED);
+    return unused;
+}
+
+/* How many entries of a folder have a file whose text contains `text`. */
+static int count(const char *folder, const char *suffix, const char *text) {
+    int found = 0;
+    DIR *entries = opendir(folder);
+    CHECK(entries != NULL);
+    for (struct dirent *entry; (entry = readdir(entries)) != NULL;) {
+        char path[600], content[4096] = "";
+        snprintf(path, sizeof path, "%s/%s%s", folder, entry->d_name, suffix);
+        FILE *file = fopen(path, "r");
+        if (file == NULL) continue;
+        size_t length = fread(content, 1, sizeof content - 1, file);
+        content[length] = 0;
+        fclose(file);
+        found += strstr(content, text) != NULL;
+    }
+    closedir(entries);
+    return found;
+}
+
+int main(void) {
+    pthread_t threads[THREADS];
+    CHECK(pthread_barrier_init(&all_there, NULL, THREADS) == 0);
+    for (int i = 0; i < THREADS; i++) CHECK(pthread_create(&threads[i], NULL, arm, NULL) == 0);
+    for (int i = 0; i < THREADS; i++) CHECK(pthread_join(threads[i], NULL) == 0);
+    CHECK(count("/proc/self/task", "/comm", "parent-watch\n") == 1);
+    CHECK(count("/proc/self/task", "/comm", "parent-hook\n") == 1);
+    localai_parentwatch_info_t now = {.size = sizeof now};
+    CHECK(localai_parentwatch_info(&now) == 0);
+    /* a pidfd's fdinfo has a line "Pid:" (pidfd_open(2)) */
+    CHECK(count("/proc/self/fdinfo", "", "\nPid:\t") == (now.tier == LOCALAI_PARENTWATCH_TIER_EVENT));
+    return 0;
+}

@@ -1,0 +1,140 @@
+//! The public interface in one process, from the first call on. One test: the watcher is armed once per
+//! process. The parent, which runs the tests, lives; the trees in which it dies are in `e2e/`.
+#![cfg(any(target_os = "linux", target_os = "macos"))]
+
+use std::time::Duration;
+
+use parentwatch::{
+    Config, ENV_PARENT_PID, ENV_PARENT_WATCH, ENV_PARENT_WATCH_INTERVAL, ENV_PARENT_WATCH_SCOPE,
+    Error, Exit, Options, Scope, Status, Supervisor, Tier,
+};
+
+fn set(variable: &str, value: &str) {
+    // SAFETY: this test is alone in its process, and no other thread reads the environment.
+    unsafe { std::env::set_var(variable, value) };
+}
+
+fn unset(variable: &str) {
+    // SAFETY: as above.
+    unsafe { std::env::remove_var(variable) };
+}
+
+#[test]
+fn from_the_first_call_to_the_armed_watcher() {
+    for variable in [
+        ENV_PARENT_WATCH,
+        ENV_PARENT_WATCH_INTERVAL,
+        ENV_PARENT_WATCH_SCOPE,
+        ENV_PARENT_PID,
+    ] {
+        unset(variable);
+    }
+    let parent = i32::try_from(std::os::unix::process::parent_id()).unwrap();
+
+    // not started: what the environment asks for is told
+    set(ENV_PARENT_WATCH_INTERVAL, "250ms");
+    let before = parentwatch::status();
+    assert_eq!(before.state, Ok(Status::NotStarted));
+    assert_eq!(
+        (before.tier, before.parent, before.supervisor),
+        (Tier::None, None, None)
+    );
+    assert_eq!(
+        (before.interval, before.scope),
+        (Duration::from_millis(250), Scope::Group)
+    );
+    assert_eq!(Config::from_env().interval, Duration::from_millis(250));
+
+    // switched off stays off, whatever the code asks for, and can be tried again
+    set(ENV_PARENT_WATCH, "off");
+    assert_eq!(
+        Options::new().interval(Duration::from_secs(1)).start(),
+        Ok(Status::Disabled)
+    );
+    assert_eq!(parentwatch::status().state, Ok(Status::Disabled));
+    unset(ENV_PARENT_WATCH);
+
+    // out of range: refused before anything happens
+    for bad in [
+        Duration::ZERO,
+        Duration::from_millis(9),
+        Duration::from_secs(3601),
+    ] {
+        let refused = Options::new().interval(bad).start();
+        assert!(
+            matches!(refused, Err(Error::Invalid(_))),
+            "{bad:?}: {refused:?}"
+        );
+    }
+    assert!(matches!(
+        Options::new().grace(Duration::MAX).start(),
+        Err(Error::Invalid(_))
+    ));
+    assert_eq!(parentwatch::status().state, Ok(Status::Disabled));
+
+    // waiting needs no watcher
+    assert_eq!(
+        parentwatch::wait_for_exit(1, Duration::ZERO),
+        Exit::NoParent
+    );
+    assert_eq!(
+        parentwatch::wait_for_exit(-1, Duration::ZERO),
+        Exit::NoParent
+    );
+    let own = i32::try_from(std::process::id()).unwrap();
+    assert_eq!(parentwatch::wait_for_exit(own, Duration::MAX), Exit::Exited);
+    assert!(parentwatch::parent_died(own));
+    assert_eq!(parentwatch::parent_died(parent), parent == 1);
+
+    // code beats the environment; the hook has the default grace
+    let started = Options::new().scope(Scope::Process).on_death(|| {}).start();
+    if parent <= 1 {
+        assert_eq!(started, Ok(Status::NoParent));
+        return;
+    }
+    assert_eq!(started, Ok(Status::Armed));
+    let armed = parentwatch::status();
+    assert_eq!(armed.state, Ok(Status::Armed));
+    let forced = cfg!(parentwatch_force_poll);
+    if forced {
+        assert_eq!(armed.tier, Tier::Poll);
+    }
+    assert_ne!(armed.tier, Tier::None);
+    assert_eq!((armed.parent, armed.supervisor), (Some(parent), None));
+    assert_eq!(
+        (armed.interval, armed.scope),
+        (Duration::from_millis(250), Scope::Process)
+    );
+    assert_eq!(armed.grace, Duration::from_secs(5));
+
+    // armed for good: the same again, and anything else
+    assert_eq!(parentwatch::start(), Ok(Status::Armed));
+    assert_eq!(
+        Options::new().scope(Scope::Process).start(),
+        Ok(Status::Armed)
+    );
+    set(ENV_PARENT_WATCH, "off");
+    assert_eq!(
+        parentwatch::start(),
+        Ok(Status::Armed),
+        "there is no disarm"
+    );
+    let somebody: Supervisor = "4242".parse().unwrap();
+    for other in [
+        Options::new().scope(Scope::Group),
+        Options::new().interval(Duration::from_secs(2)),
+        Options::new().grace(Duration::from_secs(1)),
+        Options::new().parent(somebody),
+        Options::new().on_death(|| {}),
+    ] {
+        let asked = format!("{other:?}");
+        assert!(matches!(other.start(), Err(Error::Invalid(_))), "{asked}");
+    }
+    assert_eq!(parentwatch::status(), armed);
+
+    // this process's own token names this process
+    let token: Supervisor = parentwatch::token().parse().unwrap();
+    assert_eq!(token, Supervisor::this_process());
+    assert_eq!(token.pid(), own);
+    assert_eq!(token.start_time().is_some(), cfg!(target_os = "linux"));
+}

@@ -1,0 +1,58 @@
+# Everything that must hold. Each step is a target of its own too; scripts/test.sh runs them all and sums up.
+
+TEST_PACKAGES := binutils g++ make pkg-config python3-venv shellcheck util-linux
+C_TESTS := abi threads
+
+.PHONY: test
+test: toolchains ## everything that must hold, with a summary of what ran and what was skipped
+	@scripts/install-packages.sh $(DEMO_PACKAGES) $(TEST_PACKAGES)
+	@scripts/test.sh \
+		format 'make check-format' \
+		lint 'make check-lint' \
+		docs 'make check-docs' \
+		core 'make check-core' \
+		'core, poll tier' 'make check-core-poll' \
+		library 'make check-library' \
+		c-abi 'make check-c-abi' \
+		examples 'make examples-check' \
+		demo 'make demo-check' \
+		e2e 'make e2e'
+
+.PHONY: check-format check-lint check-docs check-core check-core-poll check-library check-c-abi
+check-format:
+	cargo fmt --all --check
+
+check-lint: $(VENV)/.stamp
+	cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
+	$(VENV)/bin/ruff check --quiet .
+	shellcheck scripts/*.sh .ci/run
+
+check-docs:
+	RUSTDOCFLAGS='-D warnings' cargo doc --quiet --locked --no-deps -p parentwatch -p parentwatch-capi
+
+check-core:
+	cargo test --locked -p parentwatch -p parentwatch-capi -p parentwatch-cli
+
+# The tier that is used where no pidfd can be had.
+check-core-poll:
+	RUSTFLAGS='--cfg parentwatch_force_poll' CARGO_TARGET_DIR=target/force-poll \
+		cargo test --locked -p parentwatch
+
+check-library: $(PREFIX_TEST)/.stamp
+	scripts/check-library.sh $(PREFIX_TEST)
+
+# C programs against the installed library, the shared one and the static one.
+check-c-abi: $(PREFIX_TEST)/.stamp
+	@mkdir -p target/c-abi
+	@for test in $(C_TESTS); do \
+		source=crates/parentwatch-capi/tests/c/$$test.c; \
+		compile="cc -std=gnu11 -Wall -Wextra -Wpedantic -Werror -g -I $(PREFIX_TEST)/include $$source"; \
+		$$compile -o target/c-abi/$$test-shared -L $(PREFIX_TEST)/lib -llocalai_parentwatch -pthread \
+			-Wl,-rpath,$(PREFIX_TEST)/lib; \
+		$$compile -o target/c-abi/$$test-static $(PREFIX_TEST)/lib/liblocalai_parentwatch.a \
+			$$(sed -n 's/^Libs.private: //p' $(PREFIX_TEST)/lib/pkgconfig/localai_parentwatch.pc); \
+		for linkage in shared static; do \
+			if target/c-abi/$$test-$$linkage; then echo "ok     $$test, $$linkage"; \
+			else echo "FAILED $$test, $$linkage"; exit 1; fi; \
+		done; \
+	done

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Checks that the toolchains are there which no target installs by itself: Rust, Go and Python, each at
+# least as new as the project says. One line for each that is missing or too old, with the command that
+# installs it, and exit status 1.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+rust_wanted=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
+go_wanted=$(sed -n 's/^go \(.*\)$/\1/p' examples/supervisor/go.mod)
+python_wanted=3.10
+
+case $(uname -m) in
+    aarch64 | arm64) arch=arm64 ;;
+    *) arch=amd64 ;;
+esac
+os=$(uname -s | tr '[:upper:]' '[:lower:]')
+if command -v rustup >/dev/null; then
+    rust_install="rustup update stable && rustup default stable"
+else
+    rust_install="curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh"
+fi
+# To unpack a new Go over an old one does not work: the old one goes first.
+go_install="sudo rm -rf /usr/local/go && curl -fsSL https://go.dev/dl/go$go_wanted.$os-$arch.tar.gz | sudo tar -C /usr/local -xz && export PATH=/usr/local/go/bin:\$PATH"
+python_install="sudo apt-get install -y python3 python3-venv"
+
+missing=0
+
+# require TOOL FOUND WANTED COMMAND: FOUND is empty when the tool does not tell its version.
+require() {
+    local tool=$1 found=$2 wanted=$3 command=$4
+    if [[ -z $found ]]; then
+        found=$(command -v "$tool" >/dev/null && echo "found, but does not run" || echo "not found")
+    elif [[ $(printf '%s\n' "$wanted" "$found" | sort -V | head -n 1) == "$wanted" ]]; then
+        return
+    else
+        found="$found is too old"
+    fi
+    echo "$tool: $found, wanted: $wanted or newer; install it with: $command" >&2
+    missing=1
+}
+
+# The first version number in what a program prints, without a suffix such as "-nightly" or "rc1".
+version_of() {
+    { "$@" 2>/dev/null || true; } | grep -oE '[0-9]+\.[0-9]+(\.[0-9]+)?' | head -n 1 || true
+}
+
+require rustc "$(version_of rustc --version)" "$rust_wanted" "$rust_install"
+require cargo "$(version_of cargo --version)" "$rust_wanted" "$rust_install"
+# The Go that is installed, not one that it would download.
+require go "$(GOTOOLCHAIN=local version_of go version)" "$go_wanted" "$go_install"
+require python3 "$(version_of python3 --version)" "$python_wanted" "$python_install"
+exit "$missing"
