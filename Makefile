@@ -17,10 +17,12 @@ ABI := 0
 ARGS ?=
 
 export CARGO_TERM_COLOR ?= auto
+# Everything that is built is found below target/, whatever a user's own settings are.
+export CARGO_TARGET_DIR := $(CURDIR)/target
 
 .PHONY: help
 help: ## what there is
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort -u | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort -u | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 
 # ---------------------------------------------------------------------------------------- the library
 

@@ -3,7 +3,7 @@
 # passed, failed and was skipped, and how long it took. A line "SKIPPED: why" in a command's output, and
 # pytest's "SKIPPED [n] where: why", is counted and told again. Exit status 1 when anything failed.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 summary=() skips=() passed=0 failed=0

@@ -1,0 +1,170 @@
+//! Killing the supervisor and watching what becomes of its workers: one thread for each, blocked
+//! on the worker's pidfd, so that nothing competes with the workers for the processor.
+
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::AsFd;
+use std::sync::{OnceLock, mpsc};
+use std::thread::{self, ScopedJoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow, bail};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+use super::tree::{Tree, Worker};
+use crate::signals::StopSignals;
+
+/// How long after the end of a worker its port is asked for.
+const PORT_LIMIT: Duration = Duration::from_secs(1);
+
+/// What the threads that watch may need to start, all of them: the watch ends that much later.
+const START_MARGIN: Duration = Duration::from_millis(50);
+
+/// How long to wait between two tries to listen on a port.
+const PORT_RETRY: Duration = Duration::from_micros(50);
+
+/// What became of a worker.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It was alive when the watch ended.
+    Alive {
+        /// For how long it had outlived its supervisor by then.
+        after: Duration,
+    },
+    /// It ended, and was reaped.
+    Gone {
+        /// From the kill until it had ended and was reaped.
+        after: Duration,
+        /// Its exit status; `None` when a signal ended it.
+        exit_status: Option<i32>,
+        /// From the kill until its port could be listened on again; `None` if it could not.
+        port_free_after: Option<Duration>,
+    },
+}
+
+/// Kills the tree's supervisor with SIGKILL and watches each worker for `limit`; the outcomes come
+/// in the order of the workers.
+pub fn kill_and_watch(
+    tree: &mut Tree,
+    limit: Duration,
+    stop: &StopSignals,
+) -> anyhow::Result<Vec<Outcome>> {
+    let (workers, supervisor) = tree.split();
+    // A worker that ended by itself would look like one that was quick.
+    for worker in workers {
+        if stop.wait_readable(worker.pidfd.as_fd(), Instant::now())? {
+            bail!("worker {worker} ended before its supervisor was killed");
+        }
+    }
+    let killed = OnceLock::new();
+    thread::scope(|scope| {
+        // Every thread is about to block before the kill.
+        let (ready, is_ready) = mpsc::channel();
+        let mut watching = Vec::with_capacity(workers.len());
+        for worker in workers {
+            let (ready, killed) = (ready.clone(), &killed);
+            let watch = move || {
+                // Fails only if the thread that kills has given up.
+                let _ = ready.send(());
+                watch(worker, killed, Instant::now() + limit + START_MARGIN, stop)
+                    .with_context(|| format!("cannot watch worker {worker}"))
+            };
+            watching.push(
+                thread::Builder::new()
+                    .spawn_scoped(scope, watch)
+                    .context("no thread")?,
+            );
+        }
+        for _ in workers {
+            is_ready.recv().context("a watching thread has ended")?;
+        }
+        killed.get_or_init(Instant::now);
+        supervisor.kill().context("cannot kill the supervisor")?;
+        supervisor.wait().context("cannot reap the supervisor")?;
+        let join = |thread: ScopedJoinHandle<'_, _>| {
+            thread
+                .join()
+                .unwrap_or_else(|_| Err(anyhow!("a watching thread has ended")))
+        };
+        watching.into_iter().map(join).collect()
+    })
+}
+
+/// Watches one worker until it is gone and its port is free, or until `deadline`.
+fn watch(
+    worker: &Worker,
+    killed: &OnceLock<Instant>,
+    deadline: Instant,
+    stop: &StopSignals,
+) -> anyhow::Result<Outcome> {
+    let ended = stop.wait_readable(worker.pidfd.as_fd(), deadline)?;
+    let Some(&killed) = killed.get() else {
+        bail!("it ended before its supervisor was killed");
+    };
+    if !ended {
+        return Ok(Outcome::Alive {
+            after: killed.elapsed(),
+        });
+    }
+    let exit_status = reap(worker)?;
+    let after = killed.elapsed();
+    let port_free = wait_for_port(worker.port, Instant::now() + PORT_LIMIT)?;
+    let port_free_after = port_free.map(|when| when.duration_since(killed));
+    Ok(Outcome::Gone {
+        after,
+        exit_status,
+        port_free_after,
+    })
+}
+
+/// Takes the exit status of a worker that has ended: it has become a child of this process when
+/// its supervisor died. `None` when a signal ended it.
+fn reap(worker: &Worker) -> io::Result<Option<i32>> {
+    loop {
+        match waitid(WaitId::PidFd(worker.pidfd.as_fd()), WaitIdOptions::EXITED) {
+            Ok(status) => return Ok(status.and_then(|status| status.exit_status())),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Waits until `port` can be bound and listened on; when that was, if it was before `deadline`.
+fn wait_for_port(port: u16, deadline: Instant) -> io::Result<Option<Instant>> {
+    while !port_is_free(port)? {
+        if Instant::now() >= deadline {
+            return Ok(None);
+        }
+        thread::sleep(PORT_RETRY);
+    }
+    Ok(Some(Instant::now()))
+}
+
+/// Whether `port` can be bound and listened on, as the next worker would: with SO_REUSEADDR, which
+/// `bind` sets, and without SO_REUSEPORT.
+pub fn port_is_free(port: u16) -> io::Result<bool> {
+    match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_a_port_in_use() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert!(!port_is_free(port).unwrap());
+        assert_eq!(wait_for_port(port, Instant::now()).unwrap(), None);
+        drop(listener);
+        assert!(
+            wait_for_port(port, Instant::now() + PORT_LIMIT)
+                .unwrap()
+                .is_some()
+        );
+    }
+}

@@ -1,0 +1,213 @@
+//! `localai-parentwatch demo`: the same tree of processes twice, with the watcher and without it.
+//!
+//! A supervisor starts gRPC workers and is killed with SIGKILL. With the watcher they go with it;
+//! without, they stay, hold their ports and answer. This program is the subreaper of both trees:
+//! the orphans become its children, so that it sees the end of each one, and leaves none behind.
+
+mod children;
+mod death_line;
+mod measure;
+mod render;
+mod report;
+mod tree;
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::Context;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::signals::StopSignals;
+use report::{Orphan, Protected, Report};
+use tree::{Tree, Watch};
+
+/// How long a protected worker may outlive its supervisor.
+const LIMIT: Duration = Duration::from_secs(1);
+
+/// Kill a supervisor of real gRPC workers and show what they do
+///
+/// A supervisor written in Go starts the workers as LocalAI starts its backends and is killed with
+/// SIGKILL: once with the watcher in the workers, once with the watcher switched off. Exits with 1
+/// when a protected worker was alive one second later, or when the workers without the watcher did
+/// not survive, in which case the demo has shown nothing.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// How many workers of each kind to start
+    #[arg(long, value_name = "N", default_value_t = 2,
+          value_parser = clap::value_parser!(u16).range(1..=500))]
+    workers: u16,
+
+    /// Print one JSON document instead of tables
+    #[arg(long)]
+    json: bool,
+
+    /// The supervisor's program
+    #[arg(long, value_name = "PATH", default_value = "target/demo/supervisor")]
+    supervisor: PathBuf,
+
+    /// A kind of worker and its program; may be repeated
+    #[arg(long = "worker", value_name = "KIND=PATH",
+          default_values = ["cpp=target/demo/worker-cpp", "rust=target/demo/worker-rust"])]
+    programs: Vec<Program>,
+
+    /// How long the workers have to become ready, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    ready_timeout: Duration,
+
+    /// How long the unprotected workers are watched after the kill, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    orphan_time: Duration,
+}
+
+/// A kind of worker and its program, as the supervisor takes them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Program {
+    kind: String,
+    path: String,
+}
+
+impl FromStr for Program {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once('=') {
+            Some((kind, path)) if !kind.is_empty() && !path.is_empty() => Ok(Self {
+                kind: kind.to_owned(),
+                path: path.to_owned(),
+            }),
+            _ => Err("expected KIND=PATH"),
+        }
+    }
+}
+
+/// Reads a span of time from the command line: seconds, from 10 ms to an hour.
+fn seconds(text: &str) -> Result<Duration, &'static str> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.01..=3600.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err("expected a number of seconds from 0.01 to 3600"),
+    }
+}
+
+/// Runs the demo and prints what it saw: whether that is what it should see.
+pub fn run(options: &Options) -> anyhow::Result<bool> {
+    let stop = StopSignals::install().context("cannot take signals")?;
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+        .map_err(io::Error::from)
+        .context("cannot become a subreaper")?;
+    let progress = Progress::new();
+
+    let protected = protected(options, &stop, &progress)?;
+    let unprotected = unprotected(options, &stop, &progress)?;
+    progress.done();
+
+    let report = Report::new(protected, unprotected, LIMIT);
+    let mut stdout = anstream::AutoStream::auto(io::stdout().lock());
+    let fancy =
+        io::stdout().is_terminal() && stdout.current_choice() != anstream::ColorChoice::Never;
+    let text = match options.json {
+        true => serde_json::to_string_pretty(&report)? + "\n",
+        false => render::report(&report, fancy, LIMIT, options.orphan_time),
+    };
+    stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+        .context("cannot print")?;
+    Ok(report.ok)
+}
+
+/// The first tree: every worker watches its supervisor.
+fn protected(
+    options: &Options,
+    stop: &StopSignals,
+    progress: &Progress,
+) -> anyhow::Result<Vec<Protected>> {
+    progress.say("starting a supervisor and its workers");
+    let mut tree = Tree::start(options, Watch::On, stop)?;
+    tree.require_health(stop)?;
+    progress.say("killing the supervisor");
+    let outcomes = measure::kill_and_watch(&mut tree, LIMIT, stop)?;
+    let seen = tree.workers().iter().zip(outcomes);
+    let seen = seen
+        .map(|(worker, outcome)| Protected::new(worker, &outcome))
+        .collect();
+    tree.end()?;
+    Ok(seen)
+}
+
+/// The second tree: the watcher is switched off, as if the workers did not have one.
+fn unprotected(
+    options: &Options,
+    stop: &StopSignals,
+    progress: &Progress,
+) -> anyhow::Result<Vec<Orphan>> {
+    progress.say("starting the same tree with the watcher switched off");
+    let mut tree = Tree::start(options, Watch::Off, stop)?;
+    tree.require_health(stop)?;
+    progress.say("killing the supervisor, watching the orphans");
+    let outcomes = measure::kill_and_watch(&mut tree, options.orphan_time, stop)?;
+    let answers = tree.health(stop)?;
+    let seen = tree.workers().iter().zip(outcomes).zip(answers);
+    let seen = seen
+        .map(|((worker, outcome), ok)| Orphan::new(worker, &outcome, ok))
+        .collect();
+    progress.say("ending the orphans");
+    tree.end()?;
+    Ok(seen)
+}
+
+/// A line on stderr that says what is going on, where a person can see it.
+struct Progress(ProgressBar);
+
+impl Progress {
+    fn new() -> Self {
+        // Hidden by itself where stderr is no terminal.
+        let bar = ProgressBar::new_spinner();
+        if let Ok(style) = ProgressStyle::with_template("· {msg} …") {
+            bar.set_style(style);
+        }
+        Self(bar)
+    }
+
+    /// Shows `message` until the next one. There is no ticking thread that could get in the way
+    /// of a measurement.
+    fn say(&self, message: &'static str) {
+        self.0.set_message(message);
+    }
+
+    fn done(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.done();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_programs() {
+        let program = |kind: &str, path: &str| Program {
+            kind: kind.into(),
+            path: path.into(),
+        };
+        assert_eq!("cpp=/bin/a=b".parse(), Ok(program("cpp", "/bin/a=b")));
+        for bad in ["", "cpp", "cpp=", "=/bin/a"] {
+            assert!(bad.parse::<Program>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn reads_seconds() {
+        assert_eq!(seconds("1.5"), Ok(Duration::from_millis(1500)));
+        for bad in ["", "0", "-1", "1s", "inf", "NaN", "3601"] {
+            assert!(seconds(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! The report as tables for a person.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
+use tabled::builder::Builder;
+use tabled::settings::object::Columns;
+use tabled::settings::{Alignment, Modify, Padding, Style as Borders};
+
+use super::report::{Orphan, Protected, Report};
+
+const TITLE: Style = Style::new().bold();
+const GOOD: Style = AnsiColor::Green.on_default();
+const BAD: Style = AnsiColor::Red.on_default().bold();
+
+/// Draws the report. The colours are escape sequences, for whoever prints it to take out again
+/// where they are not wanted; `fancy` asks for frames.
+pub fn report(report: &Report, fancy: bool, limit: Duration, orphan_time: Duration) -> String {
+    let mut text = String::new();
+    section(
+        &mut text,
+        fancy,
+        "With the watcher",
+        "supervisor killed with SIGKILL",
+        (
+            &[
+                "worker",
+                "pid",
+                "tier",
+                "port",
+                "gone after",
+                "port free after",
+            ],
+            &[1, 3, 4, 5],
+        ),
+        report
+            .protected
+            .iter()
+            .map(|worker| protected_row(worker, limit)),
+    );
+    let problems: Vec<_> = report
+        .protected
+        .iter()
+        .filter_map(|w| w.problem(limit))
+        .collect();
+    verdict(&mut text, &problems, || {
+        protected_summary(&report.protected)
+    });
+    text.push('\n');
+
+    let then = format!("after {}", duration(orphan_time));
+    section(
+        &mut text,
+        fancy,
+        "Without it",
+        "LOCALAI_BACKEND_PARENT_WATCH=off, supervisor killed with SIGKILL",
+        (&["worker", "pid", "port", &then, "Health"], &[1, 2]),
+        report.unprotected.iter().map(orphan_row),
+    );
+    let problems: Vec<_> = report
+        .unprotected
+        .iter()
+        .filter_map(Orphan::problem)
+        .collect();
+    verdict(&mut text, &problems, || {
+        "every orphan held on to its port and memory, until the demo ended it".to_owned()
+    });
+    text
+}
+
+/// A title and a table under it; `columns` are their names and which of them hold numbers.
+fn section<'a>(
+    text: &mut String,
+    fancy: bool,
+    title: &str,
+    remark: &str,
+    (names, numbers): (&[&str], &[usize]),
+    rows: impl Iterator<Item = Vec<String>> + 'a,
+) {
+    let _ = writeln!(text, "{TITLE}{title}{TITLE:#}: {remark}");
+    let mut builder = Builder::default();
+    builder.push_record(names.iter().map(|name| match fancy {
+        true => format!("{TITLE}{name}{TITLE:#}"),
+        false => (*name).to_owned(),
+    }));
+    for row in rows {
+        builder.push_record(row);
+    }
+    let mut table = builder.build();
+    if fancy {
+        table.with(Borders::rounded());
+    } else {
+        table.with(Borders::empty()).with(Padding::new(0, 3, 0, 0));
+    }
+    for &column in numbers {
+        table.with(Modify::new(Columns::one(column)).with(Alignment::right()));
+    }
+    for line in table.to_string().lines() {
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+}
+
+/// What follows a table: the problems, or the summary if there are none.
+fn verdict(text: &mut String, problems: &[String], summary: impl FnOnce() -> String) {
+    if problems.is_empty() {
+        let _ = writeln!(text, "{GOOD}ok:{GOOD:#} {}", summary());
+    }
+    for problem in problems {
+        let _ = writeln!(text, "{BAD}FAILED:{BAD:#} {problem}");
+    }
+}
+
+fn protected_row(worker: &Protected, limit: Duration) -> Vec<String> {
+    let time = |time: Option<Duration>, otherwise: &str| match time {
+        Some(time) if time <= limit => format!("{GOOD}{}{GOOD:#}", duration(time)),
+        Some(time) => format!("{BAD}{}{BAD:#}", duration(time)),
+        None => format!("{BAD}{otherwise}{BAD:#}"),
+    };
+    vec![
+        worker.kind.clone(),
+        worker.pid.to_string(),
+        worker.tier.clone().unwrap_or_else(|| "-".to_owned()),
+        worker.port.to_string(),
+        time(worker.gone_after, "alive"),
+        time(worker.port_free_after, "held"),
+    ]
+}
+
+fn protected_summary(workers: &[Protected]) -> String {
+    let longest = |time: fn(&Protected) -> Option<Duration>| {
+        duration(workers.iter().filter_map(time).max().unwrap_or_default())
+    };
+    format!(
+        "every worker was gone {} after the kill, every port free after {}",
+        longest(|worker| worker.gone_after),
+        longest(|worker| worker.port_free_after),
+    )
+}
+
+fn orphan_row(orphan: &Orphan) -> Vec<String> {
+    // What an orphan does is bad for its owner, and just what this half of the demo is to show.
+    let state = match orphan.survived {
+        true => "alive".to_owned(),
+        false => format!("{BAD}gone{BAD:#}"),
+    };
+    let health = match orphan.answers_health {
+        true => "answers".to_owned(),
+        false => format!("{BAD}no answer{BAD:#}"),
+    };
+    vec![
+        orphan.kind.clone(),
+        orphan.pid.to_string(),
+        orphan.port.to_string(),
+        state,
+        health,
+    ]
+}
+
+/// Writes a time with three significant digits, in the unit that a person would take.
+fn duration(time: Duration) -> String {
+    let microseconds = time.as_secs_f64() * 1e6;
+    // The bounds are where rounding would give a fourth digit.
+    let (value, unit) = match microseconds {
+        us if us < 999.5 => return format!("{us:.0} µs"),
+        us if us < 999_500.0 => (us / 1e3, "ms"),
+        us => (us / 1e6, "s"),
+    };
+    let digits = match value {
+        value if value < 9.995 => 2,
+        value if value < 99.95 => 1,
+        _ => 0,
+    };
+    format!("{value:.digits$} {unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::tests::{LIMIT, orphan, protected};
+    use super::*;
+
+    fn plain(given: &Report) -> String {
+        anstream::adapter::strip_str(&report(given, false, LIMIT, LIMIT)).to_string()
+    }
+
+    #[test]
+    fn durations() {
+        for (nanoseconds, text) in [
+            (0, "0 µs"),
+            (840_000, "840 µs"),
+            (999_499, "999 µs"),
+            (999_500, "1.00 ms"),
+            (1_324_000, "1.32 ms"),
+            (9_994_000, "9.99 ms"),
+            (9_996_000, "10.0 ms"),
+            (123_456_000, "123 ms"),
+            (999_500_000, "1.00 s"),
+            (1_050_000_000, "1.05 s"),
+            (61_000_000_000, "61.0 s"),
+        ] {
+            assert_eq!(duration(Duration::from_nanos(nanoseconds)), text);
+        }
+    }
+
+    #[test]
+    fn plain_text() {
+        let report = Report::new(vec![protected()], vec![orphan()], LIMIT);
+        let expected = "\
+With the watcher: supervisor killed with SIGKILL
+worker    pid   tier     port   gone after   port free after
+cpp      4243   event   40001       840 µs           1.32 ms
+ok: every worker was gone 840 µs after the kill, every port free after 1.32 ms
+
+Without it: LOCALAI_BACKEND_PARENT_WATCH=off, supervisor killed with SIGKILL
+worker    pid    port   after 1.00 s   Health
+rust     4250   40002   alive          answers
+ok: every orphan held on to its port and memory, until the demo ended it
+";
+        assert_eq!(plain(&report), expected);
+    }
+
+    #[test]
+    fn frames_are_for_terminals() {
+        let given = Report::new(vec![protected()], vec![orphan()], LIMIT);
+        assert!(report(&given, true, LIMIT, LIMIT).contains('╭'));
+        assert!(!report(&given, false, LIMIT, LIMIT).contains('│'));
+    }
+
+    #[test]
+    fn says_what_failed() {
+        let alive = Protected {
+            gone_after: None,
+            port_free_after: None,
+            tier: None,
+            ..protected()
+        };
+        let dead = Orphan {
+            survived: false,
+            answers_health: false,
+            ..orphan()
+        };
+        let text = plain(&Report::new(vec![alive], vec![dead], LIMIT));
+        assert!(text.contains("cpp      4243   -"), "{text}");
+        assert!(text.contains("alive              held\n"), "{text}");
+        assert!(
+            text.contains("\nFAILED: worker cpp 4243 was alive 1s after its supervisor\n"),
+            "{text}"
+        );
+        assert!(text.contains("gone           no answer\n"), "{text}");
+        assert!(
+            text.contains("\nFAILED: worker rust 4250 did not survive"),
+            "{text}"
+        );
+        assert!(!text.contains("\nok"), "{text}");
+    }
+}

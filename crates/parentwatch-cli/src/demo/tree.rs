@@ -1,0 +1,309 @@
+//! The tree of processes: a supervisor, started by this program, and the workers it starts.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow, bail};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use serde::Deserialize;
+use tempfile::TempDir;
+
+use super::Options;
+use super::children::Children;
+use crate::signals::StopSignals;
+
+/// The variable that switches the watcher off.
+const WATCH: &str = "LOCALAI_BACKEND_PARENT_WATCH";
+
+/// How long the supervisor may take beyond the time that its workers have.
+const SUPERVISOR_MARGIN: Duration = Duration::from_secs(2);
+
+/// How long a worker may take to answer `Health`.
+const HEALTH_LIMIT: Duration = Duration::from_secs(2);
+
+/// Whether the workers of a tree watch their supervisor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watch {
+    /// They do.
+    On,
+    /// The watcher is switched off.
+    Off,
+}
+
+/// A running supervisor with its workers. Whatever way it goes, its processes are ended and its
+/// files removed.
+#[derive(Debug)]
+pub struct Tree {
+    supervisor: Child,
+    /// The supervisor's program, which also knows how to ask a server for its health.
+    program: PathBuf,
+    workers: Vec<Worker>,
+    /// Children of this process that it had before: not ours to end.
+    bystanders: Children,
+    /// Holds the stderr of the supervisor and the state of the workers.
+    directory: TempDir,
+}
+
+/// A worker of the tree.
+#[derive(Debug)]
+pub struct Worker {
+    /// The kind: what language it is written in.
+    pub kind: String,
+    /// Its process id.
+    pub pid: i32,
+    /// The port of the loopback address that it serves on.
+    pub port: u16,
+    /// This process and no other, readable once it has ended.
+    pub pidfd: OwnedFd,
+    /// Where its stderr goes.
+    stderr: PathBuf,
+}
+
+impl Worker {
+    /// What it has written to stderr so far.
+    pub fn stderr(&self) -> String {
+        // A file that cannot be read says as much as an empty one: no death line was seen.
+        fs::read(&self.stderr)
+            .map(|text| String::from_utf8_lossy(&text).into_owned())
+            .unwrap_or_default()
+    }
+
+    fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+}
+
+impl fmt::Display for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.pid)
+    }
+}
+
+/// A line of the supervisor's output: a worker that answers.
+#[derive(Debug, Deserialize)]
+struct WorkerLine {
+    kind: String,
+    pid: i32,
+    port: u16,
+    state_dir: PathBuf,
+}
+
+/// A line of the output of `supervisor health`.
+#[derive(Debug, Deserialize)]
+struct HealthLine {
+    addr: String,
+    ok: bool,
+}
+
+impl Tree {
+    /// Starts the supervisor and waits until it has reported all of its workers.
+    pub fn start(options: &Options, watch: Watch, stop: &StopSignals) -> anyhow::Result<Self> {
+        let directory = tempfile::Builder::new()
+            .prefix("localai-parentwatch-demo-")
+            .tempdir()
+            .context("cannot make a temporary directory")?;
+        let stderr = File::create(directory.path().join("stderr"))?;
+        let mut command = Command::new(&options.supervisor);
+        command
+            .arg("--until-stdin-eof") // Should this program itself be killed.
+            .arg("--workers")
+            .arg(options.workers.to_string())
+            .arg("--ready-timeout")
+            .arg(format!("{}ms", options.ready_timeout.as_millis()))
+            .arg("--state-dir")
+            .arg(directory.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            // A ^C is for this program alone, which then ends the tree.
+            .process_group(0);
+        for program in &options.programs {
+            command
+                .arg("--worker")
+                .arg(format!("{}={}", program.kind, program.path));
+        }
+        match watch {
+            Watch::On => command.env_remove(WATCH),
+            Watch::Off => command.env(WATCH, "off"),
+        };
+
+        let bystanders = Children::find()?;
+        let program = options.supervisor.clone();
+        let supervisor = command.spawn().with_context(|| {
+            format!(
+                "cannot start {}, which `make demo` builds",
+                program.display()
+            )
+        })?;
+        // From here on the processes go with the tree, also when this function fails.
+        let mut tree = Self {
+            supervisor,
+            program,
+            workers: Vec::new(),
+            bystanders,
+            directory,
+        };
+        let stdout = tree
+            .supervisor
+            .stdout
+            .take()
+            .context("the supervisor has no stdout")?;
+        let mut lines = Lines::new(stdout, options.ready_timeout + SUPERVISOR_MARGIN);
+        for _ in 0..usize::from(options.workers) * options.programs.len() {
+            let Some(line) = lines.next(stop)? else {
+                return Err(tree.supervisor_failed());
+            };
+            let line: WorkerLine = serde_json::from_str(&line)
+                .with_context(|| format!("the supervisor printed {line:?}"))?;
+            tree.workers.push(line.try_into()?);
+        }
+        Ok(tree)
+    }
+
+    /// The workers, in the order in which the supervisor reported them.
+    pub fn workers(&self) -> &[Worker] {
+        &self.workers
+    }
+
+    /// The workers and, to be killed, their supervisor.
+    pub fn split(&mut self) -> (&[Worker], &mut Child) {
+        (&self.workers, &mut self.supervisor)
+    }
+
+    /// Asks each worker for its health over gRPC, all at once: whether it answers.
+    pub fn health(&self, stop: &StopSignals) -> anyhow::Result<Vec<bool>> {
+        let mut asking = Command::new(&self.program)
+            .arg("health")
+            .arg("--timeout")
+            .arg(format!("{}ms", HEALTH_LIMIT.as_millis()))
+            .args(self.workers.iter().map(Worker::address))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null()) // A worker that does not answer is in the output as well.
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("cannot start {}", self.program.display()))?;
+        let stdout = asking.stdout.take().context("no stdout")?;
+        let mut lines = Lines::new(stdout, HEALTH_LIMIT + SUPERVISOR_MARGIN);
+        let mut answers = Vec::with_capacity(self.workers.len());
+        for worker in &self.workers {
+            let line = lines
+                .next(stop)?
+                .context("the health of the workers is unknown")?;
+            let line: HealthLine = serde_json::from_str(&line)
+                .with_context(|| format!("asked for the health of workers, got {line:?}"))?;
+            if line.addr != worker.address() {
+                bail!(
+                    "asked for the health of {worker}, got that of {}",
+                    line.addr
+                );
+            }
+            answers.push(line.ok);
+        }
+        asking.wait()?;
+        Ok(answers)
+    }
+
+    /// Fails when a worker does not answer `Health`.
+    pub fn require_health(&self, stop: &StopSignals) -> anyhow::Result<()> {
+        match self
+            .workers
+            .iter()
+            .zip(self.health(stop)?)
+            .find(|(_, ok)| !ok)
+        {
+            Some((worker, _)) => Err(anyhow!("worker {worker} does not answer Health")),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends what is left of the tree.
+    pub fn end(self) -> anyhow::Result<()> {
+        self.bystanders.end_others()
+    }
+
+    /// Why the supervisor ended before its workers were ready: the last line that it wrote.
+    fn supervisor_failed(&self) -> anyhow::Error {
+        let text = fs::read(self.directory.path().join("stderr")).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        match text.lines().last() {
+            Some(line) => anyhow!("{line}"),
+            None => anyhow!("the supervisor ended before its workers were ready"),
+        }
+    }
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        // Best effort: whoever wants to know how it went has called `end`.
+        let _ = self.bystanders.end_others();
+    }
+}
+
+impl TryFrom<WorkerLine> for Worker {
+    type Error = anyhow::Error;
+
+    fn try_from(line: WorkerLine) -> anyhow::Result<Self> {
+        let WorkerLine {
+            kind,
+            pid,
+            port,
+            state_dir,
+        } = line;
+        let open = |pid| pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from);
+        let pidfd = Pid::from_raw(pid)
+            .ok_or_else(|| anyhow!("the supervisor reported a worker without a pid"))
+            .and_then(|pid| Ok(open(pid)?))
+            .with_context(|| format!("no handle on worker {kind} {pid}"))?;
+        Ok(Self {
+            kind,
+            pid,
+            port,
+            pidfd,
+            stderr: state_dir.join("stderr"),
+        })
+    }
+}
+
+/// The lines that a process prints, each of them before a deadline.
+struct Lines {
+    stdout: ChildStdout,
+    deadline: Instant,
+    buffer: Vec<u8>,
+}
+
+impl Lines {
+    fn new(stdout: ChildStdout, time: Duration) -> Self {
+        Self {
+            stdout,
+            deadline: Instant::now() + time,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// The next line without its end, or `None` at the end of the output.
+    fn next(&mut self, stop: &StopSignals) -> anyhow::Result<Option<String>> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|&byte| byte == b'\n') {
+                let line: Vec<u8> = self.buffer.drain(..=end).collect();
+                return Ok(Some(String::from_utf8_lossy(&line).trim_end().to_owned()));
+            }
+            if !stop.wait_readable(self.stdout.as_fd(), self.deadline)? {
+                bail!("the supervisor does not answer");
+            }
+            let mut chunk = [0; 4096];
+            let count = self.stdout.read(&mut chunk)?;
+            if count == 0 {
+                return Ok(None);
+            }
+            self.buffer
+                .extend_from_slice(chunk.get(..count).unwrap_or_default());
+        }
+    }
+}
