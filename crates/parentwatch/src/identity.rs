@@ -260,14 +260,20 @@ pub(crate) fn resolve(named: Supervisor, parent: i32) -> Resolution {
     if matches!(sighting, Sighting::Alive { .. }) {
         lineage = Lineage::trace(parent, named.pid, sys::process_group(), stat);
     }
+    // What only tells an orphan is not asked for when it cannot be one: every look costs.
+    let may_be_orphaned = parent != named.pid && !lineage.reaches;
     let decision = decide(&Facts {
         named,
         own_pid: sys::own_pid(),
         parent,
         own_pid_namespace: sys::pid_namespace(),
-        clock_is_initial: sys::clock_is_initial(),
+        clock_is_initial: may_be_orphaned && sys::clock_is_initial(),
         sighting,
-        parent_start: stat(parent).map(|stat| stat.start),
+        parent_start: if may_be_orphaned {
+            stat(parent).map(|stat| stat.start)
+        } else {
+            None
+        },
         is_ancestor: lineage.reaches,
     });
     let further_up = decision == Decision::ParentAndSupervisor;

@@ -1,0 +1,193 @@
+/* The dying path as a whole, in both tiers, for a worker of every kind: a small tree of processes whose
+ * supervisor is killed. Meant for the sanitizers and valgrind too, which is why nothing is executed anew:
+ * every process of a tree is a fork of this one, which is a subreaper and sees how each of them ends. */
+#define _GNU_SOURCE
+#include <localai_parentwatch.h>
+
+#include <errno.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "check.h"
+
+#if defined(__x86_64__)
+#define NATIVE_ARCH AUDIT_ARCH_X86_64
+#elif defined(__aarch64__)
+#define NATIVE_ARCH AUDIT_ARCH_AARCH64
+#else
+#error "name the audit architecture of this machine"
+#endif
+
+enum kind { ALONE, LEADER, LEADER_WITH_HELPER, SESSION, SESSION_WITH_HELPER };
+
+static const char *const KINDS[] = {
+    "alone", "leader", "leader with helper", "session leader", "session leader with helper"};
+
+/* What the processes of a tree tell the runner: one word each, and the hook one more. Once all of them have
+ * ended, the pipe has too. */
+struct word {
+    enum { WORKER, HELPER, HOOK } who;
+    pid_t pid;
+};
+
+static int words[2];
+/* Nobody writes to it: whoever reads from it lives as long as the runner. */
+static int lifeline[2];
+
+static void say(int who) {
+    struct word word = {who, getpid()};
+    CHECK(write(words[1], &word, sizeof word) == sizeof word);
+}
+
+static struct word hear(void) {
+    struct word word;
+    CHECK(read(words[0], &word, sizeof word) == sizeof word);
+    return word;
+}
+
+static _Noreturn void wait_for_the_end(void) {
+    char byte;
+    while (read(lifeline[0], &byte, 1) < 0 && errno == EINTR) {
+    }
+    _exit(3);
+}
+
+static bool has_pidfd_open(void) {
+    int pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
+    return pidfd >= 0 && close(pidfd) == 0;
+}
+
+static void refuse_pidfd_open(void) {
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, NATIVE_ARCH, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_pidfd_open, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof code / sizeof *code, code};
+    CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1L, 0L, 0L, 0L) == 0);
+    CHECK(prctl(PR_SET_SECCOMP, (long)SECCOMP_MODE_FILTER, &program, 0L, 0L) == 0);
+}
+
+static void hook(void *data) {
+    CHECK(strcmp(data, "the hook's data") == 0);
+    free(data);
+    say(HOOK);
+}
+
+static _Noreturn void helper(void) {
+    signal(SIGTERM, SIG_IGN);
+    say(HELPER);
+    wait_for_the_end();
+}
+
+static _Noreturn void worker(enum kind kind, int tier) {
+    if (kind == LEADER || kind == LEADER_WITH_HELPER) {
+        CHECK(setpgid(0, 0) == 0);
+    }
+    if (kind == SESSION || kind == SESSION_WITH_HELPER) {
+        CHECK(setsid() == getpid());
+    }
+    if (tier == LOCALAI_PARENTWATCH_TIER_POLL && has_pidfd_open()) {
+        refuse_pidfd_open();
+    }
+    localai_parentwatch_options_t options = {.size = sizeof options,
+                                             .interval_ns = 10000000,
+                                             .on_death = hook,
+                                             .user_data = strdup("the hook's data")};
+    CHECK(localai_parentwatch_start(&options) == LOCALAI_PARENTWATCH_ARMED);
+    localai_parentwatch_info_t now = {.size = sizeof now};
+    CHECK(localai_parentwatch_info(&now) == 0 && now.tier == tier);
+    if (kind == LEADER_WITH_HELPER || kind == SESSION_WITH_HELPER) {
+        pid_t child = fork();
+        CHECK(child >= 0);
+        if (child == 0) {
+            helper();
+        }
+    }
+    say(WORKER);
+    wait_for_the_end();
+}
+
+static _Noreturn void supervisor(enum kind kind, int tier) {
+    /* what the runner alone may hold */
+    close(lifeline[1]);
+    close(words[0]);
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        worker(kind, tier);
+    }
+    wait_for_the_end();
+}
+
+static void the_tree_ends_with_its_supervisor(enum kind kind, int tier) {
+    bool has_helper = kind == LEADER_WITH_HELPER || kind == SESSION_WITH_HELPER;
+    CHECK(pipe(words) == 0);
+    pid_t parent = fork(), child = 0, other = 0;
+    CHECK(parent >= 0);
+    if (parent == 0) {
+        supervisor(kind, tier);
+    }
+    close(words[1]);
+    for (int i = 0; i < 1 + has_helper; i++) {
+        struct word word = hear();
+        *(word.who == WORKER ? &child : &other) = word.pid;
+    }
+    CHECK(kill(parent, SIGKILL) == 0);
+    CHECK(hear().who == HOOK);
+    close(words[0]);
+
+    /* Everybody is ours to reap now; who is neither of the three is the reaper of the helper. */
+    int reapers = 0;
+    for (int status;;) {
+        pid_t ended = wait(&status);
+        if (ended < 0) {
+            CHECK(errno == ECHILD);
+            break;
+        }
+        if (ended == parent) {
+            CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+        } else if (ended == child) {
+            CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 1);
+        } else if (ended == other) {
+            CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+        } else {
+            reapers++;
+            CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+        }
+    }
+    CHECK(reapers <= 1);
+    printf("%s, %s tier: gone\n", KINDS[kind], tier == LOCALAI_PARENTWATCH_TIER_EVENT ? "event" : "poll");
+    fflush(stdout);
+}
+
+int main(void) {
+    unsetenv("LOCALAI_BACKEND_PARENT_WATCH");
+    unsetenv("LOCALAI_BACKEND_PARENT_WATCH_INTERVAL");
+    unsetenv("LOCALAI_BACKEND_PARENT_WATCH_SCOPE");
+    unsetenv("LOCALAI_BACKEND_PARENT_PID");
+    /* Should anything hang: the runner ends, and with it everybody at the lifeline. */
+    alarm(60);
+    CHECK(prctl(PR_SET_CHILD_SUBREAPER, 1L, 0L, 0L, 0L) == 0);
+    CHECK(pipe(lifeline) == 0);
+    bool has_event_tier = has_pidfd_open();
+    for (enum kind kind = ALONE; kind <= SESSION_WITH_HELPER; kind++) {
+        if (has_event_tier) {
+            the_tree_ends_with_its_supervisor(kind, LOCALAI_PARENTWATCH_TIER_EVENT);
+        }
+        the_tree_ends_with_its_supervisor(kind, LOCALAI_PARENTWATCH_TIER_POLL);
+    }
+    return 0;
+}
