@@ -242,7 +242,7 @@ uint64_t localai_parentwatch_interval_ns(void);
  * into 10 ms to 1 h. Returns LOCALAI_PARENTWATCH_NO_PARENT at once when `pid` is 1 or less (nobody has
  * died), 0 at once when `pid` is not the parent to begin with, LOCALAI_PARENTWATCH_UNSUPPORTED where it
  * cannot wait. Needs no watcher, ignores the environment, may be called repeatedly, from any thread and
- * after a fork. Signals are handled by their handlers; the wait goes on.
+ * after a fork. Signals are handled by their handlers; the wait goes on. It is not a cancellation point.
  */
 int32_t localai_parentwatch_wait_for_exit(int32_t pid,
                                           uint64_t interval_ns);

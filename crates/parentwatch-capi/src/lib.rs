@@ -162,12 +162,14 @@ pub unsafe extern "C" fn localai_parentwatch_start(
 /// As localai_parentwatch_start; not NULL.
 unsafe fn read_options(options: *const localai_parentwatch_options_t) -> Option<Options> {
     const KNOWN: usize = size_of::<localai_parentwatch_options_t>();
+    /// No later header will need more; a size beyond it is not one.
+    const LARGEST: usize = 4096;
     if !options.is_aligned() {
         return None;
     }
     // SAFETY: the caller promises `size` bytes; the size itself comes first.
     let size = unsafe { (&raw const (*options).size).read() };
-    if size < KNOWN {
+    if !(KNOWN..=LARGEST).contains(&size) {
         return None;
     }
     // What a later header added and this library does not know must not be asked for.
@@ -272,17 +274,16 @@ pub extern "C" fn localai_parentwatch_interval_ns() -> u64 {
 /// into 10 ms to 1 h. Returns LOCALAI_PARENTWATCH_NO_PARENT at once when `pid` is 1 or less (nobody has
 /// died), 0 at once when `pid` is not the parent to begin with, LOCALAI_PARENTWATCH_UNSUPPORTED where it
 /// cannot wait. Needs no watcher, ignores the environment, may be called repeatedly, from any thread and
-/// after a fork. Signals are handled by their handlers; the wait goes on.
+/// after a fork. Signals are handled by their handlers; the wait goes on. It is not a cancellation point.
 #[unsafe(no_mangle)]
 pub extern "C" fn localai_parentwatch_wait_for_exit(pid: i32, interval_ns: u64) -> i32 {
-    guarded(
-        LOCALAI_PARENTWATCH_INTERNAL,
-        || match parentwatch::wait_for_exit(pid, Duration::from_nanos(interval_ns)) {
+    guarded(LOCALAI_PARENTWATCH_INTERNAL, || {
+        match parentwatch::wait_for_exit(pid, Duration::from_nanos(interval_ns)) {
             Exit::Exited => 0,
             Exit::NoParent => LOCALAI_PARENTWATCH_NO_PARENT,
             Exit::Unsupported => LOCALAI_PARENTWATCH_UNSUPPORTED,
-        },
-    )
+        }
+    })
 }
 
 /// Whether `pid`, which was this process's parent, no longer is, or this process was adopted by PID 1: 1

@@ -21,8 +21,5 @@ fn the_committed_header_is_what_the_source_says() {
         std::fs::write(&committed, &generated).unwrap();
     }
     let committed = std::fs::read_to_string(&committed).unwrap_or_default();
-    assert!(
-        committed == generated,
-        "include/localai_parentwatch.h is stale: run `make header`"
-    );
+    assert!(committed == generated, "include/localai_parentwatch.h is stale: run `make header`");
 }

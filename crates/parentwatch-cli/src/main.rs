@@ -42,9 +42,8 @@ fn main() -> ExitCode {
                 Some(interrupted) => writeln!(io::stderr(), "localai-parentwatch: {interrupted}"),
                 None => writeln!(io::stderr(), "localai-parentwatch: {error:#}"),
             };
-            interrupted.map_or(ExitCode::FAILURE, |interrupted| {
-                ExitCode::from(interrupted.exit_status())
-            })
+            interrupted
+                .map_or(ExitCode::FAILURE, |interrupted| ExitCode::from(interrupted.exit_status()))
         }
     }
 }

@@ -76,9 +76,7 @@ impl Interrupted {
 
 impl fmt::Display for Interrupted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = i32::try_from(self.0)
-            .ok()
-            .and_then(signal_hook::low_level::signal_name);
+        let name = i32::try_from(self.0).ok().and_then(signal_hook::low_level::signal_name);
         write!(f, "stopped by {}", name.unwrap_or("a signal"))
     }
 }

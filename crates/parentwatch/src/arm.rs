@@ -31,9 +31,11 @@ pub fn start() -> Result<Status, Error> {
 
 pub(crate) fn start_with(options: Options) -> Result<Status, Error> {
     options.check()?;
+    let _whole = sys::CancellationDisabled::here();
     let state = State::of_this_process();
     match state.claim() {
         Claim::Armed(armed) => armed.agrees_with(&options),
+        Claim::Settled(phase) => phase.outcome(),
         Claim::Busy => Ok(Status::NotStarted),
         Claim::Ours => {
             let phase = catch_unwind(AssertUnwindSafe(|| arm(state, options)));
@@ -84,10 +86,7 @@ fn arm(state: &'static State, options: Options) -> Phase {
     if !sys::SUPPORTED {
         return Phase::Unsupported;
     }
-    for warning in warnings
-        .iter()
-        .filter(|warning| !is_overridden(warning.variable, &options))
-    {
+    for warning in warnings.iter().filter(|warning| !is_overridden(warning.variable, &options)) {
         warn(format_args!("{warning}"));
     }
     let interval = options.interval.unwrap_or(environment.interval);
@@ -95,11 +94,7 @@ fn arm(state: &'static State, options: Options) -> Phase {
     let named = options.parent.or(environment.supervisor);
     let has_hook = options.on_death.is_some();
     let hook_identity = options.on_death.as_ref().and_then(|hook| hook.identity());
-    let grace = if has_hook {
-        options.grace.unwrap_or(DEFAULT_GRACE)
-    } else {
-        Duration::ZERO
-    };
+    let grace = if has_hook { options.grace.unwrap_or(DEFAULT_GRACE) } else { Duration::ZERO };
 
     // All signals stay blocked until the threads are made, so that they inherit that: no handler of the
     // program ever runs on them.
@@ -117,71 +112,37 @@ fn arm(state: &'static State, options: Options) -> Phase {
         return Phase::NoParent;
     }
 
-    let hook = match options
-        .on_death
-        .map(|hook| HookThread::spawn(hook, &blocked))
-        .transpose()
-    {
+    let hook = match options.on_death.map(|hook| HookThread::spawn(hook, &blocked)).transpose() {
         Ok(hook) => hook,
         // A proven orphan dies with or without its hook.
         Err(_) if orphaned => None,
         Err(error) => return exhausted(parent, &error),
     };
-    let mut death = Death {
-        scope,
-        group_leader: None,
-        hook,
-        grace,
-    };
+    let mut death = Death { scope, group_leader: None, hook, grace };
     if let (true, Some(named)) = (orphaned, named) {
         // No helpers yet, and nothing proves whose group this is.
         death.scope = config::Scope::Process;
-        death.now(&Cause {
-            pid: named.pid(),
-            tier: Tier::None,
-        });
+        let role = Role::Supervisor { start: named.start_time() };
+        death.now(&Cause { pid: named.pid(), role, tier: Tier::None });
     }
 
-    let mut targets = [
-        Some(Target {
-            pid: parent,
-            role: Role::Parent,
-            handle: Handle::open(parent).ok(),
-        }),
-        None,
-    ];
+    let handle = Handle::open(parent).ok();
+    let mut targets = [Some(Target { pid: parent, role: Role::Parent, handle }), None];
     let mut supervisor = None;
     if let (Some(Decision::ParentAndSupervisor), Some(named), Some(resolution)) =
         (decision, named, resolution)
     {
-        let role = Role::Supervisor {
-            start: resolution.start,
-        };
+        let role = Role::Supervisor { start: resolution.start };
         supervisor = Some(named.pid());
         death.group_leader = resolution.group_leader;
-        targets = [
-            targets.into_iter().next().flatten(),
-            Some(Target {
-                pid: named.pid(),
-                role,
-                handle: resolution.handle,
-            }),
-        ];
+        targets[1] = Some(Target { pid: named.pid(), role, handle: resolution.handle });
     }
     // A parent that died before the handle was open may have left its number to another process.
     if sys::parent_is_gone(parent, false) {
-        death.now(&Cause {
-            pid: parent,
-            tier: Tier::None,
-        });
+        death.now(&Cause { pid: parent, role: Role::Parent, tier: Tier::None });
     }
 
-    let watch = Watch {
-        targets,
-        interval,
-        death,
-        state,
-    };
+    let watch = Watch { targets, interval, death, state };
     let armed = Armed {
         interval,
         scope,
@@ -217,11 +178,7 @@ fn warn(text: std::fmt::Arguments<'_>) {
 }
 
 fn warn_unproven(named: Supervisor, reason: &str, parent: i32, in_code: bool) {
-    let variable = if in_code {
-        "the option parent"
-    } else {
-        ENV_PARENT_PID
-    };
+    let variable = if in_code { "the option parent" } else { ENV_PARENT_PID };
     let expected = format_args!("expected a living ancestor of this process, but {reason}");
     match parent {
         ..=1 => warn(format_args!(

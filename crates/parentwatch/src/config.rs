@@ -81,12 +81,7 @@ pub struct Warning {
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Warning {
-            variable,
-            value,
-            expected,
-            used,
-        } = self;
+        let Warning { variable, value, expected, used } = self;
         write!(f, "{variable}={value}: expected {expected}; using {used}")
     }
 }
@@ -109,10 +104,7 @@ impl Config {
     pub fn from_lookup<V: AsRef<OsStr>>(
         lookup: impl Fn(&'static str) -> Option<V>,
     ) -> (Config, Vec<Warning>) {
-        Config::read(
-            |name| Some(lookup(name)?.as_ref().as_encoded_bytes().to_vec()),
-            cfg!(windows),
-        )
+        Config::read(|name| Some(lookup(name)?.as_ref().as_encoded_bytes().to_vec()), cfg!(windows))
     }
 
     fn read(
@@ -130,9 +122,8 @@ impl Config {
         let raw = lookup(ENV_PARENT_WATCH_INTERVAL);
         if let Some(value) = Value::of(&raw) {
             let asked = value.text.and_then(parse_duration);
-            config.interval = asked.map_or(DEFAULT_INTERVAL, |asked| {
-                asked.clamp(MIN_INTERVAL, MAX_INTERVAL)
-            });
+            config.interval =
+                asked.map_or(DEFAULT_INTERVAL, |asked| asked.clamp(MIN_INTERVAL, MAX_INTERVAL));
             if asked != Some(config.interval) {
                 warnings.push(Warning {
                     variable: ENV_PARENT_WATCH_INTERVAL,
@@ -202,9 +193,7 @@ impl<'a> Value<'a> {
     }
 
     fn is_any_of(&self, words: &[&str]) -> bool {
-        words
-            .iter()
-            .any(|word| self.bytes.eq_ignore_ascii_case(word.as_bytes()))
+        words.iter().any(|word| self.bytes.eq_ignore_ascii_case(word.as_bytes()))
     }
 
     /// For a terminal or a log: nothing in it can end the line or move the cursor.
@@ -279,17 +268,10 @@ mod tests {
     #[test]
     fn agrees_with_the_contract_vectors() {
         let table = table();
-        assert!(
-            table.vectors.len() >= 148,
-            "the table was cut: {} rows",
-            table.vectors.len()
-        );
+        assert!(table.vectors.len() >= 148, "the table was cut: {} rows", table.vectors.len());
         for (number, row) in table.vectors.iter().enumerate() {
-            let mut variables: HashMap<String, Vec<u8>> = row
-                .env
-                .iter()
-                .map(|(k, v)| (k.clone(), v.clone().into_bytes()))
-                .collect();
+            let mut variables: HashMap<String, Vec<u8>> =
+                row.env.iter().map(|(k, v)| (k.clone(), v.clone().into_bytes())).collect();
             variables.extend(row.env_hex.iter().map(|(k, v)| (k.clone(), unhex(v))));
             let (config, warnings) = Config::read(|name| variables.get(name).cloned(), false);
             let at = format!("vector {number}: {row:?} gave {config:?} {warnings:?}");
@@ -304,9 +286,8 @@ mod tests {
             }
             if let Some(named) = &row.supervisor {
                 let expected = named.as_ref().map(|n| (n.pid, n.start.zip(n.pidns)));
-                let found = config
-                    .supervisor
-                    .map(|s| (s.pid(), s.start_time().zip(s.pid_namespace())));
+                let found =
+                    config.supervisor.map(|s| (s.pid(), s.start_time().zip(s.pid_namespace())));
                 assert_eq!(found, expected, "{at}");
             }
             if let Some(warns) = row.warns {
@@ -320,10 +301,7 @@ mod tests {
         let default = table().default;
         let (config, _) = Config::read(|_| None, false);
         assert_eq!(Some(config.enabled), default.enabled);
-        assert_eq!(
-            config.interval.as_nanos(),
-            u128::from(default.interval_ns.unwrap())
-        );
+        assert_eq!(config.interval.as_nanos(), u128::from(default.interval_ns.unwrap()));
         assert_eq!(Some(config.scope.to_string()), default.scope);
     }
 
@@ -350,20 +328,12 @@ mod tests {
     #[test]
     fn a_warning_is_one_printable_line() {
         let value = b"tr\xffee\n\x1b[31m\xe2\x80\xa8".repeat(20);
-        let (_, warnings) = Config::read(
-            |name| (name == ENV_PARENT_WATCH_SCOPE).then(|| value.clone()),
-            false,
-        );
+        let (_, warnings) =
+            Config::read(|name| (name == ENV_PARENT_WATCH_SCOPE).then(|| value.clone()), false);
         let text = warnings.first().unwrap().to_string();
         assert!(text.bytes().all(|b| (b' '..=b'~').contains(&b)), "{text:?}");
-        assert!(
-            text.starts_with("LOCALAI_BACKEND_PARENT_WATCH_SCOPE=tr\\xffee\\n"),
-            "{text}"
-        );
-        assert!(
-            text.ends_with("...: expected \"group\" or \"process\"; using group"),
-            "{text}"
-        );
+        assert!(text.starts_with("LOCALAI_BACKEND_PARENT_WATCH_SCOPE=tr\\xffee\\n"), "{text}");
+        assert!(text.ends_with("...: expected \"group\" or \"process\"; using group"), "{text}");
     }
 
     #[test]

@@ -8,10 +8,12 @@ use crate::hook::HookThread;
 use crate::line::Line;
 use crate::state::Tier;
 use crate::sys;
+use crate::watch::Role;
 
 /// Whose death it was, and how it was seen.
 pub(crate) struct Cause {
     pub pid: i32,
+    pub role: Role,
     /// `None`: it was seen while arming.
     pub tier: Tier,
 }
@@ -47,7 +49,12 @@ impl Death {
             hook.run(self.grace);
         }
         if self.scope == Scope::Group {
-            sys::end_group(self.group_leader);
+            // A group that an ancestor leads dies with the supervisor or with that leader. That some process
+            // in between has died is no reason for its healthy members to go.
+            let leader = self.group_leader.filter(|leader| {
+                matches!(cause.role, Role::Supervisor { .. }) || *leader == cause.pid
+            });
+            sys::end_group(leader);
         }
         sys::exit_now()
     }

@@ -74,10 +74,7 @@ fn term(bytes: &[u8], forced: Option<u64>) -> Option<(u64, &[u8])> {
     if !digits {
         return None;
     }
-    let unit_length = rest
-        .iter()
-        .take_while(|b| **b != b'.' && !b.is_ascii_digit())
-        .count();
+    let unit_length = rest.iter().take_while(|b| **b != b'.' && !b.is_ascii_digit()).count();
     let (name, rest) = rest.split_at_checked(unit_length)?;
     let unit = match forced {
         Some(unit) => unit,

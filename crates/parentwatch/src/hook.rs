@@ -19,10 +19,7 @@ pub(crate) type HookIdentity = (usize, usize);
 
 impl Hook {
     pub(crate) fn closure(hook: impl FnOnce() + Send + 'static) -> Hook {
-        Hook {
-            run: Box::new(hook),
-            identity: None,
-        }
+        Hook { run: Box::new(hook), identity: None }
     }
 
     /// # Safety
@@ -41,10 +38,7 @@ impl Hook {
             unsafe { function(data) }
         };
         let identity = Some((function as usize, user_data as usize));
-        Hook {
-            run: Box::new(run),
-            identity,
-        }
+        Hook { run: Box::new(run), identity }
     }
 
     pub(crate) fn identity(&self) -> Option<HookIdentity> {
@@ -92,28 +86,26 @@ impl Shared {
     }
 }
 
-/// Large enough for what a hook may call (printf, Python).
-const STACK: usize = 1 << 20;
+/// 1 MiB for what a hook may call (printf, Python), and as much for the static thread-local storage of the
+/// program and its libraries, which glibc takes from a thread's stack.
+const STACK: usize = 2 << 20;
 
 impl HookThread {
     /// Must be called with all signals blocked, which the thread inherits.
     pub(crate) fn spawn(hook: Hook, _blocked: &SignalsBlocked) -> std::io::Result<HookThread> {
         let shared = Arc::new(Shared::default());
         let own = Arc::clone(&shared);
-        std::thread::Builder::new()
-            .name("parent-hook".to_owned())
-            .stack_size(STACK)
-            .spawn(move || {
-                let stage = own
-                    .changed
-                    .wait_while(own.stage(), |stage| *stage == Stage::Asleep);
+        std::thread::Builder::new().name("parent-hook".to_owned()).stack_size(STACK).spawn(
+            move || {
+                let stage = own.changed.wait_while(own.stage(), |stage| *stage == Stage::Asleep);
                 let stage = *stage.unwrap_or_else(PoisonError::into_inner);
                 if stage == Stage::Wanted {
                     // A hook that panics is a hook that is done.
                     let _ = catch_unwind(AssertUnwindSafe(hook.run));
                     own.set(Stage::Done);
                 }
-            })?;
+            },
+        )?;
         Ok(HookThread { shared })
     }
 

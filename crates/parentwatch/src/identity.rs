@@ -37,14 +37,8 @@ impl Supervisor {
         let start = sys::own_start_time();
         let proof = start
             .zip(sys::pid_namespace())
-            .map(|(start, pid_namespace)| Proof {
-                start,
-                pid_namespace,
-            });
-        Supervisor {
-            pid: sys::own_pid(),
-            proof,
-        }
+            .map(|(start, pid_namespace)| Proof { start, pid_namespace });
+        Supervisor { pid: sys::own_pid(), proof }
     }
 
     /// The process id, in the PID namespace of whoever wrote it. At least 1.
@@ -67,10 +61,7 @@ impl fmt::Display for Supervisor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.proof {
             None => write!(f, "{}", self.pid),
-            Some(Proof {
-                start,
-                pid_namespace,
-            }) => {
+            Some(Proof { start, pid_namespace }) => {
                 write!(f, "{}@{start}@{pid_namespace}", self.pid)
             }
         }
@@ -95,17 +86,13 @@ impl FromStr for Supervisor {
     /// Reads a token; white space around it is ignored.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut fields = text.trim().split('@').map(decimal);
-        let pid = fields
-            .next()
-            .flatten()
-            .and_then(|pid| i32::try_from(pid).ok());
+        let pid = fields.next().flatten().and_then(|pid| i32::try_from(pid).ok());
         let pid = pid.filter(|pid| *pid > 0).ok_or(ParseSupervisorError)?;
         let proof = match (fields.next(), fields.next(), fields.next()) {
             (None, ..) => None,
-            (Some(Some(start)), Some(Some(pid_namespace)), None) => Some(Proof {
-                start,
-                pid_namespace,
-            }),
+            (Some(Some(start)), Some(Some(pid_namespace)), None) => {
+                Some(Proof { start, pid_namespace })
+            }
             _ => return Err(ParseSupervisorError),
         };
         Ok(Supervisor { pid, proof })
@@ -114,9 +101,7 @@ impl FromStr for Supervisor {
 
 /// ASCII digits and nothing else: `str::parse` alone would take a sign.
 fn decimal(text: &str) -> Option<u64> {
-    text.bytes()
-        .all(|b| b.is_ascii_digit())
-        .then(|| text.parse().ok())?
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 /// What was seen of the process that has the named number.
@@ -161,13 +146,7 @@ pub(crate) enum Decision {
 
 /// The rules. Whatever is not proven is rule 4: never die at arming on a guess.
 pub(crate) fn decide(facts: &Facts) -> Decision {
-    let Facts {
-        named,
-        own_pid,
-        parent,
-        sighting,
-        ..
-    } = *facts;
+    let Facts { named, own_pid, parent, sighting, .. } = *facts;
     if named.pid == own_pid {
         return Decision::Unproven("it is this process");
     }
@@ -183,11 +162,11 @@ pub(crate) fn decide(facts: &Facts) -> Decision {
     let has_its_start = |start: u64| named.proof.is_none_or(|proof| proof.start == start);
 
     if parent == named.pid {
-        // An adopter cannot have the supervisor's number, since both were alive at once. So whatever
-        // is wrong here (a reused number, a clock of another time namespace), nobody has died.
+        // An adopter cannot have the supervisor's number, since both were alive at once. So whatever is
+        // wrong here (a token of an earlier process, or of another clock), nobody has died.
         return match sighting {
-            Sighting::Alive { start } if !has_its_start(start) => {
-                Decision::Unproven("the parent is another process with its number")
+            Sighting::Alive { start } if facts.clock_is_initial && !has_its_start(start) => {
+                Decision::Unproven("the parent, which has its number, started at another time")
             }
             _ => Decision::Parent,
         };
@@ -200,8 +179,9 @@ pub(crate) fn decide(facts: &Facts) -> Decision {
             };
         }
         Sighting::Hidden => return Decision::Unproven("it cannot be seen"),
-        // another process has its number: with a full token alone
-        Sighting::Alive { .. } => facts.clock_is_initial,
+        // Another process has its number: with a full token alone, and not if that is an ancestor. Those all
+        // lived beside the supervisor, so that none can have its number: then it is the token that is wrong.
+        Sighting::Alive { .. } => facts.clock_is_initial && !facts.is_ancestor,
         Sighting::Absent | Sighting::Ended => true,
     };
     let adopted = match named.proof {
@@ -222,8 +202,7 @@ impl Facts {
     /// process ids tell, since they are given out in rising order (a wrap-around within that very tick
     /// would make it unproven or, at worst, need a supervisor that inherited a dead one's token in it).
     fn parent_started_before(&self, named_pid: i32, named: Proof) -> bool {
-        self.parent_start
-            .is_some_and(|start| (start, self.parent) < (named.start, named_pid))
+        self.parent_start.is_some_and(|start| (start, self.parent) < (named.start, named_pid))
     }
 }
 
@@ -240,7 +219,20 @@ pub(crate) struct Resolution {
 
 /// Looks at the named process and decides. Opening the handle comes first, so that what is read of the
 /// number afterwards is about the process that the handle is on, or that process has ended.
+///
+/// The usual case comes first and is settled by one look: the parent is the one that was named. Nobody dies
+/// of that decision, so that it needs no more proof.
 pub(crate) fn resolve(named: Supervisor, parent: i32) -> Resolution {
+    let started_then =
+        |proof: Proof| sys::stat(parent).is_some_and(|stat| stat.start == proof.start);
+    if named.pid == parent && named.proof.is_none_or(started_then) {
+        return Resolution {
+            decision: Decision::Parent,
+            handle: None,
+            start: None,
+            group_leader: None,
+        };
+    }
     let opened = Handle::open(named.pid);
     let procfs = sys::procfs_is_ours();
     let stat = |pid| if procfs { sys::stat(pid) } else { None };
@@ -260,20 +252,14 @@ pub(crate) fn resolve(named: Supervisor, parent: i32) -> Resolution {
     if matches!(sighting, Sighting::Alive { .. }) {
         lineage = Lineage::trace(parent, named.pid, sys::process_group(), stat);
     }
-    // What only tells an orphan is not asked for when it cannot be one: every look costs.
-    let may_be_orphaned = parent != named.pid && !lineage.reaches;
     let decision = decide(&Facts {
         named,
         own_pid: sys::own_pid(),
         parent,
         own_pid_namespace: sys::pid_namespace(),
-        clock_is_initial: may_be_orphaned && sys::clock_is_initial(),
+        clock_is_initial: sys::clock_is_initial(),
         sighting,
-        parent_start: if may_be_orphaned {
-            stat(parent).map(|stat| stat.start)
-        } else {
-            None
-        },
+        parent_start: stat(parent).map(|stat| stat.start),
         is_ancestor: lineage.reaches,
     });
     let further_up = decision == Decision::ParentAndSupervisor;
@@ -308,10 +294,7 @@ impl Lineage {
         let mut younger = u64::MAX;
         for _ in 0..Lineage::DEEPEST {
             if pid == supervisor {
-                return Lineage {
-                    reaches: true,
-                    group_leader,
-                };
+                return Lineage { reaches: true, group_leader };
             }
             // A parent is never younger than its child; if it is, a number was reused meanwhile.
             let Some(stat) = stat(pid).filter(|stat| pid > 1 && stat.start <= younger) else {
@@ -354,99 +337,52 @@ mod tests {
 
     #[test]
     fn rule_1_the_parent_is_the_supervisor() {
-        for sighting in [
-            Sighting::Alive { start: 50 },
-            Sighting::Hidden,
-            Sighting::Ended,
-            Sighting::Absent,
-        ] {
-            assert_eq!(
-                decide(&Facts {
-                    parent: 100,
-                    ..facts(sighting)
-                }),
-                Decision::Parent
-            );
+        for sighting in
+            [Sighting::Alive { start: 50 }, Sighting::Hidden, Sighting::Ended, Sighting::Absent]
+        {
+            assert_eq!(decide(&Facts { parent: 100, ..facts(sighting) }), Decision::Parent);
         }
     }
 
     #[test]
     fn rule_2_alive_and_an_ancestor() {
-        assert_eq!(
-            decide(&facts(Sighting::Alive { start: 50 })),
-            Decision::ParentAndSupervisor
-        );
-        let plain = Facts {
-            named: "100".parse().unwrap(),
-            ..facts(Sighting::Alive { start: 7 })
-        };
+        assert_eq!(decide(&facts(Sighting::Alive { start: 50 })), Decision::ParentAndSupervisor);
+        let plain = Facts { named: "100".parse().unwrap(), ..facts(Sighting::Alive { start: 7 }) };
         assert_eq!(decide(&plain), Decision::ParentAndSupervisor);
     }
 
     #[test]
     fn rule_3_dead_and_left_to_an_older_process() {
-        for sighting in [
-            Sighting::Absent,
-            Sighting::Ended,
-            Sighting::Alive { start: 51 },
-        ] {
-            let adopted = Facts {
-                parent_start: Some(49),
-                is_ancestor: false,
-                ..facts(sighting)
-            };
+        for sighting in [Sighting::Absent, Sighting::Ended, Sighting::Alive { start: 51 }] {
+            let adopted = Facts { parent_start: Some(49), is_ancestor: false, ..facts(sighting) };
             assert_eq!(decide(&adopted), Decision::Orphaned, "{sighting:?}");
+            if matches!(sighting, Sighting::Alive { .. }) {
+                let above_us = Facts { is_ancestor: true, ..adopted };
+                assert!(unproven(decide(&above_us)), "an ancestor lived beside it");
+            }
             assert!(
-                unproven(decide(&Facts {
-                    parent_start: Some(51),
-                    ..adopted
-                })),
+                unproven(decide(&Facts { parent_start: Some(51), ..adopted })),
                 "younger parent"
             );
+            assert!(unproven(decide(&Facts { parent_start: None, ..adopted })), "unknown parent");
             assert!(
-                unproven(decide(&Facts {
-                    parent_start: None,
-                    ..adopted
-                })),
-                "unknown parent"
-            );
-            assert!(
-                unproven(decide(&Facts {
-                    clock_is_initial: false,
-                    ..adopted
-                })),
+                unproven(decide(&Facts { clock_is_initial: false, ..adopted })),
                 "time namespace"
             );
             assert!(
-                unproven(decide(&Facts {
-                    own_pid_namespace: Some(1),
-                    ..adopted
-                })),
+                unproven(decide(&Facts { own_pid_namespace: Some(1), ..adopted })),
                 "other namespace"
             );
-            assert!(
-                unproven(decide(&Facts {
-                    own_pid_namespace: None,
-                    ..adopted
-                })),
-                "no /proc"
-            );
+            assert!(unproven(decide(&Facts { own_pid_namespace: None, ..adopted })), "no /proc");
         }
     }
 
     #[test]
     fn within_one_tick_the_process_ids_tell_who_is_older() {
-        let dead = Facts {
-            parent_start: Some(50),
-            is_ancestor: false,
-            ..facts(Sighting::Absent)
-        };
+        let dead = Facts { parent_start: Some(50), is_ancestor: false, ..facts(Sighting::Absent) };
         assert_eq!(decide(&Facts { parent: 1, ..dead }), Decision::Orphaned);
         assert_eq!(decide(&Facts { parent: 99, ..dead }), Decision::Orphaned);
-        assert!(unproven(decide(&Facts {
-            parent: 101,
-            ..dead
-        })));
+        assert!(unproven(decide(&Facts { parent: 101, ..dead })));
     }
 
     #[test]
@@ -459,32 +395,11 @@ mod tests {
             ..facts(Sighting::Absent)
         };
         assert_eq!(decide(&plain), Decision::Orphaned);
-        assert_eq!(
-            decide(&Facts {
-                sighting: Sighting::Ended,
-                ..plain
-            }),
-            Decision::Orphaned
-        );
+        assert_eq!(decide(&Facts { sighting: Sighting::Ended, ..plain }), Decision::Orphaned);
+        assert!(unproven(decide(&Facts { parent: 99, ..plain })), "a subreaper proves nothing");
+        assert!(unproven(decide(&Facts { own_pid_namespace: Some(1), ..plain })), "a container");
         assert!(
-            unproven(decide(&Facts {
-                parent: 99,
-                ..plain
-            })),
-            "a subreaper proves nothing"
-        );
-        assert!(
-            unproven(decide(&Facts {
-                own_pid_namespace: Some(1),
-                ..plain
-            })),
-            "a container"
-        );
-        assert!(
-            unproven(decide(&Facts {
-                sighting: Sighting::Alive { start: 9 },
-                ..plain
-            })),
+            unproven(decide(&Facts { sighting: Sighting::Alive { start: 9 }, ..plain })),
             "another process has the number"
         );
     }
@@ -492,19 +407,10 @@ mod tests {
     #[test]
     fn rule_4_the_rest() {
         let alive = facts(Sighting::Alive { start: 50 });
-        assert!(unproven(decide(&Facts {
-            is_ancestor: false,
-            ..alive
-        })));
-        assert!(unproven(decide(&Facts {
-            own_pid: 100,
-            ..alive
-        })));
+        assert!(unproven(decide(&Facts { is_ancestor: false, ..alive })));
+        assert!(unproven(decide(&Facts { own_pid: 100, ..alive })));
         assert!(unproven(decide(&facts(Sighting::Hidden))));
-        assert!(unproven(decide(&Facts {
-            parent: 100,
-            ..facts(Sighting::Alive { start: 51 })
-        })));
+        assert!(unproven(decide(&Facts { parent: 100, ..facts(Sighting::Alive { start: 51 }) })));
     }
 
     #[test]
@@ -517,64 +423,22 @@ mod tests {
                 100 => (1, 50),
                 _ => return None,
             };
-            Some(Stat {
-                parent,
-                start,
-                state: b'S',
-                threads: 1,
-            })
+            Some(Stat { parent, start, state: b'S', threads: 1 })
         };
         let led_by = |group| Lineage::trace(250, 100, group, stat);
-        assert_eq!(
-            led_by(200),
-            Lineage {
-                reaches: true,
-                group_leader: Some(200)
-            }
-        );
-        assert_eq!(
-            led_by(250),
-            Lineage {
-                reaches: true,
-                group_leader: Some(250)
-            }
-        );
-        assert_eq!(
-            led_by(100),
-            Lineage {
-                reaches: true,
-                group_leader: None
-            }
-        );
-        assert_eq!(
-            led_by(7),
-            Lineage {
-                reaches: true,
-                group_leader: None
-            }
-        );
+        assert_eq!(led_by(200), Lineage { reaches: true, group_leader: Some(200) });
+        assert_eq!(led_by(250), Lineage { reaches: true, group_leader: Some(250) });
+        assert_eq!(led_by(100), Lineage { reaches: true, group_leader: None });
+        assert_eq!(led_by(7), Lineage { reaches: true, group_leader: None });
         assert_eq!(Lineage::trace(250, 99, 200, stat), Lineage::default());
     }
 
     #[test]
     fn the_lineage_ends_over_a_loop_and_over_a_younger_parent() {
-        let looping = |pid| {
-            Some(Stat {
-                parent: pid,
-                start: 1,
-                state: b'S',
-                threads: 1,
-            })
-        };
+        let looping = |pid| Some(Stat { parent: pid, start: 1, state: b'S', threads: 1 });
         assert_eq!(Lineage::trace(5, 9, 0, looping), Lineage::default());
-        let reused = |pid| {
-            Some(Stat {
-                parent: pid - 1,
-                start: 100 - pid as u64,
-                state: b'S',
-                threads: 1,
-            })
-        };
+        let reused =
+            |pid| Some(Stat { parent: pid - 1, start: 100 - pid as u64, state: b'S', threads: 1 });
         assert_eq!(Lineage::trace(20, 10, 0, reused), Lineage::default());
     }
 
@@ -620,6 +484,8 @@ mod tests {
             if decide(&facts) == Decision::Orphaned {
                 prop_assert_eq!(own_ns, Some(NS));
                 prop_assert!(parent != 100);
+                let is_alive = matches!(sighting, Sighting::Alive { .. });
+                prop_assert!(!(ancestor && is_alive), "what is above us lived beside the supervisor");
                 prop_assert_ne!(sighting, Sighting::Hidden);
                 prop_assert_ne!(sighting, Sighting::Alive { start: 50 });
                 if full {

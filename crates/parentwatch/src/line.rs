@@ -15,10 +15,7 @@ pub(crate) struct Line {
 impl Line {
     /// Formats one line. It ends with a line feed, also when it had to be cut.
     pub(crate) fn new(text: fmt::Arguments<'_>) -> Line {
-        let mut line = Line {
-            bytes: [0; CAPACITY],
-            len: 0,
-        };
+        let mut line = Line { bytes: [0; CAPACITY], len: 0 };
         // `write_str` never fails; it cuts.
         let _ = fmt::Write::write_fmt(&mut line, text);
         if let Some(end) = line.bytes.get_mut(line.len) {
@@ -53,10 +50,7 @@ mod tests {
 
     #[test]
     fn ends_with_one_line_feed() {
-        assert_eq!(
-            Line::new(format_args!("worker {}", 7)).as_bytes(),
-            b"worker 7\n"
-        );
+        assert_eq!(Line::new(format_args!("worker {}", 7)).as_bytes(), b"worker 7\n");
     }
 
     #[test]

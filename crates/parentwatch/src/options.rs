@@ -100,9 +100,7 @@ impl Options {
     }
 
     pub(crate) fn check(&self) -> Result<(), Error> {
-        if self
-            .interval
-            .is_some_and(|interval| !(MIN_INTERVAL..=MAX_INTERVAL).contains(&interval))
+        if self.interval.is_some_and(|interval| !(MIN_INTERVAL..=MAX_INTERVAL).contains(&interval))
         {
             return Err(Error::Invalid("interval: expected from 10ms to 1h"));
         }

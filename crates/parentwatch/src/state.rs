@@ -234,6 +234,8 @@ pub(crate) enum Claim {
     Ours,
     /// Armed already, with this.
     Armed(Armed),
+    /// Another thread was at it, and this is what came of it.
+    Settled(Phase),
     /// Another thread is at it, and did not finish in time.
     Busy,
 }
@@ -242,32 +244,26 @@ impl State {
     /// This process's record. Safe from any thread, also after a fork; never blocks.
     pub(crate) fn of_this_process() -> &'static State {
         let known = PAGE.load(Ordering::Acquire);
-        let page = if known.is_null() {
-            State::make_page()
-        } else {
-            known
-        };
-        // SAFETY: it points to a mapping that is never unmapped once it is in `PAGE`, is aligned to a
-        // page, and whose zeros are a valid State (`armed` is uninitialised then).
-        unsafe { page.as_ref() }.unwrap_or(&FALLBACK)
+        let page = if known.is_null() { State::make_page() } else { known };
+        // SAFETY: it points to `FALLBACK`, or to a mapping that is never unmapped once it is in `PAGE`, is
+        // aligned to a page, and whose zeros are a valid State (`armed` is uninitialised then).
+        unsafe { &*page }
     }
 
+    /// Never null. Whatever is chosen first stays: a second record could arm a second watcher.
     fn make_page() -> *mut State {
-        let Some(page) = sys::page_wiped_on_fork(size_of::<State>()) else {
-            return std::ptr::null_mut();
-        };
-        let page = page.cast::<State>();
-        match PAGE.compare_exchange(
-            std::ptr::null_mut(),
-            page,
-            Ordering::AcqRel,
-            Ordering::Acquire,
-        ) {
-            Ok(_) => page,
-            Err(others) => {
-                sys::release_page(page.cast(), size_of::<State>());
+        let fallback = (&raw const FALLBACK).cast_mut();
+        let page = sys::page_wiped_on_fork(size_of::<State>());
+        let ours = page.map_or(fallback, |page| page.cast::<State>());
+        let chosen =
+            PAGE.compare_exchange(std::ptr::null_mut(), ours, Ordering::AcqRel, Ordering::Acquire);
+        match (chosen, page) {
+            (Ok(_), _) => ours,
+            (Err(others), Some(page)) => {
+                sys::release_page(page, size_of::<State>());
                 others
             }
+            (Err(others), None) => others,
         }
     }
 
@@ -295,11 +291,16 @@ impl State {
     pub(crate) fn claim(&self) -> Claim {
         const PATIENCE: u32 = 1_000;
         const NAP: Duration = Duration::from_millis(1);
+        let mut waited = false;
         for _ in 0..PATIENCE {
             let seen = self.word.load(Ordering::Acquire);
             match State::phase_in(seen) {
                 Phase::Armed => return Claim::Armed(self.armed()),
-                Phase::Arming => sys::nap(NAP),
+                Phase::Arming => {
+                    waited = true;
+                    sys::nap(NAP);
+                }
+                settled if waited => return Claim::Settled(settled),
                 _ => {
                     let arming = State::word_of(Phase::Arming);
                     let taken = self.word.compare_exchange(

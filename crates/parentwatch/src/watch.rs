@@ -36,24 +36,31 @@ pub(crate) enum Step {
     Die,
 }
 
-/// The whole of the watcher's logic. A wake is a hint; the authority decides. `None` is the wake of a
-/// target that is polled.
-pub(crate) fn step(role: Role, wake: Option<Wake>, authority: Authority) -> Step {
+/// The whole of the watcher's logic. A wake is a hint; what was asked of the kernel afterwards decides. `None`
+/// is the wake of a target that is polled.
+pub(crate) fn step(role: Role, wake: Option<Wake>, answer: Answer) -> Step {
     match (role, wake) {
-        _ if authority.says_gone => Step::Die,
-        (_, None | Some(Wake::Quiet)) => Step::Keep,
-        (Role::Supervisor { .. }, Some(Wake::Readable)) if authority.handle_is_ours => Step::Die,
-        (_, Some(Wake::Readable | Wake::Invalid)) => Step::Poll,
+        _ if answer.is_gone => Step::Die,
+        (_, None) => Step::Keep,
+        (_, Some(Wake::Quiet)) if answer.handle_is_ours => Step::Keep,
+        (Role::Supervisor { .. }, Some(Wake::Readable)) if answer.handle_is_ours => {
+            // It may be readable for an instant while its process execs from another thread than the main
+            // one; then the next wait does not return at once.
+            if answer.is_still_readable { Step::Die } else { Step::Keep }
+        }
+        (_, Some(_)) => Step::Poll,
     }
 }
 
-/// What was asked of the kernel about one target.
+/// What the kernel answered about one target after a wake.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Authority {
+pub(crate) struct Answer {
     /// `getppid()` for the parent; for a polled supervisor the look at its number.
-    pub says_gone: bool,
+    pub is_gone: bool,
     /// The descriptor still is the handle that was opened.
     pub handle_is_ours: bool,
+    /// The handle says, asked once more, that its process has ended.
+    pub is_still_readable: bool,
 }
 
 pub(crate) struct Watch {
@@ -63,26 +70,21 @@ pub(crate) struct Watch {
     pub state: &'static State,
 }
 
-/// Enough for a poll, a read of `/proc` and the dying path, in a debug build too. Only what is touched
-/// takes memory.
-const STACK: usize = 128 << 10;
+/// Only what is touched takes memory. glibc takes the static thread-local storage of the program and its
+/// libraries from it; when that is more, std makes the stack as large as that and the least that a thread
+/// needs (16 KiB), which the watcher and the dying path have to do with.
+const STACK: usize = 256 << 10;
 
 impl Watch {
     pub(crate) fn tier(&self) -> Tier {
-        match self
-            .targets
-            .iter()
-            .flatten()
-            .all(|target| target.handle.is_some())
-        {
+        match self.targets.iter().flatten().all(|target| target.handle.is_some()) {
             true => Tier::Event,
             false => Tier::Poll,
         }
     }
 
-    /// Must be called with all signals blocked, which the thread inherits. It is `Builder::spawn`, since
-    /// `thread::spawn` panics when no thread can be had, and a raw small pthread stack does not hold a
-    /// program's large static TLS.
+    /// Must be called with the signals blocked, which the thread inherits. It is `Builder::spawn`, since
+    /// `thread::spawn` panics when no thread can be had.
     pub(crate) fn spawn(self, _blocked: &SignalsBlocked) -> std::io::Result<()> {
         let hook = self.death.hook.clone();
         let mut watch = self;
@@ -113,26 +115,19 @@ impl Watch {
             let [first, second] = &self.targets;
             let handle =
                 |target: &Option<Target>| target.as_ref()?.handle.as_ref().map(Handle::raw);
-            let wakes = sys::wait(
-                [handle(first), handle(second)],
-                polled.then_some(self.interval),
-            );
-            for (target, wake) in self.targets.iter_mut().zip(wakes) {
+            let wakes = sys::wait([handle(first), handle(second)], polled.then_some(self.interval));
+            // The supervisor first: when it and the wrapper are gone at once, it is the reason.
+            for (target, wake) in self.targets.iter_mut().zip(wakes).rev() {
                 let Some(target) = target else { continue };
-                match target.look(wake) {
-                    Step::Keep => {}
-                    Step::Poll => target.poll_from_now_on(),
-                    Step::Die => {
-                        let tier = if target.handle.is_some() {
-                            Tier::Event
-                        } else {
-                            Tier::Poll
-                        };
-                        self.death.now(&Cause {
-                            pid: target.pid,
-                            tier,
-                        });
-                    }
+                let tier = if target.handle.is_some() { Tier::Event } else { Tier::Poll };
+                let mut step = target.look(wake);
+                if step == Step::Poll {
+                    target.poll_from_now_on();
+                    // Whatever woke us, the next look is an interval away.
+                    step = target.look(Wake::Quiet);
+                }
+                if step == Step::Die {
+                    self.death.now(&Cause { pid: target.pid, role: target.role, tier });
                 }
             }
             self.state.set_tier(self.tier());
@@ -143,20 +138,18 @@ impl Watch {
 impl Target {
     fn look(&self, wake: Wake) -> Step {
         let wake = self.handle.as_ref().map(|_| wake);
-        let mut authority = Authority::default();
-        match self.role {
-            Role::Parent => {
-                authority.says_gone = sys::parent_is_gone(self.pid, wake == Some(Wake::Readable));
-            }
-            Role::Supervisor { start } if wake.is_none() => {
-                authority.says_gone = sys::looks_gone(self.pid, start);
-            }
-            Role::Supervisor { .. } => {
-                authority.handle_is_ours = wake == Some(Wake::Readable)
-                    && self.handle.as_ref().is_some_and(Handle::is_ours);
-            }
+        let mut answer = Answer {
+            is_gone: match self.role {
+                Role::Parent => sys::parent_is_gone(self.pid, wake == Some(Wake::Readable)),
+                Role::Supervisor { start } => wake.is_none() && sys::looks_gone(self.pid, start),
+            },
+            ..Answer::default()
+        };
+        if let (false, Some(handle)) = (answer.is_gone, &self.handle) {
+            answer.handle_is_ours = handle.is_ours();
+            answer.is_still_readable = answer.handle_is_ours && handle.is_readable();
         }
-        step(self.role, wake, authority)
+        step(self.role, wake, answer)
     }
 
     fn poll_from_now_on(&mut self) {
@@ -175,46 +168,42 @@ mod tests {
     use super::*;
 
     const UP: Role = Role::Supervisor { start: Some(1) };
-    const SILENT: Authority = Authority {
-        says_gone: false,
-        handle_is_ours: true,
-    };
-    const NOT_OURS: Authority = Authority {
-        says_gone: false,
-        handle_is_ours: false,
-    };
-    const GONE: Authority = Authority {
-        says_gone: true,
-        handle_is_ours: false,
-    };
+
+    fn answer(is_gone: bool, handle_is_ours: bool, is_still_readable: bool) -> Answer {
+        Answer { is_gone, handle_is_ours, is_still_readable }
+    }
 
     #[test]
     fn the_authority_on_the_parent_is_never_its_handle() {
-        assert_eq!(step(Role::Parent, Some(Wake::Readable), SILENT), Step::Poll);
-        assert_eq!(
-            step(Role::Parent, Some(Wake::Readable), NOT_OURS),
-            Step::Poll
-        );
-        assert_eq!(step(Role::Parent, Some(Wake::Readable), GONE), Step::Die);
-        assert_eq!(step(Role::Parent, Some(Wake::Quiet), GONE), Step::Die);
-        assert_eq!(step(Role::Parent, None, GONE), Step::Die);
+        for is_still_readable in [false, true] {
+            for handle_is_ours in [false, true] {
+                let alive = answer(false, handle_is_ours, is_still_readable);
+                assert_eq!(step(Role::Parent, Some(Wake::Readable), alive), Step::Poll);
+                let gone = answer(true, handle_is_ours, is_still_readable);
+                for wake in [None, Some(Wake::Quiet), Some(Wake::Readable), Some(Wake::Invalid)] {
+                    assert_eq!(step(Role::Parent, wake, gone), Step::Die);
+                }
+            }
+        }
     }
 
     #[test]
-    fn a_supervisor_further_up_is_gone_when_its_own_handle_says_so() {
-        assert_eq!(step(UP, Some(Wake::Readable), SILENT), Step::Die);
-        assert_eq!(step(UP, Some(Wake::Readable), NOT_OURS), Step::Poll);
-        assert_eq!(step(UP, None, GONE), Step::Die);
-        assert_eq!(step(UP, None, NOT_OURS), Step::Keep);
+    fn a_supervisor_further_up_is_gone_when_its_own_handle_says_so_twice() {
+        assert_eq!(step(UP, Some(Wake::Readable), answer(false, true, true)), Step::Die);
+        assert_eq!(step(UP, Some(Wake::Readable), answer(false, true, false)), Step::Keep);
+        assert_eq!(step(UP, Some(Wake::Readable), answer(false, false, true)), Step::Poll);
+        assert_eq!(step(UP, None, answer(true, false, false)), Step::Die);
+        assert_eq!(step(UP, None, answer(false, false, false)), Step::Keep);
     }
 
     #[test]
-    fn a_lost_handle_is_polled_and_a_quiet_wake_is_nothing() {
+    fn a_handle_that_is_lost_is_polled_whatever_the_wake() {
         for role in [Role::Parent, UP] {
-            assert_eq!(step(role, Some(Wake::Invalid), SILENT), Step::Poll);
-            assert_eq!(step(role, Some(Wake::Invalid), NOT_OURS), Step::Poll);
-            assert_eq!(step(role, Some(Wake::Quiet), SILENT), Step::Keep);
-            assert_eq!(step(role, None, SILENT), Step::Keep);
+            assert_eq!(step(role, Some(Wake::Quiet), answer(false, true, false)), Step::Keep);
+            assert_eq!(step(role, Some(Wake::Quiet), answer(false, false, false)), Step::Poll);
+            assert_eq!(step(role, Some(Wake::Invalid), answer(false, true, false)), Step::Poll);
+            assert_eq!(step(role, Some(Wake::Invalid), answer(false, false, false)), Step::Poll);
+            assert_eq!(step(role, None, answer(false, false, false)), Step::Keep);
         }
     }
 }

@@ -21,12 +21,9 @@ fn unset(variable: &str) {
 
 #[test]
 fn from_the_first_call_to_the_armed_watcher() {
-    for variable in [
-        ENV_PARENT_WATCH,
-        ENV_PARENT_WATCH_INTERVAL,
-        ENV_PARENT_WATCH_SCOPE,
-        ENV_PARENT_PID,
-    ] {
+    for variable in
+        [ENV_PARENT_WATCH, ENV_PARENT_WATCH_INTERVAL, ENV_PARENT_WATCH_SCOPE, ENV_PARENT_PID]
+    {
         unset(variable);
     }
     let parent = i32::try_from(std::os::unix::process::parent_id()).unwrap();
@@ -35,52 +32,27 @@ fn from_the_first_call_to_the_armed_watcher() {
     set(ENV_PARENT_WATCH_INTERVAL, "250ms");
     let before = parentwatch::status();
     assert_eq!(before.state, Ok(Status::NotStarted));
-    assert_eq!(
-        (before.tier, before.parent, before.supervisor),
-        (Tier::None, None, None)
-    );
-    assert_eq!(
-        (before.interval, before.scope),
-        (Duration::from_millis(250), Scope::Group)
-    );
+    assert_eq!((before.tier, before.parent, before.supervisor), (Tier::None, None, None));
+    assert_eq!((before.interval, before.scope), (Duration::from_millis(250), Scope::Group));
     assert_eq!(Config::from_env().interval, Duration::from_millis(250));
 
     // switched off stays off, whatever the code asks for, and can be tried again
     set(ENV_PARENT_WATCH, "off");
-    assert_eq!(
-        Options::new().interval(Duration::from_secs(1)).start(),
-        Ok(Status::Disabled)
-    );
+    assert_eq!(Options::new().interval(Duration::from_secs(1)).start(), Ok(Status::Disabled));
     assert_eq!(parentwatch::status().state, Ok(Status::Disabled));
     unset(ENV_PARENT_WATCH);
 
     // out of range: refused before anything happens
-    for bad in [
-        Duration::ZERO,
-        Duration::from_millis(9),
-        Duration::from_secs(3601),
-    ] {
+    for bad in [Duration::ZERO, Duration::from_millis(9), Duration::from_secs(3601)] {
         let refused = Options::new().interval(bad).start();
-        assert!(
-            matches!(refused, Err(Error::Invalid(_))),
-            "{bad:?}: {refused:?}"
-        );
+        assert!(matches!(refused, Err(Error::Invalid(_))), "{bad:?}: {refused:?}");
     }
-    assert!(matches!(
-        Options::new().grace(Duration::MAX).start(),
-        Err(Error::Invalid(_))
-    ));
+    assert!(matches!(Options::new().grace(Duration::MAX).start(), Err(Error::Invalid(_))));
     assert_eq!(parentwatch::status().state, Ok(Status::Disabled));
 
     // waiting needs no watcher
-    assert_eq!(
-        parentwatch::wait_for_exit(1, Duration::ZERO),
-        Exit::NoParent
-    );
-    assert_eq!(
-        parentwatch::wait_for_exit(-1, Duration::ZERO),
-        Exit::NoParent
-    );
+    assert_eq!(parentwatch::wait_for_exit(1, Duration::ZERO), Exit::NoParent);
+    assert_eq!(parentwatch::wait_for_exit(-1, Duration::ZERO), Exit::NoParent);
     let own = i32::try_from(std::process::id()).unwrap();
     assert_eq!(parentwatch::wait_for_exit(own, Duration::MAX), Exit::Exited);
     assert!(parentwatch::parent_died(own));
@@ -101,24 +73,14 @@ fn from_the_first_call_to_the_armed_watcher() {
     }
     assert_ne!(armed.tier, Tier::None);
     assert_eq!((armed.parent, armed.supervisor), (Some(parent), None));
-    assert_eq!(
-        (armed.interval, armed.scope),
-        (Duration::from_millis(250), Scope::Process)
-    );
+    assert_eq!((armed.interval, armed.scope), (Duration::from_millis(250), Scope::Process));
     assert_eq!(armed.grace, Duration::from_secs(5));
 
     // armed for good: the same again, and anything else
     assert_eq!(parentwatch::start(), Ok(Status::Armed));
-    assert_eq!(
-        Options::new().scope(Scope::Process).start(),
-        Ok(Status::Armed)
-    );
+    assert_eq!(Options::new().scope(Scope::Process).start(), Ok(Status::Armed));
     set(ENV_PARENT_WATCH, "off");
-    assert_eq!(
-        parentwatch::start(),
-        Ok(Status::Armed),
-        "there is no disarm"
-    );
+    assert_eq!(parentwatch::start(), Ok(Status::Armed), "there is no disarm");
     let somebody: Supervisor = "4242".parse().unwrap();
     for other in [
         Options::new().scope(Scope::Group),

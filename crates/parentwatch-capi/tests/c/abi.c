@@ -66,6 +66,8 @@ static void bad_options_are_refused_and_arm_nothing(void) {
     refused(&larger.known);
 
     localai_parentwatch_options_t bad;
+    bad = options(), bad.size = SIZE_MAX, refused(&bad);
+    bad = options(), bad.size = 4097, refused(&bad);
     bad = options(), bad.reserved = 1, refused(&bad);
     bad = options(), bad.scope = 3, refused(&bad);
     bad = options(), bad.scope = -1, refused(&bad);

@@ -39,6 +39,9 @@ struct word {
     pid_t pid;
 };
 
+/* A program with much static thread-local storage, which every thread's stack has to hold. */
+static __thread volatile char thread_local_storage[1 << 20];
+
 static int words[2];
 /* Nobody writes to it: whoever reads from it lives as long as the runner. */
 static int lifeline[2];
@@ -106,6 +109,7 @@ static _Noreturn void worker(enum kind kind, int tier) {
                                              .interval_ns = 10000000,
                                              .on_death = hook,
                                              .user_data = strdup("the hook's data")};
+    thread_local_storage[sizeof thread_local_storage - 1] = 1;
     CHECK(localai_parentwatch_start(&options) == LOCALAI_PARENTWATCH_ARMED);
     localai_parentwatch_info_t now = {.size = sizeof now};
     CHECK(localai_parentwatch_info(&now) == 0 && now.tier == tier);

@@ -46,13 +46,23 @@ static int count(const char *folder, const char *suffix, const char *text) {
     return found;
 }
 
+/* A thread names itself once it runs. */
+static void one_thread_named(const char *name) {
+    int found;
+    for (int looks = 0; (found = count("/proc/self/task", "/comm", name)) == 0; looks++) {
+        CHECK(looks < 10000);
+        usleep(1000);
+    }
+    CHECK(found == 1);
+}
+
 int main(void) {
     pthread_t threads[THREADS];
     CHECK(pthread_barrier_init(&all_there, NULL, THREADS) == 0);
     for (int i = 0; i < THREADS; i++) CHECK(pthread_create(&threads[i], NULL, arm, NULL) == 0);
     for (int i = 0; i < THREADS; i++) CHECK(pthread_join(threads[i], NULL) == 0);
-    CHECK(count("/proc/self/task", "/comm", "parent-watch\n") == 1);
-    CHECK(count("/proc/self/task", "/comm", "parent-hook\n") == 1);
+    one_thread_named("parent-watch\n");
+    one_thread_named("parent-hook\n");
     localai_parentwatch_info_t now = {.size = sizeof now};
     CHECK(localai_parentwatch_info(&now) == 0);
     /* a pidfd's fdinfo has a line "Pid:" (pidfd_open(2)) */

@@ -54,10 +54,7 @@ impl Children {
                 return Ok(());
             }
             if Instant::now() >= deadline {
-                bail!(
-                    "{} processes of the demo do not end: {others:?}",
-                    others.len()
-                );
+                bail!("{} processes of the demo do not end: {others:?}", others.len());
             }
             for pid in others {
                 end(pid)?;

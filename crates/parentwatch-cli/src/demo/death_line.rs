@@ -30,10 +30,7 @@ mod tests {
                       localai-parentwatch: supervisor 4242 is gone, worker 4243 exits (event)\n";
         assert_eq!(find_tier(stderr, 4243), Some("event"));
         assert_eq!(find_tier(stderr, 4244), None, "another worker's line");
-        assert_eq!(
-            find_tier(&stderr.replace("event", "poll"), 4243),
-            Some("poll")
-        );
+        assert_eq!(find_tier(&stderr.replace("event", "poll"), 4243), Some("poll"));
     }
 
     #[test]

@@ -69,11 +69,7 @@ pub fn kill_and_watch(
                 watch(worker, killed, Instant::now() + limit + START_MARGIN, stop)
                     .with_context(|| format!("cannot watch worker {worker}"))
             };
-            watching.push(
-                thread::Builder::new()
-                    .spawn_scoped(scope, watch)
-                    .context("no thread")?,
-            );
+            watching.push(thread::Builder::new().spawn_scoped(scope, watch).context("no thread")?);
         }
         for _ in workers {
             is_ready.recv().context("a watching thread has ended")?;
@@ -82,9 +78,7 @@ pub fn kill_and_watch(
         supervisor.kill().context("cannot kill the supervisor")?;
         supervisor.wait().context("cannot reap the supervisor")?;
         let join = |thread: ScopedJoinHandle<'_, _>| {
-            thread
-                .join()
-                .unwrap_or_else(|_| Err(anyhow!("a watching thread has ended")))
+            thread.join().unwrap_or_else(|_| Err(anyhow!("a watching thread has ended")))
         };
         watching.into_iter().map(join).collect()
     })
@@ -102,19 +96,13 @@ fn watch(
         bail!("it ended before its supervisor was killed");
     };
     if !ended {
-        return Ok(Outcome::Alive {
-            after: killed.elapsed(),
-        });
+        return Ok(Outcome::Alive { after: killed.elapsed() });
     }
     let exit_status = reap(worker)?;
     let after = killed.elapsed();
     let port_free = wait_for_port(worker.port, Instant::now() + PORT_LIMIT)?;
     let port_free_after = port_free.map(|when| when.duration_since(killed));
-    Ok(Outcome::Gone {
-        after,
-        exit_status,
-        port_free_after,
-    })
+    Ok(Outcome::Gone { after, exit_status, port_free_after })
 }
 
 /// Takes the exit status of a worker that has ended: it has become a child of this process when
@@ -161,10 +149,6 @@ mod tests {
         assert!(!port_is_free(port).unwrap());
         assert_eq!(wait_for_port(port, Instant::now()).unwrap(), None);
         drop(listener);
-        assert!(
-            wait_for_port(port, Instant::now() + PORT_LIMIT)
-                .unwrap()
-                .is_some()
-        );
+        assert!(wait_for_port(port, Instant::now() + PORT_LIMIT).unwrap().is_some());
     }
 }

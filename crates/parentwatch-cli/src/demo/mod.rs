@@ -73,10 +73,9 @@ impl FromStr for Program {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.split_once('=') {
-            Some((kind, path)) if !kind.is_empty() && !path.is_empty() => Ok(Self {
-                kind: kind.to_owned(),
-                path: path.to_owned(),
-            }),
+            Some((kind, path)) if !kind.is_empty() && !path.is_empty() => {
+                Ok(Self { kind: kind.to_owned(), path: path.to_owned() })
+            }
             _ => Err("expected KIND=PATH"),
         }
     }
@@ -110,10 +109,7 @@ pub fn run(options: &Options) -> anyhow::Result<bool> {
         true => serde_json::to_string_pretty(&report)? + "\n",
         false => render::report(&report, fancy, LIMIT, options.orphan_time),
     };
-    stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-        .context("cannot print")?;
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context("cannot print")?;
     Ok(report.ok)
 }
 
@@ -129,9 +125,7 @@ fn protected(
     progress.say("killing the supervisor");
     let outcomes = measure::kill_and_watch(&mut tree, LIMIT, stop)?;
     let seen = tree.workers().iter().zip(outcomes);
-    let seen = seen
-        .map(|(worker, outcome)| Protected::new(worker, &outcome))
-        .collect();
+    let seen = seen.map(|(worker, outcome)| Protected::new(worker, &outcome)).collect();
     tree.end()?;
     Ok(seen)
 }
@@ -149,9 +143,7 @@ fn unprotected(
     let outcomes = measure::kill_and_watch(&mut tree, options.orphan_time, stop)?;
     let answers = tree.health(stop)?;
     let seen = tree.workers().iter().zip(outcomes).zip(answers);
-    let seen = seen
-        .map(|((worker, outcome), ok)| Orphan::new(worker, &outcome, ok))
-        .collect();
+    let seen = seen.map(|((worker, outcome), ok)| Orphan::new(worker, &outcome, ok)).collect();
     progress.say("ending the orphans");
     tree.end()?;
     Ok(seen)
@@ -193,10 +185,7 @@ mod tests {
 
     #[test]
     fn reads_programs() {
-        let program = |kind: &str, path: &str| Program {
-            kind: kind.into(),
-            path: path.into(),
-        };
+        let program = |kind: &str, path: &str| Program { kind: kind.into(), path: path.into() };
         assert_eq!("cpp=/bin/a=b".parse(), Ok(program("cpp", "/bin/a=b")));
         for bad in ["", "cpp", "cpp=", "=/bin/a"] {
             assert!(bad.parse::<Program>().is_err(), "{bad:?}");

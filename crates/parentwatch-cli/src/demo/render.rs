@@ -23,30 +23,11 @@ pub fn report(report: &Report, fancy: bool, limit: Duration, orphan_time: Durati
         fancy,
         "With the watcher",
         "supervisor killed with SIGKILL",
-        (
-            &[
-                "worker",
-                "pid",
-                "tier",
-                "port",
-                "gone after",
-                "port free after",
-            ],
-            &[1, 3, 4, 5],
-        ),
-        report
-            .protected
-            .iter()
-            .map(|worker| protected_row(worker, limit)),
+        (&["worker", "pid", "tier", "port", "gone after", "port free after"], &[1, 3, 4, 5]),
+        report.protected.iter().map(|worker| protected_row(worker, limit)),
     );
-    let problems: Vec<_> = report
-        .protected
-        .iter()
-        .filter_map(|w| w.problem(limit))
-        .collect();
-    verdict(&mut text, &problems, || {
-        protected_summary(&report.protected)
-    });
+    let problems: Vec<_> = report.protected.iter().filter_map(|w| w.problem(limit)).collect();
+    verdict(&mut text, &problems, || protected_summary(&report.protected));
     text.push('\n');
 
     let then = format!("after {}", duration(orphan_time));
@@ -58,11 +39,7 @@ pub fn report(report: &Report, fancy: bool, limit: Duration, orphan_time: Durati
         (&["worker", "pid", "port", &then, "Health"], &[1, 2]),
         report.unprotected.iter().map(orphan_row),
     );
-    let problems: Vec<_> = report
-        .unprotected
-        .iter()
-        .filter_map(Orphan::problem)
-        .collect();
+    let problems: Vec<_> = report.unprotected.iter().filter_map(Orphan::problem).collect();
     verdict(&mut text, &problems, || {
         "every orphan held on to its port and memory, until the demo ended it".to_owned()
     });
@@ -148,13 +125,7 @@ fn orphan_row(orphan: &Orphan) -> Vec<String> {
         true => "answers".to_owned(),
         false => format!("{BAD}no answer{BAD:#}"),
     };
-    vec![
-        orphan.kind.clone(),
-        orphan.pid.to_string(),
-        orphan.port.to_string(),
-        state,
-        health,
-    ]
+    vec![orphan.kind.clone(), orphan.pid.to_string(), orphan.port.to_string(), state, health]
 }
 
 /// Writes a time with three significant digits, in the unit that a person would take.
@@ -228,17 +199,9 @@ ok: every orphan held on to its port and memory, until the demo ended it
 
     #[test]
     fn says_what_failed() {
-        let alive = Protected {
-            gone_after: None,
-            port_free_after: None,
-            tier: None,
-            ..protected()
-        };
-        let dead = Orphan {
-            survived: false,
-            answers_health: false,
-            ..orphan()
-        };
+        let alive =
+            Protected { gone_after: None, port_free_after: None, tier: None, ..protected() };
+        let dead = Orphan { survived: false, answers_health: false, ..orphan() };
         let text = plain(&Report::new(vec![alive], vec![dead], LIMIT));
         assert!(text.contains("cpp      4243   -"), "{text}");
         assert!(text.contains("alive              held\n"), "{text}");
@@ -247,10 +210,7 @@ ok: every orphan held on to its port and memory, until the demo ended it
             "{text}"
         );
         assert!(text.contains("gone           no answer\n"), "{text}");
-        assert!(
-            text.contains("\nFAILED: worker rust 4250 did not survive"),
-            "{text}"
-        );
+        assert!(text.contains("\nFAILED: worker rust 4250 did not survive"), "{text}");
         assert!(!text.contains("\nok"), "{text}");
     }
 }

@@ -47,11 +47,9 @@ impl Protected {
     pub fn new(worker: &Worker, outcome: &Outcome) -> Self {
         let (gone_after, port_free_after, exit_status) = match *outcome {
             Outcome::Alive { .. } => (None, None, None),
-            Outcome::Gone {
-                after,
-                port_free_after,
-                exit_status,
-            } => (Some(after), port_free_after, exit_status),
+            Outcome::Gone { after, port_free_after, exit_status } => {
+                (Some(after), port_free_after, exit_status)
+            }
         };
         Self {
             kind: worker.kind.clone(),
@@ -75,10 +73,7 @@ impl Protected {
             // It crashed, perhaps: that would not show anything.
             _ if self.tier.is_none() => "is gone, but left no death line on its stderr".to_owned(),
             _ if self.exit_status != Some(1) => {
-                format!(
-                    "is gone, but with {:?} as exit status, not 1",
-                    self.exit_status
-                )
+                format!("is gone, but with {:?} as exit status, not 1", self.exit_status)
             }
             _ => return None,
         };
@@ -143,12 +138,7 @@ impl Report {
             .filter_map(|worker| worker.problem(limit))
             .chain(unprotected.iter().filter_map(Orphan::problem))
             .collect();
-        Self {
-            protected,
-            unprotected,
-            ok: problems.is_empty(),
-            problems,
-        }
+        Self { protected, unprotected, ok: problems.is_empty(), problems }
     }
 }
 
@@ -159,8 +149,7 @@ fn some_microseconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S:
 
 /// Writes a time as microseconds, its absence as null.
 fn microseconds<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
-    time.map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX))
-        .serialize(serializer)
+    time.map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)).serialize(serializer)
 }
 
 #[cfg(test)]
@@ -201,44 +190,19 @@ pub mod tests {
     #[test]
     fn judges() {
         assert_eq!(problems(protected(), orphan()), "");
-        let alive = Protected {
-            gone_after: None,
-            port_free_after: None,
-            ..protected()
-        };
-        assert_eq!(
-            problems(alive, orphan()),
-            "worker cpp 4243 was alive 1s after its supervisor"
-        );
-        let late = Protected {
-            gone_after: Some(LIMIT * 2),
-            ..protected()
-        };
+        let alive = Protected { gone_after: None, port_free_after: None, ..protected() };
+        assert_eq!(problems(alive, orphan()), "worker cpp 4243 was alive 1s after its supervisor");
+        let late = Protected { gone_after: Some(LIMIT * 2), ..protected() };
         assert!(problems(late, orphan()).contains("ended only 2s after"));
-        let held = Protected {
-            port_free_after: None,
-            ..protected()
-        };
+        let held = Protected { port_free_after: None, ..protected() };
         assert!(problems(held, orphan()).contains("port 40001 cannot be listened on"));
-        let silent = Protected {
-            tier: None,
-            ..protected()
-        };
+        let silent = Protected { tier: None, ..protected() };
         assert!(problems(silent, orphan()).contains("left no death line"));
-        let crashed = Protected {
-            exit_status: None,
-            ..protected()
-        };
+        let crashed = Protected { exit_status: None, ..protected() };
         assert!(problems(crashed, orphan()).contains("exit status"));
-        let dead = Orphan {
-            survived: false,
-            ..orphan()
-        };
+        let dead = Orphan { survived: false, ..orphan() };
         assert!(problems(protected(), dead).contains("proves nothing"));
-        let mute = Orphan {
-            answers_health: false,
-            ..orphan()
-        };
+        let mute = Orphan { answers_health: false, ..orphan() };
         assert!(problems(protected(), mute).contains("does not answer Health"));
     }
 

@@ -124,9 +124,7 @@ impl Tree {
             // A ^C is for this program alone, which then ends the tree.
             .process_group(0);
         for program in &options.programs {
-            command
-                .arg("--worker")
-                .arg(format!("{}={}", program.kind, program.path));
+            command.arg("--worker").arg(format!("{}={}", program.kind, program.path));
         }
         match watch {
             Watch::On => command.env_remove(WATCH),
@@ -136,24 +134,11 @@ impl Tree {
         let bystanders = Children::find()?;
         let program = options.supervisor.clone();
         let supervisor = command.spawn().with_context(|| {
-            format!(
-                "cannot start {}, which `make demo` builds",
-                program.display()
-            )
+            format!("cannot start {}, which `make demo` builds", program.display())
         })?;
         // From here on the processes go with the tree, also when this function fails.
-        let mut tree = Self {
-            supervisor,
-            program,
-            workers: Vec::new(),
-            bystanders,
-            directory,
-        };
-        let stdout = tree
-            .supervisor
-            .stdout
-            .take()
-            .context("the supervisor has no stdout")?;
+        let mut tree = Self { supervisor, program, workers: Vec::new(), bystanders, directory };
+        let stdout = tree.supervisor.stdout.take().context("the supervisor has no stdout")?;
         let mut lines = Lines::new(stdout, options.ready_timeout + SUPERVISOR_MARGIN);
         for _ in 0..usize::from(options.workers) * options.programs.len() {
             let Some(line) = lines.next(stop)? else {
@@ -193,16 +178,11 @@ impl Tree {
         let mut lines = Lines::new(stdout, HEALTH_LIMIT + SUPERVISOR_MARGIN);
         let mut answers = Vec::with_capacity(self.workers.len());
         for worker in &self.workers {
-            let line = lines
-                .next(stop)?
-                .context("the health of the workers is unknown")?;
+            let line = lines.next(stop)?.context("the health of the workers is unknown")?;
             let line: HealthLine = serde_json::from_str(&line)
                 .with_context(|| format!("asked for the health of workers, got {line:?}"))?;
             if line.addr != worker.address() {
-                bail!(
-                    "asked for the health of {worker}, got that of {}",
-                    line.addr
-                );
+                bail!("asked for the health of {worker}, got that of {}", line.addr);
             }
             answers.push(line.ok);
         }
@@ -212,12 +192,7 @@ impl Tree {
 
     /// Fails when a worker does not answer `Health`.
     pub fn require_health(&self, stop: &StopSignals) -> anyhow::Result<()> {
-        match self
-            .workers
-            .iter()
-            .zip(self.health(stop)?)
-            .find(|(_, ok)| !ok)
-        {
+        match self.workers.iter().zip(self.health(stop)?).find(|(_, ok)| !ok) {
             Some((worker, _)) => Err(anyhow!("worker {worker} does not answer Health")),
             None => Ok(()),
         }
@@ -250,24 +225,13 @@ impl TryFrom<WorkerLine> for Worker {
     type Error = anyhow::Error;
 
     fn try_from(line: WorkerLine) -> anyhow::Result<Self> {
-        let WorkerLine {
-            kind,
-            pid,
-            port,
-            state_dir,
-        } = line;
+        let WorkerLine { kind, pid, port, state_dir } = line;
         let open = |pid| pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from);
         let pidfd = Pid::from_raw(pid)
             .ok_or_else(|| anyhow!("the supervisor reported a worker without a pid"))
             .and_then(|pid| Ok(open(pid)?))
             .with_context(|| format!("no handle on worker {kind} {pid}"))?;
-        Ok(Self {
-            kind,
-            pid,
-            port,
-            pidfd,
-            stderr: state_dir.join("stderr"),
-        })
+        Ok(Self { kind, pid, port, pidfd, stderr: state_dir.join("stderr") })
     }
 }
 
@@ -280,11 +244,7 @@ struct Lines {
 
 impl Lines {
     fn new(stdout: ChildStdout, time: Duration) -> Self {
-        Self {
-            stdout,
-            deadline: Instant::now() + time,
-            buffer: Vec::new(),
-        }
+        Self { stdout, deadline: Instant::now() + time, buffer: Vec::new() }
     }
 
     /// The next line without its end, or `None` at the end of the output.
@@ -302,8 +262,7 @@ impl Lines {
             if count == 0 {
                 return Ok(None);
             }
-            self.buffer
-                .extend_from_slice(chunk.get(..count).unwrap_or_default());
+            self.buffer.extend_from_slice(chunk.get(..count).unwrap_or_default());
         }
     }
 }

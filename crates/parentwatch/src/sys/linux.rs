@@ -1,6 +1,8 @@
 //! Linux.
 
 mod group;
+mod lines;
+mod memory;
 mod pidfd;
 mod procfs;
 mod stderr;
@@ -36,10 +38,7 @@ pub(crate) fn page_wiped_on_fork(size: usize) -> Option<*mut u8> {
 /// The signal is blocked in this thread.
 pub(crate) unsafe fn take_pending(signal: i32) {
     let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-    let at_once = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: a valid set and a valid time.
     unsafe {
         libc::sigemptyset(set.as_mut_ptr());

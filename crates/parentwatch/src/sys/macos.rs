@@ -27,10 +27,7 @@ impl Handle {
             return Err(OpenError::Unavailable);
         }
         // SAFETY: no arguments; the descriptor is owned by the handle, which closes it.
-        let handle = Handle {
-            fd: unsafe { libc::kqueue() },
-            pid,
-        };
+        let handle = Handle { fd: unsafe { libc::kqueue() }, pid };
         if handle.fd < 0 {
             handle.forget();
             return Err(OpenError::Unavailable);
@@ -54,14 +51,7 @@ impl Handle {
         change.flags = libc::EV_ADD | libc::EV_ONESHOT;
         // SAFETY: one valid change, no room for events.
         let added = unsafe {
-            libc::kevent(
-                handle.fd,
-                &raw const change,
-                1,
-                std::ptr::null_mut(),
-                0,
-                std::ptr::null(),
-            )
+            libc::kevent(handle.fd, &raw const change, 1, std::ptr::null_mut(), 0, std::ptr::null())
         };
         match added {
             -1 if errno() == libc::ESRCH => Err(OpenError::Gone),
@@ -90,26 +80,15 @@ impl Handle {
         wait([Some(self.fd), None], Some(Duration::ZERO)) == [Wake::Readable, Wake::Quiet]
     }
 
-    /// Whether the event in it is the exit of the process that it was opened for. It takes the event.
+    /// Whether it still is a kqueue, without another process's event in it. It takes the event.
     pub(crate) fn is_ours(&self) -> bool {
-        let at_once = libc::timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
+        let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         let mut event = self.filter();
-        event.ident = 0;
         // SAFETY: room for one event.
         let count = unsafe {
-            libc::kevent(
-                self.fd,
-                std::ptr::null(),
-                0,
-                &raw mut event,
-                1,
-                &raw const at_once,
-            )
+            libc::kevent(self.fd, std::ptr::null(), 0, &raw mut event, 1, &raw const at_once)
         };
-        count == 1 && event.ident == self.filter().ident && event.filter == libc::EVFILT_PROC
+        count == 0 || (count == 1 && event.ident == self.filter().ident)
     }
 
     pub(crate) fn forget(self) {

@@ -39,7 +39,9 @@ pub(crate) fn is_absent(pid: i32) -> bool {
     unsafe { libc::kill(pid, 0) == -1 && errno() == libc::ESRCH }
 }
 
-/// While it lives, every signal that can be blocked is blocked in this thread, and in what it creates.
+/// While it lives, signals are blocked in this thread, and in what it creates: all but those that a fault or
+/// a system call of this very thread raises. These come whether blocked or not, but blocked they end the
+/// process, also where the program handles them (a seccomp filter's `SECCOMP_RET_TRAP` and SIGSYS, seccomp(2)).
 ///
 /// It goes through libc's `pthread_sigmask`, which leaves the signals that libc itself needs alone (with
 /// a raw `rt_sigprocmask` glibc's `setuid` would wait for us for ever). A SIGPIPE or SIGXFSZ that a write
@@ -49,29 +51,32 @@ pub(crate) struct SignalsBlocked {
     pending: libc::sigset_t,
 }
 
+const SYNCHRONOUS: [i32; 6] =
+    [libc::SIGSYS, libc::SIGTRAP, libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE];
+
 impl SignalsBlocked {
     pub(crate) fn all() -> SignalsBlocked {
-        let mut all = MaybeUninit::<libc::sigset_t>::uninit();
-        let mut before = MaybeUninit::<libc::sigset_t>::uninit();
-        let mut pending = MaybeUninit::<libc::sigset_t>::uninit();
+        let mut all = MaybeUninit::<libc::sigset_t>::zeroed();
+        let mut before = MaybeUninit::<libc::sigset_t>::zeroed();
+        let mut pending = MaybeUninit::<libc::sigset_t>::zeroed();
         // SAFETY: each call gets valid pointers; the sets are initialised by sigemptyset before anything
         // could fail.
         unsafe {
             libc::sigemptyset(before.as_mut_ptr());
             libc::sigemptyset(pending.as_mut_ptr());
             libc::sigfillset(all.as_mut_ptr());
+            for raised_here in SYNCHRONOUS {
+                libc::sigdelset(all.as_mut_ptr(), raised_here);
+            }
             libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
             libc::sigpending(pending.as_mut_ptr());
-            SignalsBlocked {
-                before: before.assume_init(),
-                pending: pending.assume_init(),
-            }
+            SignalsBlocked { before: before.assume_init(), pending: pending.assume_init() }
         }
     }
 
     /// Takes away what our own writes may have raised and what was not pending before.
     fn take_ours(&self) {
-        let mut now = MaybeUninit::<libc::sigset_t>::uninit();
+        let mut now = MaybeUninit::<libc::sigset_t>::zeroed();
         // SAFETY: the sets are initialised; a signal that is taken is blocked and pending, so that the
         // wait for it returns at once.
         unsafe {
@@ -98,6 +103,39 @@ impl Drop for SignalsBlocked {
     }
 }
 
+/// While it lives, this thread cannot be cancelled (pthread_cancel(3)): poll(2), open(2) and others are
+/// cancellation points, and an unwinding of that kind through Rust ends the process.
+pub(crate) struct CancellationDisabled {
+    before: i32,
+}
+
+unsafe extern "C" {
+    /// POSIX; the crate libc does not declare it everywhere.
+    fn pthread_setcancelstate(state: i32, before: *mut i32) -> i32;
+}
+
+#[cfg(target_os = "linux")]
+const PTHREAD_CANCEL_DISABLE: i32 = 1;
+#[cfg(target_os = "macos")]
+const PTHREAD_CANCEL_DISABLE: i32 = 0;
+
+impl CancellationDisabled {
+    pub(crate) fn here() -> CancellationDisabled {
+        let mut before = PTHREAD_CANCEL_DISABLE;
+        // SAFETY: a valid state, and room for the old one.
+        unsafe { pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &raw mut before) };
+        CancellationDisabled { before }
+    }
+}
+
+impl Drop for CancellationDisabled {
+    fn drop(&mut self) {
+        let mut ours = PTHREAD_CANCEL_DISABLE;
+        // SAFETY: the state that this thread had, and room for ours.
+        unsafe { pthread_setcancelstate(self.before, &raw mut ours) };
+    }
+}
+
 /// Sleeps until one of the descriptors is ready, or the timeout is over, or a signal came. Without a
 /// timeout and without a descriptor it would sleep for ever; no caller asks for that.
 pub(crate) fn wait(handles: [Option<i32>; 2], timeout: Option<Duration>) -> [Wake; 2] {
@@ -108,22 +146,12 @@ pub(crate) fn wait(handles: [Option<i32>; 2], timeout: Option<Duration>) -> [Wak
         revents: 0,
     });
     // With nothing to wait for it must be none: more entries than RLIMIT_NOFILE are an error.
-    let count = if handles.iter().any(Option::is_some) {
-        entries.len()
-    } else {
-        0
-    };
+    let count = if handles.iter().any(Option::is_some) { entries.len() } else { 0 };
     let ready = poll(entries.as_mut_ptr(), count, timeout);
     if ready == -1 && errno() != libc::EINTR {
         // Whatever it is (ENOMEM, EINVAL, a seccomp filter), waiting again would return at once.
         sleep(timeout.unwrap_or(Duration::ZERO));
-        return handles.map(|handle| {
-            if handle.is_some() {
-                Wake::Invalid
-            } else {
-                Wake::Quiet
-            }
-        });
+        return handles.map(|handle| if handle.is_some() { Wake::Invalid } else { Wake::Quiet });
     }
     entries.map(|entry| match entry.revents {
         _ if ready <= 0 || entry.revents == 0 => Wake::Quiet,

@@ -15,6 +15,14 @@ impl SignalsBlocked {
     }
 }
 
+pub(crate) struct CancellationDisabled;
+
+impl CancellationDisabled {
+    pub(crate) fn here() -> CancellationDisabled {
+        CancellationDisabled
+    }
+}
+
 /// There is none.
 pub(crate) struct Handle(Infallible);
 

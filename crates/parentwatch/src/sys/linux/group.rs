@@ -5,11 +5,13 @@
 //! Everything here runs in the dying path or in a forked child of it: system calls alone, no locks, no
 //! allocation.
 
+use std::cell::UnsafeCell;
 use std::ffi::c_void;
 use std::time::{Duration, Instant};
 
 use super::super::nap;
-use super::{errno, own_pid, parent_pid, process_group, sleep, wait};
+use super::memory::let_go_of_memory;
+use super::{errno, own_pid, parent_pid, process_group, wait};
 
 /// What the helpers have, once the worker is gone, to end by themselves.
 const HELPER_GRACE: Duration = Duration::from_secs(1);
@@ -22,10 +24,10 @@ const LOOK: Duration = Duration::from_millis(10);
 /// Ends the other members of our process group, when we lead it, or when its leader is `proven_leader`.
 /// Otherwise nothing proves whose group it is, and its members live.
 pub(crate) fn end_group(proven_leader: Option<i32>) {
-    let group = Group::open(process_group());
+    let id = process_group();
     let worker = own_pid();
-    let ours = group.id == worker;
-    if group.id <= 1 || !(ours || proven_leader == Some(group.id)) {
+    let ours = id == worker;
+    if id <= 1 || !(ours || proven_leader == Some(id)) {
         return;
     }
     // SAFETY: asks about ourselves.
@@ -33,11 +35,18 @@ pub(crate) fn end_group(proven_leader: Option<i32>) {
     if leads_session {
         // A session leader cannot leave its group (setpgid(2): EPERM), so it can neither tell whether
         // there are others nor signal them without itself: its reaper does both.
+        let group = Group::open(id);
         if !fork_reaper(&group, worker, libc::SIGTERM) {
             group.signal(libc::SIGKILL);
         }
         return;
     }
+    // The number of a group that we lead is our own: nobody else can have it while we live, and the pidfd,
+    // which costs more than the question, is needed only for the reaper, which outlives us.
+    let mut group = match ours {
+        true => Group { id, leader: -1 },
+        false => Group::open(id),
+    };
     let Some(step) = StepOut::take(ours) else {
         // No process to be had for that; nor would there be one for the reaper.
         group.signal(libc::SIGKILL);
@@ -45,6 +54,9 @@ pub(crate) fn end_group(proven_leader: Option<i32>) {
     };
     if group.has_members() {
         group.signal(libc::SIGTERM);
+        if ours {
+            group = Group::open(id);
+        }
         if !fork_reaper(&group, worker, 0) {
             group.signal(libc::SIGKILL);
         }
@@ -69,7 +81,9 @@ impl Group {
         unsafe {
             let fd = libc::syscall(libc::SYS_pidfd_open, id, 0);
             let mut leader = i32::try_from(fd).unwrap_or(-1);
-            if leader >= 0 && Group::signal_by(leader, 0) != 0 {
+            // A group that is empty by now, or another user's, is an answer; EINVAL is an older kernel.
+            let understood = [0, libc::ESRCH, libc::EPERM];
+            if leader >= 0 && !understood.contains(&Group::signal_by(leader, 0)) {
                 libc::close(leader);
                 leader = -1;
             }
@@ -97,11 +111,7 @@ impl Group {
             return Group::signal_by(self.leader, signal);
         }
         // SAFETY: `id` is above 1, so that this is one group and never everybody.
-        if unsafe { libc::kill(-self.id, signal) } == 0 {
-            0
-        } else {
-            errno()
-        }
+        if unsafe { libc::kill(-self.id, signal) } == 0 { 0 } else { errno() }
     }
 
     /// Zombies count too: the kernel does not tell them apart here.
@@ -140,16 +150,24 @@ impl StepOut {
     /// Reaps the child, so that our adopter does not find it. It is about to end, but do not wait for it
     /// without a bound. The program's own waits do not see it (`__WCLONE`, wait(2)): it sends no SIGCHLD.
     fn collect(&self) {
-        const MOMENT: Duration = Duration::from_micros(20);
+        const MOMENT: Duration = Duration::from_millis(1);
         let Some(child) = self.child else { return };
-        for _ in 0..100 {
-            // SAFETY: our own child; no status is wanted.
-            let reaped =
-                unsafe { libc::waitpid(child, std::ptr::null_mut(), libc::__WALL | libc::WNOHANG) };
-            if reaped != 0 {
-                break;
+        // SAFETY: our own child; no status is wanted.
+        let reap = || unsafe {
+            libc::waitpid(child, std::ptr::null_mut(), libc::__WALL | libc::WNOHANG) != 0
+        };
+        if reap() {
+            return;
+        }
+        // A pidfd wakes us the moment that it has ended; a sleep, however short, is 70 µs and more.
+        // SAFETY: a system call of two integers.
+        let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, child, 0) };
+        let pidfd = i32::try_from(pidfd).ok().filter(|fd| *fd >= 0);
+        for _ in 0..5 {
+            wait([pidfd, None], Some(MOMENT));
+            if reap() {
+                return;
             }
-            sleep(MOMENT);
         }
     }
 }
@@ -161,43 +179,47 @@ fn clone_group_leader() -> i32 {
         // SAFETY: the child's own id.
         unsafe { libc::setpgid(0, 0) }
     }
+    // Not on this thread's stack, of which a program with much thread-local storage leaves little.
     #[repr(align(16))]
-    struct Stack([u8; 16 << 10]);
-    let mut stack = Stack([0; 16 << 10]);
+    struct Stack(UnsafeCell<[u8; 16 << 10]>);
+    // SAFETY: a process dies once, so that one child at most runs on it.
+    unsafe impl Sync for Stack {}
+    static STACK: Stack = Stack(UnsafeCell::new([0; 16 << 10]));
     // The stack grows downwards on every processor that Rust has Linux for.
-    let top = stack.0.as_mut_ptr_range().end;
-    // SAFETY: the stack is large enough for one system call, aligned, and alive until the child has
-    // ended, which CLONE_VFORK awaits. All signals are blocked, so that no handler runs in the child.
+    let top = STACK.0.get().wrapping_add(1);
+    // SAFETY: the stack is large enough for one system call, aligned, and used by nobody else. All signals
+    // that a handler could be called for are blocked, so that none runs in the child.
     unsafe {
-        libc::clone(
-            lead,
-            top.cast(),
-            libc::CLONE_VM | libc::CLONE_VFORK,
-            std::ptr::null_mut(),
-        )
+        libc::clone(lead, top.cast(), libc::CLONE_VM | libc::CLONE_VFORK, std::ptr::null_mut())
     }
 }
 
 /// Makes the reaper. `first` is what it sends once the worker is gone, 0 for nothing. It is fork(2)
 /// without the handlers of pthread_atfork(3), which take locks: the bare system call.
 fn fork_reaper(group: &Group, worker: i32, first: i32) -> bool {
+    const NONE: libc::c_ulong = 0;
+    let flags = libc::SIGCHLD as libc::c_ulong;
+    // The flags come first, but on one processor (clone(2)).
+    let (first_argument, second) =
+        if cfg!(target_arch = "s390x") { (NONE, flags) } else { (flags, NONE) };
     // SAFETY: the child gets a copy of our memory and of this thread alone, makes system calls alone,
     // and does not return from `reap`.
-    match unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) } {
+    match unsafe { libc::syscall(libc::SYS_clone, first_argument, second, NONE, NONE, NONE) } {
         0 => reap(group, worker, first),
         reaper => reaper > 0,
     }
 }
 
-/// The reaper: outlives the worker by a moment, in a group of its own and with every descriptor closed
-/// (a port, a pipe or a GPU must not stay open for its sake). It leaves the group itself, before anything is
+/// The reaper: outlives the worker by a moment, in a group of its own, with every descriptor closed and
+/// without the worker's memory (a port, a pipe or a GPU must not stay open for its sake). It leaves the group itself, before anything is
 /// sent to it.
 fn reap(group: &Group, worker: i32, first: i32) -> ! {
-    // SAFETY: our own id; a C string.
+    // SAFETY: our own id; a C string. What follows are system calls, on this stack.
     unsafe {
         libc::setpgid(0, 0);
         close_all_but(group.leader);
         libc::chdir(c"/".as_ptr());
+        let_go_of_memory();
     }
     wait_until_gone(worker);
     group.signal(first);
@@ -243,10 +265,7 @@ unsafe fn close_all_but(kept: i32) {
         return;
     }
     // Before Linux 5.9 there is no close_range(2): one by one, up to the limit.
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: a valid buffer, and the caller's promise.
     unsafe {
         libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);

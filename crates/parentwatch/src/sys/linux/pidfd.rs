@@ -30,15 +30,8 @@ impl Handle {
                 _ => OpenError::Unavailable,
             });
         };
-        let fd = if fd > 2 {
-            fd
-        } else {
-            Handle::above_stderr(fd)?
-        };
-        Ok(Handle {
-            fd,
-            file: file_of(fd),
-        })
+        let fd = if fd > 2 { fd } else { Handle::above_stderr(fd)? };
+        Ok(Handle { fd, file: file_of(fd) })
     }
 
     /// A program that was started with a closed 0, 1 or 2 (LocalAI closes 0) must not find our handle
@@ -50,11 +43,7 @@ impl Handle {
             libc::close(low);
             high
         };
-        if high > 2 {
-            Ok(high)
-        } else {
-            Err(OpenError::Unavailable)
-        }
+        if high > 2 { Ok(high) } else { Err(OpenError::Unavailable) }
     }
 
     pub(crate) fn raw(&self) -> i32 {

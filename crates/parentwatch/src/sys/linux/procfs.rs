@@ -5,6 +5,7 @@ use std::fmt::{self, Write};
 use std::mem::MaybeUninit;
 
 use super::super::Stat;
+use super::lines::Lines;
 use super::{is_absent, own_pid};
 
 /// Whether a polled process is dead: no process has its number, another one has, or it is a zombie with
@@ -47,17 +48,14 @@ pub(crate) fn clock_is_initial() -> bool {
 /// has that one's numbers. The `NSpid` line (Linux 4.1) has one number per namespace, from the mount's
 /// down to our own: it must be a single one.
 pub(crate) fn procfs_is_ours() -> bool {
-    let mut buffer = [0; 8192];
-    let Some(status) = read(c"/proc/self/status", &mut buffer) else {
-        return false;
+    let Some(mut lines) = Lines::of(c"/proc/self/status") else { return false };
+    let numbers = loop {
+        let Some(line) = lines.next() else { return false };
+        if let Some(numbers) = line.strip_prefix(b"NSpid:") {
+            break numbers;
+        }
     };
-    let mut lines = status.split(|b| *b == b'\n');
-    let Some(numbers) = lines.find_map(|line| line.strip_prefix(b"NSpid:")) else {
-        return false;
-    };
-    let mut numbers = numbers
-        .split(u8::is_ascii_whitespace)
-        .filter(|number| !number.is_empty());
+    let mut numbers = numbers.split(u8::is_ascii_whitespace).filter(|number| !number.is_empty());
     let first = numbers.next().and_then(integer);
     first == u64::try_from(own_pid()).ok() && numbers.next().is_none()
 }
@@ -81,9 +79,7 @@ fn read<'a>(path: &CStr, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
     let length = unsafe { libc::read(fd, buffer.as_mut_ptr().cast(), buffer.len()) };
     // SAFETY: opened above.
     unsafe { libc::close(fd) };
-    usize::try_from(length)
-        .ok()
-        .and_then(|length| buffer.get(..length))
+    usize::try_from(length).ok().and_then(|length| buffer.get(..length))
 }
 
 fn read_stat(path: &CStr) -> Option<Stat> {
@@ -94,21 +90,14 @@ fn read_stat(path: &CStr) -> Option<Stat> {
 /// are counted from the last one.
 fn parse_stat(line: &[u8]) -> Option<Stat> {
     let name_end = line.iter().rposition(|b| *b == b')')?;
-    let mut fields = line
-        .get(name_end + 1..)?
-        .split(|b| *b == b' ' || *b == b'\n')
-        .filter(|f| !f.is_empty());
+    let mut fields =
+        line.get(name_end + 1..)?.split(|b| *b == b' ' || *b == b'\n').filter(|f| !f.is_empty());
     // what is left of `fields` begins with field 3
     let state = *fields.next()?.first()?;
     let parent = i32::try_from(integer(fields.next()?)?).ok()?;
     let threads = integer(fields.nth(15)?)?; // field 20
     let start = integer(fields.nth(1)?)?; // field 22
-    Some(Stat {
-        parent,
-        start,
-        state,
-        threads,
-    })
+    Some(Stat { parent, start, state, threads })
 }
 
 fn integer(digits: &[u8]) -> Option<u64> {
@@ -123,10 +112,7 @@ struct Path {
 
 impl Path {
     fn new(text: fmt::Arguments<'_>) -> Path {
-        let mut path = Path {
-            bytes: [0; 32],
-            len: 0,
-        };
+        let mut path = Path { bytes: [0; 32], len: 0 };
         // A path that does not fit lacks its NUL and is no C string below.
         let _ = path.write_fmt(text);
         path
@@ -139,10 +125,7 @@ impl Path {
 
 impl Write for Path {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let room = self
-            .bytes
-            .get_mut(self.len..self.len + text.len())
-            .ok_or(fmt::Error)?;
+        let room = self.bytes.get_mut(self.len..self.len + text.len()).ok_or(fmt::Error)?;
         room.copy_from_slice(text.as_bytes());
         self.len += text.len();
         Ok(())
@@ -159,25 +142,13 @@ mod tests {
             b"42 (a) R 1 (b) S 7 42 42 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 9 0 12345 99 1 2 3\n";
         assert_eq!(
             parse_stat(line),
-            Some(Stat {
-                parent: 7,
-                start: 12345,
-                state: b'S',
-                threads: 9
-            })
+            Some(Stat { parent: 7, start: 12345, state: b'S', threads: 9 })
         );
     }
 
     #[test]
     fn what_is_no_stat_line_is_nothing() {
-        for line in [
-            &b""[..],
-            b")",
-            b"42 (x",
-            b"42 (x) S",
-            b"42 (x) S a b",
-            b"42 (x) S -1 1",
-        ] {
+        for line in [&b""[..], b")", b"42 (x", b"42 (x) S", b"42 (x) S a b", b"42 (x) S -1 1"] {
             assert_eq!(parse_stat(line), None, "{line:?}");
         }
     }
@@ -188,16 +159,10 @@ mod tests {
         assert_eq!(stat.parent, super::super::parent_pid());
         assert_eq!(Some(stat.start), own_start_time());
         assert!(!stat.has_ended());
-        assert!(
-            stat.threads >= 2,
-            "the test runner's main thread and this one"
-        );
+        assert!(stat.threads >= 2, "the test runner's main thread and this one");
         assert!(procfs_is_ours());
         assert!(!looks_gone(own_pid(), Some(stat.start)));
-        assert!(
-            looks_gone(own_pid(), Some(stat.start + 1)),
-            "another process with the number"
-        );
+        assert!(looks_gone(own_pid(), Some(stat.start + 1)), "another process with the number");
     }
 
     #[test]
@@ -213,10 +178,7 @@ mod tests {
         child.kill().unwrap();
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
         while !looks_gone(pid, Some(start)) {
-            assert!(
-                std::time::Instant::now() < deadline,
-                "a zombie must look gone"
-            );
+            assert!(std::time::Instant::now() < deadline, "a zombie must look gone");
             super::super::super::nap(std::time::Duration::from_millis(1));
         }
         assert!(!is_absent(pid), "it is a zombie, not reaped");

@@ -1,0 +1,95 @@
+//! A file's lines, through a fixed buffer: nothing is allocated, and little of a small stack is used.
+
+use std::ffi::CStr;
+
+pub(super) struct Lines {
+    fd: i32,
+    buffer: [u8; 1024],
+    begin: usize,
+    end: usize,
+}
+
+impl Lines {
+    pub(super) fn of(path: &CStr) -> Option<Lines> {
+        // SAFETY: a C string; the descriptor is ours until it is closed in `drop`.
+        let fd = unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
+        (fd >= 0).then_some(Lines { fd, buffer: [0; 1024], begin: 0, end: 0 })
+    }
+
+    /// The next line, without its line feed. One that does not fit comes in parts.
+    pub(super) fn next(&mut self) -> Option<&[u8]> {
+        loop {
+            let rest = self.buffer.get(self.begin..self.end)?;
+            let begin = self.begin;
+            if let Some(length) = rest.iter().position(|b| *b == b'\n') {
+                self.begin += length + 1;
+                return self.buffer.get(begin..begin + length);
+            }
+            if rest.len() == self.buffer.len() {
+                self.begin = self.end;
+                return self.buffer.get(begin..);
+            }
+            self.buffer.copy_within(self.begin..self.end, 0);
+            self.end -= self.begin;
+            self.begin = 0;
+            let room = self.buffer.get_mut(self.end..)?;
+            // SAFETY: the room is valid for its length.
+            let got = unsafe { libc::read(self.fd, room.as_mut_ptr().cast(), room.len()) };
+            self.end += usize::try_from(got).ok().filter(|got| *got > 0)?;
+        }
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        // SAFETY: the descriptor is ours.
+        unsafe { libc::close(self.fd) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Lines;
+    use std::io::Write;
+    use std::os::unix::ffi::OsStrExt;
+
+    fn lines_of(content: &[u8]) -> Vec<Vec<u8>> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(content).unwrap();
+        let path = std::ffi::CString::new(file.path().as_os_str().as_bytes()).unwrap();
+        let mut lines = Lines::of(&path).unwrap();
+        let mut found = Vec::new();
+        while let Some(line) = lines.next() {
+            found.push(line.to_vec());
+        }
+        found
+    }
+
+    #[test]
+    fn lines_come_whole_wherever_the_buffer_ends() {
+        for length in [0, 1, 500, 1022, 1023] {
+            let line = vec![b'x'; length];
+            let content = [&line[..], b"\n"].concat().repeat(9);
+            assert_eq!(lines_of(&content), vec![line; 9], "{length}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_does_not_fit_comes_in_parts_and_the_next_one_whole() {
+        let content = [b"first\n".to_vec(), vec![b'x'; 5000], b"\nlast\n".to_vec()].concat();
+        let lines = lines_of(&content);
+        assert_eq!(
+            (lines.first().unwrap(), lines.last().unwrap()),
+            (&b"first".to_vec(), &b"last".to_vec())
+        );
+        let between = &lines[1..lines.len() - 1];
+        assert!(between.iter().all(|part| part.iter().all(|b| *b == b'x')));
+        assert_eq!(between.concat().len(), 5000);
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_has_none() {
+        assert!(Lines::of(c"/nowhere").is_none());
+        assert_eq!(lines_of(b""), Vec::<Vec<u8>>::new());
+    }
+}
