@@ -48,7 +48,7 @@ pub(crate) fn end_group(proven_leader: Option<i32>) {
         false => Group::open(id),
     };
     let Some(step) = StepOut::take(ours) else {
-        // No process to be had for that; nor would there be one for the reaper.
+        // The last resort, for the helpers as well as for us: nor would there be a process for the reaper.
         group.signal(libc::SIGKILL);
         return;
     };
@@ -135,7 +135,11 @@ impl StepOut {
         }
         let child = clone_group_leader();
         if child <= 0 {
-            return None;
+            // No process to be had: the group of the session's leader will do for the moment that is left,
+            // if there still is one.
+            // SAFETY: asks about ourselves; our own id.
+            let joined = unsafe { libc::setpgid(0, libc::getsid(0)) } == 0;
+            return joined.then_some(StepOut { child: None });
         }
         let step = StepOut { child: Some(child) };
         // SAFETY: our own id, and that of our own child.
