@@ -29,36 +29,52 @@ help: ## what there is
 SHARED := target/release-shared/liblocalai_parentwatch.so
 STATIC := target/release-static/liblocalai_parentwatch.a
 PC := target/localai_parentwatch.pc
+# Where the sources of the dependencies are on this machine is nobody's business: places of panics tell it.
+SHIPPED := RUSTFLAGS="$${RUSTFLAGS:-} --remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=cargo"
 
 .PHONY: lib
 lib: toolchains ## the shared and the static library, and the pkg-config file
 	@# Package by package: features of other workspace members must not leak into what is shipped.
-	cargo rustc --quiet --locked -p parentwatch-capi --profile release-shared --crate-type cdylib
-	cargo rustc --quiet --locked -p parentwatch-capi --profile release-static --crate-type staticlib
-	@# Rust's own standard library brings its debug information along.
-	@cp $(STATIC) target/stripped.a && strip --strip-debug target/stripped.a
+	$(SHIPPED) cargo rustc --quiet --locked -p parentwatch-capi --profile release-shared --crate-type cdylib
+	$(SHIPPED) cargo rustc --quiet --locked -p parentwatch-capi --profile release-static --crate-type staticlib
+	@scripts/seal-archive.sh $(STATIC) $(SHARED) target/sealed.a
 	@sed -e 's|@VERSION@|$(VERSION)|' -e "s|@NATIVE_STATIC_LIBS@|$$(scripts/native-static-libs.sh)|" \
 		crates/parentwatch-capi/localai_parentwatch.pc.in >$(PC)
+	@libs=$$(scripts/native-static-libs.sh) && width=$$(rustc --print cfg | sed -n 's/^target_pointer_width="\(.*\)"/\1/p') && \
+		for file in config config-version; do \
+			sed -e 's|@VERSION@|$(VERSION)|' -e 's|@MAJOR_MINOR@|$(basename $(VERSION))|' -e 's|@ABI@|$(ABI)|' \
+				-e "s|@NATIVE_STATIC_LIBS@|$${libs// /;}|" -e "s|@POINTER_BYTES@|$$((width / 8))|" \
+				crates/parentwatch-capi/cmake/localai_parentwatch-$$file.cmake.in \
+				>target/localai_parentwatch-$$file.cmake; \
+		done
 
 LIBDIR = $(DESTDIR)$(PREFIX)/lib
 INCLUDEDIR = $(DESTDIR)$(PREFIX)/include
+CMAKEDIR = $(LIBDIR)/cmake/localai_parentwatch
 SONAME := liblocalai_parentwatch.so.$(ABI)
 
 .PHONY: install
-install: lib ## header, libraries and pkg-config file below PREFIX (default /usr/local; DESTDIR is respected)
-	@install -d '$(INCLUDEDIR)' '$(LIBDIR)/pkgconfig'
-	@install -C -m 644 include/localai_parentwatch.h '$(INCLUDEDIR)/'
+install: lib ## headers, libraries, pkg-config and CMake files below PREFIX (default /usr/local; DESTDIR is respected)
+	@install -d '$(INCLUDEDIR)' '$(LIBDIR)/pkgconfig' '$(CMAKEDIR)'
+	@install -C -m 644 include/localai_parentwatch.h include/parent_watch.h '$(INCLUDEDIR)/'
 	@install -C -m 755 $(SHARED) '$(LIBDIR)/liblocalai_parentwatch.so.$(VERSION)'
 	@ln -sf liblocalai_parentwatch.so.$(VERSION) '$(LIBDIR)/$(SONAME)'
 	@ln -sf $(SONAME) '$(LIBDIR)/liblocalai_parentwatch.so'
-	@install -C -m 644 target/stripped.a '$(LIBDIR)/liblocalai_parentwatch.a'
+	@install -C -m 644 target/sealed.a '$(LIBDIR)/liblocalai_parentwatch.a'
 	@install -C -m 644 $(PC) '$(LIBDIR)/pkgconfig/'
+	@install -C -m 644 target/localai_parentwatch-config{,-version}.cmake '$(CMAKEDIR)/'
 
 .PHONY: uninstall
 uninstall: ## remove what `make install` with the same PREFIX put there
-	rm -f '$(INCLUDEDIR)/localai_parentwatch.h' '$(LIBDIR)/pkgconfig/localai_parentwatch.pc' \
+	rm -f '$(INCLUDEDIR)'/{localai_parentwatch,parent_watch}.h '$(LIBDIR)/pkgconfig/localai_parentwatch.pc' \
+		'$(CMAKEDIR)'/localai_parentwatch-config{,-version}.cmake \
 		'$(LIBDIR)/liblocalai_parentwatch.a' '$(LIBDIR)/liblocalai_parentwatch.so' \
 		'$(LIBDIR)/$(SONAME)' '$(LIBDIR)/liblocalai_parentwatch.so.$(VERSION)'
+	@# The folders that are empty now, save those that every system has.
+	@for folder in '$(CMAKEDIR)' '$(LIBDIR)/cmake' '$(LIBDIR)/pkgconfig' \
+			$(if $(filter-out / /usr /usr/local,$(PREFIX)),'$(LIBDIR)' '$(INCLUDEDIR)'); do \
+		[[ ! -d $$folder ]] || rmdir --ignore-fail-on-non-empty "$$folder"; \
+	done
 
 # The installed tree that the examples and the tests use. The stamp changes only when the tree does, so
 # that nothing is built again without need.
@@ -81,6 +97,9 @@ toolchains:
 -include make/e2e.mk
 -include make/test.mk
 -include make/bench.mk
+-include make/cpp.mk
+-include make/dist.mk
+-include make/sanitize.mk
 
 .PHONY: clean
 clean: ## remove everything that was built

@@ -14,6 +14,7 @@ test: toolchains ## everything that must hold, with a summary of what ran and wh
 		'core, poll tier' 'make check-core-poll' \
 		library 'make check-library' \
 		c-abi 'make check-c-abi' \
+		cpp 'make check-cpp' \
 		examples 'make examples-check' \
 		demo 'make demo-check' \
 		e2e 'make e2e'
@@ -25,7 +26,7 @@ check-format:
 check-lint: $(VENV)/.e2e
 	cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
 	$(VENV)/bin/ruff check --quiet --no-cache .
-	shellcheck scripts/*.sh .ci/run
+	shellcheck scripts/*.sh cpp-tests/*.sh .ci/run
 
 check-docs:
 	RUSTDOCFLAGS='-D warnings' cargo doc --quiet --locked --no-deps -p parentwatch -p parentwatch-capi

@@ -1,0 +1,5 @@
+// The drop-in is enough by itself, and may be included again.
+#include "parent_watch.h"
+#include "parent_watch.h"
+
+static_assert(__cplusplus >= 201703L, "this is to be compiled as C++17");

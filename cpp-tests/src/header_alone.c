@@ -1,0 +1,10 @@
+/* The header is enough by itself, may be included again, and is C11. */
+#include <localai_parentwatch.h>
+#include <localai_parentwatch.h>
+
+#if !defined(__STDC_VERSION__) || __STDC_VERSION__ < 201112L
+#error "this is to be compiled as C11"
+#endif
+
+extern const size_t header_alone_c;
+const size_t header_alone_c = sizeof(localai_parentwatch_options_t) + sizeof(localai_parentwatch_info_t);

@@ -1,0 +1,43 @@
+// The library called from many C++ threads at once; meant for the thread sanitizer too.
+#include <gtest/gtest.h>
+#include <localai_parentwatch.h>
+#include <parent_watch.h>
+
+#include <atomic>
+#include <thread>
+#include <vector>
+
+namespace {
+
+TEST(Threads, StartAskAndReadAtOnce) {
+    std::atomic<bool> go{false};
+    std::atomic<int> armed{0};
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 16; i++) {
+        threads.emplace_back([&go, &armed, i] {
+            while (!go) std::this_thread::yield();
+            if (i % 2 == 0) {
+                llama_grpc::start_parent_death_watcher();
+            } else if (::start_parent_death_watcher() != LOCALAI_PARENTWATCH_ARMED) {
+                return;
+            }
+            for (int turn = 0; turn < 1000; turn++) {
+                localai_parentwatch_info_t info{};
+                info.size = sizeof info;
+                char token[64];
+                if (localai_parentwatch_info(&info) != 0 || info.state != LOCALAI_PARENTWATCH_ARMED ||
+                    info.watched_pids[0] != getppid() || localai_parentwatch_token(token, sizeof token) <= 0 ||
+                    localai_parentwatch_parent_died(getppid()) != 0 || !llama_grpc::parent_watch_enabled() ||
+                    llama_grpc::parent_watch_interval_ms() != 2000) {
+                    return;
+                }
+            }
+            armed++;
+        });
+    }
+    go = true;
+    for (auto &thread : threads) thread.join();
+    EXPECT_EQ(armed, 16);
+}
+
+}  // namespace

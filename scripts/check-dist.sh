@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# check-dist.sh TARBALL: is the tarball what was promised? Its checksum, its files, which glibc the libraries
+# need, and that a program builds from it and starts the watcher.
+set -euo pipefail
+tarball=$(realpath "${1:?check-dist.sh: expected a tarball}")
+source=$(cd "$(dirname "$0")/.." && pwd)
+name=$(basename "$tarball" .tar.gz)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# The newest glibc that the shared library may ask for: 2.34 put the threads into libc itself, and what is
+# linked on a newer one asks for them there.
+shared_limit=2.34
+# The archive asks for no versions; what it names has been there since (weak names may be missing).
+static_limit=2.26
+
+ok() { printf 'ok    %s\n' "$1"; }
+wrong() {
+  printf 'wrong %s\n' "$1"
+  exit 1
+}
+# at_most VERSION LIMIT
+at_most() { [[ $(printf '%s\n' "$1" "$2" | sort -V | tail -n 1) == "$2" ]]; }
+
+(cd "$(dirname "$tarball")" && sha256sum --quiet -c "$(basename "$tarball").sha256") || wrong 'the checksum'
+ok "sha256 $(cut -c 1-16 "$tarball.sha256")…"
+tar -C "$work" -xzf "$tarball"
+prefix=$work/$name
+version=$(sed -n 's/^Version: //p' "$prefix/lib/pkgconfig/localai_parentwatch.pc")
+wanted="LICENSE
+include/localai_parentwatch.h
+include/parent_watch.h
+lib/cmake/localai_parentwatch/localai_parentwatch-config-version.cmake
+lib/cmake/localai_parentwatch/localai_parentwatch-config.cmake
+lib/liblocalai_parentwatch.a
+lib/liblocalai_parentwatch.so
+lib/liblocalai_parentwatch.so.0
+lib/liblocalai_parentwatch.so.$version
+lib/pkgconfig/localai_parentwatch.pc"
+found=$(cd "$prefix" && find . ! -type d | sed 's|^\./||' | LC_ALL=C sort)
+[[ $found == "$wanted" ]] || { diff <(echo "$wanted") <(echo "$found") || true; wrong 'the files'; }
+[[ $name == *"-$version-"* ]] || wrong "the name says another version than $version"
+ok "$(wc -l <<<"$wanted") files, $(stat -c %s "$tarball") bytes"
+if grep -rlF -e "$source" -e "$HOME/" "$prefix"; then wrong 'these files tell where they have been built'; fi
+ok 'no path of the machine that built it'
+
+shared=$(objdump -T "$prefix/lib/liblocalai_parentwatch.so" | grep -oE 'GLIBC_[0-9.]+' | sort -uV | tail -n 1)
+shared=${shared#GLIBC_}
+[[ -n $shared ]] || wrong 'the shared library asks for no version of glibc, which cannot be'
+at_most "$shared" "$shared_limit" || wrong "the shared library needs glibc $shared, at most $shared_limit was promised"
+ok "the shared library needs glibc $shared or later"
+
+# The release in which each name that the archive asks for came first. stat and its kind were functions of
+# the static part of libc before they were symbols, in 2.33.
+for library in libc.so.6 libm.so.6 "$(basename "$(sed -n 's/.*interpreter: \(.*\)].*/\1/p' < <(readelf -lW "$(command -v sh)"))")"; do
+  objdump -T "$(gcc -print-file-name="$library")"
+done | sed -nE 's/.*[ (]GLIBC_([0-9.]+)\)? +([^ ]+)$/\2 \1/p' | sort -k 1,1 -k 2,2V | awk '!seen[$1]++' >"$work/known"
+nm -u "$prefix/lib/liblocalai_parentwatch.a" | awk '$1 == "U" { print $2 }' | grep -vxE 'f?stat(64)?|_Unwind_.*' | sort >"$work/asked"
+join -v 1 "$work/asked" "$work/known" >"$work/unknown"
+[[ ! -s $work/unknown ]] || wrong "neither libc nor libgcc has $(tr '\n' ' ' <"$work/unknown")"
+static=$(join "$work/asked" "$work/known" | sort -k 2,2V | tail -n 1)
+at_most "${static#* }" "$static_limit" || wrong "the archive needs glibc ${static#* } for ${static% *}, at most $static_limit was promised"
+ok "the archive needs glibc ${static#* } or later (${static% *})"
+
+cat >"$work/program.c" <<'SOURCE'
+#include <localai_parentwatch.h>
+#include <stdio.h>
+int main(void) {
+    const int32_t status = start_parent_death_watcher();
+    printf("%s %s\n", localai_parentwatch_version(), localai_parentwatch_status_text(status));
+    return LOCALAI_PARENTWATCH_IS_ERROR(status);
+}
+SOURCE
+flags=$(PKG_CONFIG_PATH=$prefix/lib/pkgconfig pkg-config --static --cflags --libs localai_parentwatch)
+read -ra flags <<<"${flags/-llocalai_parentwatch/-l:liblocalai_parentwatch.a}"
+gcc "$work/program.c" -o "$work/program" "${flags[@]}"
+[[ $("$work/program") == "$version "* ]] || wrong 'a program that links the archive'
+ok 'a program links the archive and starts the watcher'

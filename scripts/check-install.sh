@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Does `make install` put there what it should, below DESTDIR alone, and does `make uninstall` take away all
+# of that, and nothing else?
+set -euo pipefail
+cd "$(dirname "$0")/.."
+unset MAKEFLAGS MFLAGS MAKELEVEL DESTDIR PREFIX
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+wanted="include/localai_parentwatch.h
+include/parent_watch.h
+lib/cmake/localai_parentwatch/localai_parentwatch-config-version.cmake
+lib/cmake/localai_parentwatch/localai_parentwatch-config.cmake
+lib/liblocalai_parentwatch.a
+lib/liblocalai_parentwatch.so
+lib/liblocalai_parentwatch.so.0
+lib/liblocalai_parentwatch.so.$version
+lib/pkgconfig/localai_parentwatch.pc"
+
+# expect WHAT EXPECTED FOUND
+expect() {
+  if [[ $2 != "$3" ]]; then
+    printf 'wrong %s\n' "$1"
+    diff <(echo "$2") <(echo "$3") || true
+    exit 1
+  fi
+  printf 'ok    %s\n' "$1"
+}
+
+stage=$work/stage
+make -s install DESTDIR="$stage" PREFIX=/opt/here
+expect 'installed, below DESTDIR alone' "$wanted" "$(cd "$stage" && find . ! -type d | sed 's|^\./opt/here/||' | sort)"
+make -s uninstall DESTDIR="$stage" PREFIX=/opt/here >/dev/null
+expect 'uninstalled, with the folders' "./opt/here" "$(cd "$stage" && find . | sort | tail -n +3)"
+
+# Others have files there too.
+theirs=$work/theirs
+mkdir -p "$theirs"/{include,lib/cmake/other,lib/pkgconfig}
+touch "$theirs"/{include/other.h,lib/cmake/other/other-config.cmake,lib/pkgconfig/other.pc}
+before=$(cd "$theirs" && find . | sort)
+make -s install PREFIX="$theirs"
+make -s install PREFIX="$theirs"
+make -s uninstall PREFIX="$theirs" >/dev/null
+expect 'files of others stay' "$before" "$(cd "$theirs" && find . | sort)"
+make -s uninstall PREFIX="$theirs" >/dev/null
+expect 'uninstalled twice' "$before" "$(cd "$theirs" && find . | sort)"
