@@ -173,7 +173,7 @@ fn poll(entries: *mut libc::pollfd, count: usize, timeout: Option<Duration>) -> 
 /// One sleep; a signal may end it early.
 pub(crate) fn sleep(time: Duration) {
     let time = libc::timespec {
-        tv_sec: time.as_secs() as libc::time_t,
+        tv_sec: time.as_secs() as _,
         // below 10⁹
         tv_nsec: time.subsec_nanos() as _,
     };

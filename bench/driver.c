@@ -1,0 +1,518 @@
+/*
+ * Measures, and prints every sample as a line of words; report.py makes the tables.
+ *
+ *   driver [--runs N] [--rounds N] [--helpers N] [--polled N] [--arming N] [--idle SECONDS]
+ *          [--settle-us N] [--mib N]
+ *
+ *   run RUN                                          a run begins
+ *   latency RUN SITUATION GUARD NANOSECONDS          supervisor killed until worker reaped
+ *   helper RUN NANOSECONDS                           ... until its helper was gone, too
+ *   polled RUN GUARD NANOSECONDS                     as latency, for what polls
+ *   arming NAMED NANOSECONDS MINOR_FAULTS            one process that armed
+ *   added THREADS DESCRIPTORS KIB                    what arming added to one
+ *   idle GUARD NANOSECONDS VOLUNTARY INVOLUNTARY CPU_NANOSECONDS
+ *
+ * It is a subreaper, so that it can reap what a killed supervisor leaves, and it sleeps on a pidfd until
+ * that has ended: spinning would take a processor from those who are measured.
+ */
+#define _GNU_SOURCE
+#include "bench.h"
+
+#include <localai_parentwatch.h>
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdbool.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#define INTERVAL_NS 2000000000 /* of the poll tier, by default, and of the plain poller */
+#define MAX_POLLED 64
+
+static struct {
+    long runs, rounds, helpers, polled, arming, idle, settle_us, mib;
+} options = {
+    .runs = 5, .rounds = 150, .helpers = 2, .polled = 10, .arming = 300, .idle = 30, .settle_us = 2000};
+
+/* Where the programs are, and the file that is their stderr. */
+static char folder[PATH_MAX];
+static int log_fd;
+
+struct row {
+    const char *situation; /* how the supervisor starts the worker */
+    const char *spawn;     /* the supervisor's word for it */
+    const char *guard;
+    bool helper;
+    bool refuse; /* pidfd_open(2) is refused */
+};
+
+static const struct row LATENCY[] = {
+    {"alone", "shared", "pdeathsig", false, false},
+    {"alone", "shared", "watch", false, false},
+    {"leader", "group", "pdeathsig", false, false},
+    {"leader", "group", "watch", false, false},
+    {"leader+helper", "group", "pdeathsig", true, false},
+    {"leader+helper", "group", "watch", true, false},
+    {"session", "session", "pdeathsig", false, false},
+    {"session", "session", "watch", false, false},
+};
+enum { ROWS = sizeof LATENCY / sizeof *LATENCY };
+
+static const struct row POLL_TIER = {"alone", "shared", "watch", false, true};
+static const struct row POLLER = {"alone", "shared", "poller", false, false};
+static const struct row EVENT_TIER = {"alone", "shared", "watch", false, false};
+
+struct tree {
+    pid_t supervisor;
+    pid_t worker;
+    int worker_fd; /* pidfds */
+    int helper_fd;
+    int64_t killed_at;
+};
+
+/* ------------------------------------------------------------------------------------- processes */
+
+/* Nothing here takes long. Should something hang, the driver ends, and so everybody at the lifeline. */
+static void watchdog(int signal) {
+    (void)signal;
+    static const char text[] = "bench: something did not happen within a minute\n";
+    ssize_t written = write(2, text, sizeof text - 1);
+    _exit(written < 0 ? 3 : 2);
+}
+
+static int pidfd_open(pid_t pid) {
+    int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (fd < 0) {
+        fail("pidfd_open");
+    }
+    return fd;
+}
+
+/* Starts a program of ours; its stdout is a pipe, whose other end is returned. */
+static int start(pid_t *pid, char **arguments) {
+    int report[2];
+    posix_spawn_file_actions_t actions;
+    if (pipe2(report, O_CLOEXEC) < 0) {
+        fail("pipe2");
+    }
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, report[1], 1);
+    posix_spawn_file_actions_adddup2(&actions, log_fd, 2);
+    errno = posix_spawn(pid, arguments[0], &actions, NULL, arguments, environ);
+    if (errno != 0) {
+        fail(arguments[0]);
+    }
+    posix_spawn_file_actions_destroy(&actions);
+    close(report[1]);
+    return report[0];
+}
+
+static struct report receive(int fd) {
+    struct report report;
+    ssize_t length = read(fd, &report, sizeof report);
+    if (length != (ssize_t)sizeof report) {
+        dprintf(2, "bench: a process ended before it was ready; see %s/stderr.log\n", folder);
+        _exit(2);
+    }
+    return report;
+}
+
+static void expect_armed(const struct report *report, int32_t tier) {
+    if (report->status != LOCALAI_PARENTWATCH_ARMED || report->tier != tier) {
+        dprintf(2, "bench: a worker is %s, tier %d; expected armed, tier %d\n",
+                localai_parentwatch_status_text(report->status), report->tier, tier);
+        _exit(2);
+    }
+}
+
+/* A whole tree, ready and asleep when this returns but for what `settle` is there for. */
+static struct tree start_tree(const struct row *row) {
+    char supervisor[PATH_MAX + 16], worker[PATH_MAX + 16], mib[24];
+    char *arguments[16];
+    int count = 0;
+    snprintf(supervisor, sizeof supervisor, "%s/supervisor", folder);
+    snprintf(worker, sizeof worker, "%s/worker", folder);
+    snprintf(mib, sizeof mib, "%ld", options.mib);
+    arguments[count++] = supervisor;
+    if (row->refuse) {
+        arguments[count++] = "--refuse-pidfd-open";
+    }
+    arguments[count++] = (char *)row->spawn;
+    arguments[count++] = worker;
+    arguments[count++] = (char *)row->guard;
+    if (options.mib > 0) {
+        arguments[count++] = "--mib";
+        arguments[count++] = mib;
+    }
+    if (row->helper) {
+        arguments[count++] = "--helper";
+    }
+    arguments[count] = NULL;
+
+    alarm(60);
+    struct tree tree = {.worker_fd = -1, .helper_fd = -1};
+    int from = start(&tree.supervisor, arguments);
+    for (int left = row->helper ? 2 : 1; left > 0; left--) {
+        struct report report = receive(from);
+        if (report.kind == HELPER_READY) {
+            tree.helper_fd = pidfd_open(report.pid);
+            continue;
+        }
+        if (strcmp(row->guard, "watch") == 0) {
+            expect_armed(&report, row->refuse ? LOCALAI_PARENTWATCH_TIER_POLL
+                                              : LOCALAI_PARENTWATCH_TIER_EVENT);
+        }
+        tree.worker = report.pid;
+        tree.worker_fd = pidfd_open(report.pid);
+    }
+    close(from);
+    return tree;
+}
+
+static void kill_supervisor(struct tree *tree) {
+    tree->killed_at = now_ns();
+    if (kill(tree->supervisor, SIGKILL) < 0) {
+        fail("kill");
+    }
+}
+
+static void wait_until_readable(int pidfd) {
+    struct pollfd entry = {.fd = pidfd, .events = POLLIN};
+    while (poll(&entry, 1, -1) < 0) {
+        if (errno != EINTR) {
+            fail("poll");
+        }
+    }
+}
+
+/* Nanoseconds since the supervisor was killed. The worker has ended, and is our child by now. */
+static int64_t reap_worker(struct tree *tree) {
+    siginfo_t info;
+    if (waitid(P_PIDFD, (id_t)tree->worker_fd, &info, WEXITED) < 0) {
+        fail("waitid");
+    }
+    int64_t passed = now_ns() - tree->killed_at;
+    close(tree->worker_fd);
+    tree->worker_fd = -1;
+    return passed;
+}
+
+static void kill_helper(struct tree *tree) {
+    if (syscall(SYS_pidfd_send_signal, tree->helper_fd, SIGKILL, NULL, 0) < 0 && errno != ESRCH) {
+        fail("pidfd_send_signal");
+    }
+}
+
+/* Supervisors, helpers and reapers: nobody is left when the next tree starts. */
+static void reap_everybody(void) {
+    while (waitpid(-1, NULL, 0) >= 0 || errno == EINTR) {
+    }
+    if (errno != ECHILD) {
+        fail("waitpid");
+    }
+}
+
+/* --------------------------------------------------------------------------------------- latency */
+
+static void measure_latency(long run, const struct row *row, bool wait_for_helper, bool print) {
+    struct tree tree = start_tree(row);
+    sleep_ns(options.settle_us * 1000);
+    kill_supervisor(&tree);
+    wait_until_readable(tree.worker_fd);
+    int64_t passed = reap_worker(&tree);
+    if (print) {
+        printf("latency %ld %s %s %lld\n", run, row->situation, row->guard, (long long)passed);
+    }
+    if (tree.helper_fd >= 0) {
+        if (wait_for_helper) {
+            wait_until_readable(tree.helper_fd);
+            printf("helper %ld %lld\n", run, (long long)(now_ns() - tree.killed_at));
+        } else {
+            kill_helper(&tree);
+        }
+        close(tree.helper_fd);
+    }
+    reap_everybody();
+}
+
+/* Every row once a round, in an order that differs from round to round. */
+static void measure_rounds(long run) {
+    enum { WARM_UP = 3 };
+    static unsigned seed = 1;
+    int order[ROWS];
+    for (int i = 0; i < ROWS; i++) {
+        order[i] = i;
+    }
+    for (long round = -WARM_UP; round < options.rounds; round++) {
+        for (int i = ROWS - 1; i > 0; i--) {
+            int other = rand_r(&seed) % (i + 1), kept = order[i];
+            order[i] = order[other];
+            order[other] = kept;
+        }
+        for (int i = 0; i < ROWS; i++) {
+            const struct row *row = &LATENCY[order[i]];
+            bool wait_for_helper = row->helper && strcmp(row->guard, "watch") == 0 && round >= 0 &&
+                                   round < options.helpers;
+            measure_latency(run, row, wait_for_helper, round >= 0);
+        }
+    }
+}
+
+/*
+ * How long a poller takes depends on where in its interval the supervisor dies. So the trees are started
+ * evenly over one interval, the two kinds in turn, and their supervisors are killed together.
+ */
+static void measure_polled(long run) {
+    static struct tree trees[2 * MAX_POLLED];
+    const struct row *rows[2] = {&POLL_TIER, &POLLER};
+    int count = (int)options.polled * 2;
+    if (count == 0) {
+        return;
+    }
+    int64_t begin = now_ns();
+    for (int i = 0; i < count; i++) {
+        trees[i] = start_tree(rows[i % 2]);
+        int64_t next = begin + (int64_t)INTERVAL_NS * (i + 1) / count;
+        int64_t left = next - now_ns();
+        if (left > 0) {
+            sleep_ns(left);
+        }
+    }
+    struct pollfd entries[2 * MAX_POLLED];
+    for (int i = 0; i < count; i++) {
+        entries[i] = (struct pollfd){.fd = trees[i].worker_fd, .events = POLLIN};
+        kill_supervisor(&trees[i]);
+    }
+    for (int left = count; left > 0;) {
+        if (poll(entries, (nfds_t)count, -1) < 0) {
+            fail("poll");
+        }
+        for (int i = 0; i < count; i++) {
+            if (entries[i].fd >= 0 && entries[i].revents != 0) {
+                entries[i].fd = -1;
+                left--;
+                printf("polled %ld %s %lld\n", run, rows[i % 2]->guard,
+                       (long long)reap_worker(&trees[i]));
+            }
+        }
+    }
+    reap_everybody();
+}
+
+/* ---------------------------------------------------------------------------------------- arming */
+
+static struct report one_arming(char *how) {
+    char worker[PATH_MAX + 16];
+    char *arguments[] = {worker, how, NULL};
+    pid_t pid;
+    snprintf(worker, sizeof worker, "%s/worker", folder);
+    alarm(60);
+    int from = start(&pid, arguments);
+    struct report report = receive(from);
+    expect_armed(&report, LOCALAI_PARENTWATCH_TIER_EVENT);
+    close(from);
+    reap_everybody();
+    return report;
+}
+
+static void measure_arming(void) {
+    char token[64];
+    localai_parentwatch_token(token, sizeof token);
+    for (long i = 0; i < options.arming; i++) {
+        for (int named = 0; named < 2; named++) {
+            if (named) {
+                setenv("LOCALAI_BACKEND_PARENT_PID", token, 1);
+            }
+            struct report report = one_arming("time-arming");
+            unsetenv("LOCALAI_BACKEND_PARENT_PID");
+            printf("arming %s %lld %lld\n", named ? "named" : "unnamed", (long long)report.values[0],
+                   (long long)report.values[1]);
+        }
+    }
+    for (long i = 0; i < (options.arming + 9) / 10; i++) {
+        struct report report = one_arming("look-at-arming");
+        printf("added %lld %lld %lld\n", (long long)report.values[0], (long long)report.values[1],
+               (long long)report.values[2]);
+    }
+}
+
+/* ------------------------------------------------------------------------------------------ idle */
+
+struct thread_use {
+    long long voluntary, involuntary, cpu_ns;
+};
+
+static bool read_text(const char *path, char *text, size_t size) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t length = fd < 0 ? -1 : read(fd, text, size - 1);
+    close(fd);
+    text[length < 0 ? 0 : length] = '\0';
+    return length > 0;
+}
+
+static long long number_after(const char *text, const char *key) {
+    const char *found = strstr(text, key);
+    if (found == NULL) {
+        errno = ENOENT;
+        fail(key);
+    }
+    return strtoll(found + strlen(key), NULL, 10);
+}
+
+/* The number of the thread that has this name. */
+static long find_thread(pid_t pid, const char *name) {
+    char path[PATH_MAX], text[64];
+    snprintf(path, sizeof path, "/proc/%d/task", pid);
+    DIR *tasks = opendir(path);
+    if (tasks == NULL) {
+        fail(path);
+    }
+    long found = -1;
+    for (struct dirent *task; (task = readdir(tasks)) != NULL;) {
+        snprintf(path, sizeof path, "/proc/%d/task/%s/comm", pid, task->d_name);
+        if (read_text(path, text, sizeof text) && strncmp(text, name, strlen(name)) == 0) {
+            found = atol(task->d_name);
+        }
+    }
+    closedir(tasks);
+    if (found < 0) {
+        errno = ESRCH;
+        fail(name);
+    }
+    return found;
+}
+
+static struct thread_use thread_use(pid_t pid, long thread) {
+    char path[PATH_MAX], text[4096];
+    struct thread_use use;
+    snprintf(path, sizeof path, "/proc/%d/task/%ld/status", pid, thread);
+    if (!read_text(path, text, sizeof text)) {
+        fail(path);
+    }
+    use.voluntary = number_after(text, "\nvoluntary_ctxt_switches:");
+    use.involuntary = number_after(text, "\nnonvoluntary_ctxt_switches:");
+    snprintf(path, sizeof path, "/proc/%d/task/%ld/schedstat", pid, thread);
+    use.cpu_ns = read_text(path, text, sizeof text) ? strtoll(text, NULL, 10) : -1;
+    return use;
+}
+
+static void measure_idle(void) {
+    static const struct {
+        const struct row *row;
+        const char *name, *thread;
+    } idlers[] = {
+        {&EVENT_TIER, "event", "parent-watch"},
+        {&POLL_TIER, "poll", "parent-watch"},
+        {&POLLER, "poller", "poller"},
+    };
+    enum { IDLERS = sizeof idlers / sizeof *idlers };
+    struct tree trees[IDLERS];
+    long threads[IDLERS];
+    struct thread_use before[IDLERS];
+    if (options.idle == 0) {
+        return;
+    }
+    for (int i = 0; i < IDLERS; i++) {
+        trees[i] = start_tree(idlers[i].row);
+    }
+    sleep_ns(500000000);
+    int64_t begin = now_ns();
+    for (int i = 0; i < IDLERS; i++) {
+        threads[i] = find_thread(trees[i].worker, idlers[i].thread);
+        before[i] = thread_use(trees[i].worker, threads[i]);
+    }
+    alarm((unsigned)options.idle + 60);
+    sleep_ns(options.idle * 1000000000);
+    for (int i = 0; i < IDLERS; i++) {
+        struct thread_use after = thread_use(trees[i].worker, threads[i]);
+        printf("idle %s %lld %lld %lld %lld\n", idlers[i].name, (long long)(now_ns() - begin),
+               after.voluntary - before[i].voluntary, after.involuntary - before[i].involuntary,
+               after.cpu_ns < 0 ? -1 : after.cpu_ns - before[i].cpu_ns);
+    }
+    for (int i = 0; i < IDLERS; i++) {
+        kill_supervisor(&trees[i]);
+    }
+    for (int i = 0; i < IDLERS; i++) {
+        wait_until_readable(trees[i].worker_fd);
+        reap_worker(&trees[i]);
+    }
+    reap_everybody();
+}
+
+/* ------------------------------------------------------------------------------------------ main */
+
+static void read_options(int argc, char **argv) {
+    const struct {
+        const char *name;
+        long *value, least, most;
+    } known[] = {
+        {"--runs", &options.runs, 0, 1000},
+        {"--rounds", &options.rounds, 0, 1000000},
+        {"--helpers", &options.helpers, 0, 1000},
+        {"--polled", &options.polled, 0, MAX_POLLED},
+        {"--arming", &options.arming, 0, 1000000},
+        {"--idle", &options.idle, 0, 86400},
+        {"--settle-us", &options.settle_us, 0, 10000000},
+        {"--mib", &options.mib, 0, 1 << 20},
+    };
+    for (int i = 1; i < argc; i += 2) {
+        bool found = false;
+        for (size_t j = 0; j < sizeof known / sizeof *known; j++) {
+            char *end = NULL;
+            if (strcmp(argv[i], known[j].name) != 0) {
+                continue;
+            }
+            long value = i + 1 < argc ? strtol(argv[i + 1], &end, 10) : -1;
+            found = end != NULL && *end == '\0' && value >= known[j].least && value <= known[j].most;
+            *known[j].value = value;
+        }
+        if (!found) {
+            errno = EINVAL;
+            fail(argv[i]);
+        }
+    }
+}
+
+static void prepare(void) {
+    ssize_t length = readlink("/proc/self/exe", folder, sizeof folder - 1);
+    if (length < 0) {
+        fail("/proc/self/exe");
+    }
+    folder[length] = '\0';
+    *strrchr(folder, '/') = '\0';
+
+    char path[PATH_MAX + 16];
+    snprintf(path, sizeof path, "%s/stderr.log", folder);
+    log_fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0644);
+    int lifeline[2];
+    if (log_fd < 0 || pipe2(lifeline, O_CLOEXEC) < 0 || dup2(lifeline[0], 0) < 0) {
+        fail(path);
+    }
+    if (prctl(PR_SET_CHILD_SUBREAPER, 1L, 0L, 0L, 0L) < 0) {
+        fail("PR_SET_CHILD_SUBREAPER");
+    }
+    signal(SIGALRM, watchdog);
+    unsetenv("LOCALAI_BACKEND_PARENT_WATCH");
+    unsetenv("LOCALAI_BACKEND_PARENT_WATCH_INTERVAL");
+    unsetenv("LOCALAI_BACKEND_PARENT_WATCH_SCOPE");
+    unsetenv("LOCALAI_BACKEND_PARENT_PID");
+    setvbuf(stdout, NULL, _IOLBF, 0);
+}
+
+int main(int argc, char **argv) {
+    read_options(argc, argv);
+    prepare();
+    for (long run = 1; run <= options.runs; run++) {
+        printf("run %ld\n", run);
+        measure_rounds(run);
+        measure_polled(run);
+    }
+    measure_arming();
+    measure_idle();
+    return 0;
+}

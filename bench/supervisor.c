@@ -1,0 +1,74 @@
+/*
+ * The supervisor: starts one worker and does nothing more, so that its own end, which is part of every
+ * measurement, costs little and always the same.
+ *
+ *   supervisor [--refuse-pidfd-open] shared|group|session WORKER [ARGUMENT ...]
+ *
+ * The worker is in the supervisor's process group, or leads a group, or a session, of its own. With
+ * --refuse-pidfd-open a seccomp filter, installed before the worker is executed, lets pidfd_open(2) fail
+ * with ENOSYS, as on a Linux older than 5.3: the library polls then.
+ */
+#define _GNU_SOURCE
+#include "bench.h"
+
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <spawn.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
+#if defined(__x86_64__)
+#define NATIVE_ARCH AUDIT_ARCH_X86_64
+#elif defined(__aarch64__)
+#define NATIVE_ARCH AUDIT_ARCH_AARCH64
+#else
+#error "name the audit architecture of this machine"
+#endif
+
+static void refuse_pidfd_open(void) {
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, NATIVE_ARCH, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_pidfd_open, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof code / sizeof *code, code};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1L, 0L, 0L, 0L) < 0 ||
+        prctl(PR_SET_SECCOMP, (long)SECCOMP_MODE_FILTER, &program, 0L, 0L) < 0) {
+        fail("seccomp");
+    }
+}
+
+int main(int argc, char **argv) {
+    char **argument = argv + 1;
+    if (argc > 1 && strcmp(*argument, "--refuse-pidfd-open") == 0) {
+        refuse_pidfd_open();
+        argument++;
+    }
+    if (argument + 2 > argv + argc) {
+        errno = EINVAL;
+        fail("supervisor");
+    }
+    short flags = 0;
+    if (strcmp(argument[0], "group") == 0) {
+        flags = POSIX_SPAWN_SETPGROUP;
+    } else if (strcmp(argument[0], "session") == 0) {
+        flags = POSIX_SPAWN_SETSID;
+    }
+    posix_spawnattr_t attributes;
+    posix_spawnattr_init(&attributes);
+    posix_spawnattr_setflags(&attributes, flags);
+    posix_spawnattr_setpgroup(&attributes, 0);
+    pid_t worker;
+    errno = posix_spawn(&worker, argument[1], NULL, &attributes, argument + 1, environ);
+    if (errno != 0) {
+        fail(argument[1]);
+    }
+    posix_spawnattr_destroy(&attributes);
+    close(1); /* so that the driver sees the end of a worker that fails */
+    wait_for_the_end();
+}

@@ -1,0 +1,85 @@
+/*
+ * A helper of a worker, as vLLM's EngineCore, ffmpeg or a multiprocessing child is one. Its stdin
+ * is a pipe that only the worker holds.
+ *
+ *   helper --report FD --name NAME [--ignores-term] [--tracks SHM] [--spins]
+ *
+ * With --tracks it does what Python's multiprocessing resource tracker does: it ignores SIGTERM
+ * and SIGINT, and removes the shared memory when its pipe says that the worker is gone.
+ */
+#define _GNU_SOURCE
+#include "protocol.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+int main(int argc, char **argv) {
+    enum { REPORT, NAME, IGNORES_TERM, TRACKS, SPINS };
+    static const struct option options[] = {{"report", required_argument, NULL, REPORT},
+                                            {"name", required_argument, NULL, NAME},
+                                            {"ignores-term", no_argument, NULL, IGNORES_TERM},
+                                            {"tracks", required_argument, NULL, TRACKS},
+                                            {"spins", no_argument, NULL, SPINS},
+                                            {NULL, 0, NULL, 0}};
+    const char *name = "helper";
+    const char *shared_memory = NULL;
+    int report_fd = -1;
+    bool spins = false;
+    int option;
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        switch (option) {
+        case REPORT:
+            report_fd = atoi(optarg);
+            break;
+        case NAME:
+            name = optarg;
+            break;
+        case IGNORES_TERM:
+            signal(SIGTERM, SIG_IGN);
+            break;
+        case TRACKS:
+            shared_memory = optarg;
+            signal(SIGTERM, SIG_IGN);
+            signal(SIGINT, SIG_IGN);
+            int object = shm_open(shared_memory, O_CREAT | O_EXCL | O_RDWR, 0600);
+            if (object < 0 || ftruncate(object, 4096) < 0) {
+                fail(shared_memory);
+            }
+            close(object);
+            break;
+        case SPINS:
+            spins = true;
+            break;
+        default:
+            return 2;
+        }
+    }
+    report(report_fd, "{\"name\":\"%s\",\"event\":\"ready\",\"pid\":%d,\"pgid\":%d}", name,
+           (int)getpid(), (int)getpgrp());
+    for (;;) {
+        /* The driver is gone: so is the tree. */
+        struct pollfd waits[] = {{report_fd, 0, 0}, {shared_memory != NULL ? 0 : -1, POLLIN, 0}};
+        if (poll(waits, 2, spins ? 0 : -1) < 0) {
+            continue;
+        }
+        if (waits[1].revents) {
+            char byte;
+            if (read(0, &byte, 1) == 0) {
+                shm_unlink(shared_memory);
+                return 0;
+            }
+        }
+        if (waits[0].revents & (POLLHUP | POLLERR)) {
+            return 3;
+        }
+        for (volatile unsigned turn = 0; spins && turn < 50000000; turn++) {
+        }
+    }
+}

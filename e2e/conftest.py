@@ -1,0 +1,164 @@
+"""Options, cells and fixtures of the process-tree tests. The fixtures bear the names of the parts
+that processes play in a tree."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from driver import capabilities, procfs
+from driver.cells import Cells, scenario_of
+from driver.failures import DiedByMistake, StillAlive, WrongExit
+from driver.pidfd import set_subreaper
+from driver.programs import CONTROLS, Programs
+from driver.roles import Supervisor, Worker
+from driver.stderr import Stderr
+from driver.tree import Tree, kill_descendants
+
+HERE = Path(__file__).parent
+TARGET = HERE.parent / "target"
+
+# How a control must fail, by the kind of scenario.
+_FAILURES = {
+    "F": (StillAlive, WrongExit),
+    "N": DiedByMistake,
+    "H": DiedByMistake,
+}
+
+_cells = pytest.StashKey[Cells]()
+_call_failed = pytest.StashKey[bool]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("process trees")
+    group.addoption(
+        "--worker",
+        action="append",
+        metavar="NAME",
+        help="only this worker (repeatable). A control, poller, pdeathsig or naive, runs every "
+        "scenario as if it were a worker: its failures are failures",
+    )
+    group.addoption("--build", type=Path, default=TARGET / "e2e", help="the suite's programs")
+    group.addoption("--prefix", type=Path, default=TARGET / "prefix", help="the installed library")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        "fails_with(control, because, **parameters): the negative control fails this test (where "
+        "the test's parameters are among those given), and must",
+    )
+    config.addinivalue_line("markers", "needs(capability, …): skipped where it cannot be had")
+    config.stash[_cells] = Cells(HERE)
+    if mistakes := config.stash[_cells].mistakes():
+        raise pytest.UsageError("scenarios.toml and the tests disagree:\n" + "\n".join(mistakes))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One test for each worker of its scenario's cells, and for each control named by a mark."""
+    if "language" not in metafunc.fixturenames:
+        raise pytest.UsageError(f"{metafunc.function.__name__} does not run over any worker")
+    languages = metafunc.config.stash[_cells].languages(scenario_of(metafunc.function.__name__) or "")
+    languages += sorted({mark.args[0] for mark in metafunc.definition.iter_markers("fails_with")})
+    if chosen := metafunc.config.getoption("--worker"):
+        languages = [name for name in chosen if name in languages or name in CONTROLS]
+    metafunc.parametrize("language", languages, scope="function")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A control is expected to fail where a mark says so; elsewhere it is not run at all."""
+    if config.getoption("--worker"):
+        return
+    kept = []
+    for item in items:
+        parameters = item.callspec.params  # type: ignore[attr-defined]
+        if parameters["language"] not in CONTROLS:
+            kept.append(item)
+            continue
+        for mark in item.iter_markers("fails_with"):
+            wanted = dict(mark.kwargs)
+            because = wanted.pop("because")
+            if mark.args[0] == parameters["language"] and all(
+                parameters[name] in values for name, values in wanted.items()
+            ):
+                scenario = scenario_of(item.originalname) or ""
+                item.add_marker(
+                    pytest.mark.xfail(strict=True, raises=_FAILURES[scenario[0]], reason=because)
+                )
+                kept.append(item)
+                break
+    items[:] = kept
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Iterator[None]:
+    if call.when == "call":
+        item.stash[_call_failed] = call.excinfo is not None
+    return (yield)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def driver() -> Iterator[None]:
+    """The driver adopts every orphan of its trees, and leaves no process behind."""
+    set_subreaper(True)
+    yield
+    left = {pid: procfs.command_line(pid) for pid in procfs.descendants(os.getpid())}
+    kill_descendants()
+    assert not left, f"processes left by the tests: {left}"
+
+
+@pytest.fixture(autouse=True)
+def machine(request: pytest.FixtureRequest, driver: None) -> None:
+    for mark in request.node.iter_markers("needs"):
+        for capability in mark.args:
+            if reason := capabilities.reason_to_skip(capability):
+                pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def programs(pytestconfig: pytest.Config) -> Programs:
+    return Programs(pytestconfig.getoption("--build"), pytestconfig.getoption("--prefix"))
+
+
+@pytest.fixture
+def tree(
+    request: pytest.FixtureRequest,
+    programs: Programs,
+    language: str,
+    tmp_path: Path,
+    machine: None,
+) -> Iterator[Tree]:
+    """The tree of this test. A parameter `tier` of the test sets the tier of its workers; the poll
+    tier is the real one: pidfd_open is refused by seccomp."""
+    tree = Tree(programs, language, tmp_path / "stderr.log")
+    tree.tier = request.node.callspec.params.get("tier", "event")
+    yield tree
+    tree.close(failed=request.node.stash.get(_call_failed, True))
+
+
+@pytest.fixture
+def supervisor(tree: Tree) -> Supervisor:
+    """A supervisor, child of the driver. It names itself to nobody."""
+    return tree.supervisor()
+
+
+@pytest.fixture
+def named_supervisor(tree: Tree) -> Supervisor:
+    """A supervisor that gives its full token to everything below it."""
+    return tree.supervisor(names_itself="token")
+
+
+@pytest.fixture
+def worker(supervisor: Supervisor) -> Worker:
+    """An armed worker, child of the supervisor, leader of its own process group."""
+    worker = supervisor.worker()
+    worker.assert_armed(watched=[supervisor.pid])
+    return worker
+
+
+@pytest.fixture
+def stderr(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stderr]:
+    stderr = Stderr(request.param, tmp_path)
+    yield stderr
+    stderr.close()

@@ -1,0 +1,124 @@
+"""A process by its pidfd: never by a number that the kernel may have given away again."""
+
+import ctypes
+import errno
+import fcntl
+import os
+import select
+import signal
+import struct
+from dataclasses import dataclass
+
+from driver.deadline import Deadline, wait_until
+from driver.failures import StillAlive
+
+_PR_SET_CHILD_SUBREAPER = 36
+_PIDFD_GET_INFO = 0xC040FF0B
+_PIDFD_INFO_EXIT = 1 << 3
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def set_subreaper(on: bool) -> None:
+    """Makes this process the one that adopts the orphans below it, or no longer."""
+    if _libc.prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_long(on), 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "PR_SET_CHILD_SUBREAPER")
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How a process ended: by an exit status, or by a signal."""
+
+    status: int | None = None
+    signal: int | None = None
+
+    @classmethod
+    def from_wait_status(cls, wait_status: int) -> "Exit":
+        if os.WIFSIGNALED(wait_status):
+            return cls(signal=os.WTERMSIG(wait_status))
+        return cls(status=os.WEXITSTATUS(wait_status))
+
+    def __str__(self) -> str:
+        if self.signal is not None:
+            return f"killed by {signal.Signals(self.signal).name}"
+        return f"exit status {self.status}"
+
+
+class Pidfd:
+    """An open pidfd, and the waiting, signalling and reaping through it."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.fd = os.pidfd_open(pid)
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def fileno(self) -> int:
+        return self.fd
+
+    def wait_ended(self, deadline: Deadline) -> bool:
+        """Blocks until the process has ended (reaped or not); false at the deadline."""
+        poller = select.poll()
+        poller.register(self.fd, select.POLLIN)
+        while True:
+            if poller.poll(deadline.left_ms()):
+                return True
+            if deadline.passed():
+                return False
+
+    def has_ended(self) -> bool:
+        return self.wait_ended(Deadline(0))
+
+    def send(self, number: int) -> bool:
+        """Sends a signal; false when the process has been reaped."""
+        try:
+            signal.pidfd_send_signal(self.fd, number)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def wait_state(self, options: int, deadline: Deadline) -> None:
+        """Waits for a stop or a continuation of a child of the driver."""
+        wait_until(
+            lambda: os.waitid(os.P_PIDFD, self.fd, options | os.WNOHANG) is not None,
+            f"state change of process {self.pid}",
+            deadline,
+        )
+
+    def reap(self, deadline: Deadline) -> Exit | None:
+        """Waits until nothing is left of the process, reaping it where it is the driver's.
+
+        Where another process reaped it, the status comes from the kernel (6.15 and later), or is
+        unknown (None).
+        """
+        ended: list[Exit] = []
+
+        def gone() -> bool:
+            try:
+                result = os.waitid(os.P_PIDFD, self.fd, os.WEXITED | os.WNOHANG)
+            except ChildProcessError:
+                return not self.send(0)
+            if result is None:
+                return False
+            if result.si_code == os.CLD_EXITED:
+                ended.append(Exit(status=result.si_status))
+            else:
+                ended.append(Exit(signal=result.si_status))
+            return True
+
+        wait_until(gone, f"process {self.pid} is reaped", deadline, StillAlive)
+        return ended[0] if ended else self._exit_from_kernel()
+
+    def _exit_from_kernel(self) -> Exit | None:
+        information = bytearray(struct.pack("=Q56x", _PIDFD_INFO_EXIT))
+        try:
+            fcntl.ioctl(self.fd, _PIDFD_GET_INFO, information)
+        except OSError as error:
+            if error.errno in (errno.ENOTTY, errno.EINVAL, errno.ESRCH):
+                return None
+            raise
+        mask, wait_status = struct.unpack("=Q52xi", information)
+        return Exit.from_wait_status(wait_status) if mask & _PIDFD_INFO_EXIT else None

@@ -1,0 +1,142 @@
+"""What /proc tells about the processes of a tree, seen from the driver's PID namespace."""
+
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+INITIAL_PID_NAMESPACE = 4026531836
+WATCHER_THREAD = "parent-watch"
+
+
+def _stat_fields(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat from the third on: [0] is the state, [1] the parent."""
+    text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    return text.rpartition(")")[2].split()
+
+
+def state(pid: int) -> str:
+    """The letter that ps shows, and X for a process that is gone."""
+    try:
+        return _stat_fields(pid)[0]
+    except OSError:
+        return "X"
+
+
+def parent(pid: int) -> int:
+    return int(_stat_fields(pid)[1])
+
+
+def start_time(pid: int) -> int:
+    """Clock ticks after boot, the STARTTIME of a token."""
+    return int(_stat_fields(pid)[19])
+
+
+def uptime() -> float:
+    """Seconds since boot."""
+    return float(Path("/proc/uptime").read_text().split()[0])
+
+
+def pid_namespace(pid: int) -> int:
+    return os.stat(f"/proc/{pid}/ns/pid").st_ino
+
+
+def token(pid: int) -> str:
+    return f"{pid}@{start_time(pid)}@{pid_namespace(pid)}"
+
+
+def command_name(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text().strip()
+
+
+def command_line(pid: int) -> str:
+    try:
+        return (
+            Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            or f"[{command_name(pid)}]"
+        )
+    except OSError:
+        return "(gone)"
+
+
+def threads(pid: int) -> list[int]:
+    return sorted(int(name) for name in os.listdir(f"/proc/{pid}/task"))
+
+
+def watcher_threads(pid: int) -> list[int]:
+    """The threads that bear the watcher's name; none in a process that is gone."""
+    found = []
+    with contextlib.suppress(OSError):
+        for tid in threads(pid):
+            with contextlib.suppress(OSError):
+                name = Path(f"/proc/{pid}/task/{tid}/comm").read_text().strip()
+                if name == WATCHER_THREAD:
+                    found.append(tid)
+    return found
+
+
+def thread_status(pid: int, tid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/task/{tid}/status").read_text().splitlines()
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def voluntary_switches(pid: int, tid: int) -> int:
+    """How often the thread went to sleep: one that polls gains one with every look, and one that
+    waits for its event gains none."""
+    return int(thread_status(pid, tid)["voluntary_ctxt_switches"])
+
+
+def cpu_time_ns(pid: int, tid: int) -> int:
+    return int(Path(f"/proc/{pid}/task/{tid}/schedstat").read_text().split()[0])
+
+
+def resident_kib(pid: int) -> int:
+    return int(thread_status(pid, pid)["VmRSS"].split()[0])
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """One open descriptor of another process."""
+
+    number: int
+    target: str
+    close_on_exec: bool
+
+    def is_pidfd(self) -> bool:
+        return "pidfd" in self.target
+
+
+def descriptors(pid: int) -> list[Descriptor]:
+    found = []
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            target = os.readlink(f"/proc/{pid}/fd/{name}")
+            information = Path(f"/proc/{pid}/fdinfo/{name}").read_text()
+        except OSError:
+            continue
+        flags = next(line for line in information.splitlines() if line.startswith("flags:"))
+        close_on_exec = bool(int(flags.split()[1], 8) & os.O_CLOEXEC)
+        found.append(Descriptor(int(name), target, close_on_exec))
+    return sorted(found, key=lambda descriptor: descriptor.number)
+
+
+def descendants(ancestor: int) -> dict[int, str]:
+    """Every process below `ancestor`, zombies included, with its state."""
+    parents: dict[int, int] = {}
+    states: dict[int, str] = {}
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            fields = _stat_fields(int(name))
+        except OSError:
+            continue
+        states[int(name)], parents[int(name)] = fields[0], int(fields[1])
+    below: dict[int, str] = {}
+    for pid in parents:
+        above = pid
+        while above in parents and above != ancestor:
+            above = parents[above]
+        if above == ancestor and pid != ancestor:
+            below[pid] = states[pid]
+    return below

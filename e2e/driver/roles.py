@@ -1,0 +1,368 @@
+"""The parts that a process of a tree can play."""
+
+import contextlib
+import errno
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from driver import procfs
+from driver.deadline import PATIENCE, Deadline, wait_until
+from driver.failures import DiedByMistake, StillAlive, WrongExit
+from driver.pidfd import Exit, Pidfd
+
+if TYPE_CHECKING:
+    from driver.tree import Tree
+
+BY_THE_WATCHER = Exit(status=1)
+"""How a worker ends whose supervisor is gone, whatever else happens."""
+
+NOBODY = 65534
+"""A user whom RLIMIT_NPROC limits, as it does not limit root."""
+
+_CONTROL_PATIENCE = 1.5
+_LOOKS = 3
+_SEPARATOR = b"\x1f"
+
+SHELL_WRAPPER = ["/bin/sh", "-c", '"$@"; true', "sh"]
+"""A shell that stays alive between the supervisor and what it starts."""
+
+
+class Session:
+    """One connection to a process of the tree, for any number of requests."""
+
+    def __init__(self, process: "Endpoint") -> None:
+        self._process = process
+        try:
+            self._connection = socket.create_connection(("127.0.0.1", process.port), PATIENCE)
+        except OSError as error:
+            raise DiedByMistake(f"{process} does not serve: {error}") from error
+        self._lines = self._connection.makefile("rb")
+
+    def close(self) -> None:
+        self._lines.close()
+        self._connection.close()
+
+    def send(self, *words: str | bytes | int) -> None:
+        encoded = [word if isinstance(word, bytes) else os.fsencode(str(word)) for word in words]
+        self._connection.sendall(_SEPARATOR.join(encoded) + b"\n")
+
+    def reply(self) -> dict:
+        try:
+            line = self._lines.readline()
+        except OSError as error:
+            raise DiedByMistake(f"{self._process} does not answer: {error}") from error
+        if not line:
+            raise DiedByMistake(f"{self._process} hung up; the log:\n{self._process.tree.log()}")
+        return json.loads(line)
+
+    def ask(self, *words: str | bytes | int) -> dict:
+        self.send(*words)
+        return self.reply()
+
+
+class Process:
+    """Any process of a tree."""
+
+    takedown_order = 2
+
+    def __init__(self, tree: "Tree", name: str, pid: int) -> None:
+        self.tree = tree
+        self.name = name
+        self.pid = pid
+        self.pidfd = Pidfd(pid)
+        tree.processes.append(self)
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.pid})"
+
+    def close(self) -> None:
+        self.pidfd.close()
+
+    def token(self) -> str:
+        return procfs.token(self.pid)
+
+    def parent(self) -> int:
+        return procfs.parent(self.pid)
+
+    def kill(self, number: int = signal.SIGKILL, *, reap: bool = True) -> None:
+        """Ends the process by a signal and sees that it has ended; without `reap` a zombie stays,
+        if it is the driver's child."""
+        self.pidfd.send(number)
+        self.await_end(reap=reap)
+
+    def await_end(self, *, reap: bool = True) -> None:
+        if not self.pidfd.wait_ended(Deadline()):
+            raise StillAlive(f"{self} does not end")
+        if reap:
+            self.pidfd.reap(Deadline())
+
+    def stop(self) -> None:
+        self.pidfd.send(signal.SIGSTOP)
+        wait_until(self._every_thread_stopped, f"{self} is stopped")
+
+    def resume(self) -> None:
+        self.pidfd.send(signal.SIGCONT)
+        wait_until(lambda: procfs.state(self.pid) != "T", f"{self} goes on")
+
+    def _every_thread_stopped(self) -> bool:
+        return all(
+            procfs.thread_status(self.pid, tid)["State"].startswith("T")
+            for tid in procfs.threads(self.pid)
+        )
+
+    def await_later_tick(self) -> None:
+        """Waits until a process that starts from now on has a later start time than this one: it
+        is told in ticks."""
+        hertz = os.sysconf("SC_CLK_TCK")
+        started = procfs.start_time(self.pid)
+        wait_until(lambda: procfs.uptime() * hertz > started + 2, "the clock ticks")
+
+    def await_adoption(self, old_parent: int) -> None:
+        """Waits until the process has another parent than `old_parent`."""
+        wait_until(lambda: self.parent() != old_parent, f"{self} is adopted")
+
+    def assert_alive(self) -> None:
+        if self.pidfd.has_ended():
+            raise DiedByMistake(f"{self} is gone; the log:\n{self.tree.log()}")
+
+    def assert_gone(self, expected: Exit | None = None, seconds: float | None = None) -> None:
+        """The process ends, is reaped, and has ended as expected (None: however)."""
+        deadline = Deadline(seconds or (_CONTROL_PATIENCE if self.tree.is_control else PATIENCE))
+        if not self.pidfd.wait_ended(deadline):
+            raise StillAlive(f"{self} is still alive; the log:\n{self.tree.log()}")
+        ended = self.pidfd.reap(Deadline()) or self.tree.reported_exit(self.name)
+        if expected is not None and ended is not None and ended != expected:
+            raise WrongExit(f"{self}: {ended}, not {expected}; the log:\n{self.tree.log()}")
+
+
+class Endpoint(Process):
+    """A process that answers requests on its port."""
+
+    def __init__(self, tree: "Tree", name: str, pid: int, port: int) -> None:
+        super().__init__(tree, name, pid)
+        self.port = port
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[Session]:
+        session = Session(self)
+        try:
+            yield session
+        finally:
+            session.close()
+
+    def ask(self, *words: str | bytes | int) -> dict:
+        with self.session() as session:
+            return session.ask(*words)
+
+    def assert_serving(self) -> None:
+        """The process is alive, and accepts and answers."""
+        self.assert_alive()
+        self.ask("ping")
+        self.assert_alive()
+
+
+class Supervisor(Endpoint):
+    """A process that starts workers, and dies in the ways that a supervisor can."""
+
+    def spawn(self, *command: str | bytes, request: str = "spawn") -> int:
+        """Starts a child; its number, in the PID namespace of this process."""
+        return self.ask(request, *command)["pid"]
+
+    def worker(
+        self,
+        name: str = "worker",
+        *,
+        arm: str = "first",
+        via: list[str] | None = None,
+        steps: list[str] | None = None,
+        env: dict[str, str] | None = None,
+        arguments: list[str] | None = None,
+        request: str = "spawn",
+    ) -> "Worker":
+        """Starts a worker (below `via`, if given) and waits until it serves."""
+        command = self.tree.worker_command(name, arm=arm, steps=steps, env=env, arguments=arguments)
+        pid = self.spawn(*(via or []), *command, request=request)
+        return self.tree.await_worker(name, (self.name, pid))
+
+    def wrapped_worker(self, **options) -> tuple[Process, "Worker"]:
+        """Starts a shell, which starts a worker and stays alive above it."""
+        worker = self.worker(via=SHELL_WRAPPER, **options)
+        return Process(self.tree, "wrapper", worker.parent()), worker
+
+    def supervisor(
+        self,
+        name: str,
+        *,
+        via: list[str] | None = None,
+        request: str = "spawn",
+        **options,
+    ) -> "Supervisor":
+        """Starts another supervisor below this one."""
+        command = self.tree.supervisor_command(name, **options)
+        self.spawn(*(via or []), *command, request=request)
+        return self.tree.await_supervisor(name)
+
+    def let_next_pid_be(self, number: int) -> None:
+        """Gives that number to the next process of this PID namespace."""
+        shell = self.spawn("sh", "-c", f"echo {number - 1} >/proc/sys/kernel/ns_last_pid")
+        while self.tree.await_report(self.name, "reaped").content["pid"] != shell:
+            pass
+
+    def exit_cleanly(self) -> None:
+        self.ask("exit")
+        self.assert_gone(Exit(status=0))
+
+    def crash(self) -> None:
+        self.ask("crash")
+        self.assert_gone(Exit(signal=signal.SIGSEGV))
+
+    def become(self, *command: str, request: str = "exec") -> None:
+        """Execs another program, and waits until it runs."""
+        self.ask(request, *command)
+        wait_until(
+            lambda: procfs.command_name(self.pid) == command[0].rpartition("/")[2],
+            f"{self} has become {command[0]}",
+        )
+
+    def end_spawning_thread(self) -> None:
+        before = len(procfs.threads(self.pid))
+        self.ask("end-spawning-thread")
+        wait_until(lambda: len(procfs.threads(self.pid)) < before, "the spawning thread is gone")
+
+    def leave_main_thread(self) -> None:
+        """The main thread ends, another serves on: from outside, the state is that of a zombie."""
+        self.ask("leave-main-thread")
+        wait_until(lambda: procfs.state(self.pid) == "Z", f"the main thread of {self} is gone")
+
+
+class Worker(Endpoint):
+    """A process that arms the watcher and serves on its port."""
+
+    takedown_order = 1
+    status_at_start = ""
+
+    def info(self) -> dict:
+        return self.ask("info")
+
+    def arm(self) -> str:
+        return self.ask("arm")["status"]
+
+    def start_helper(self, name: str = "helper", *options: str) -> Process:
+        """Starts a helper in the worker's own process group."""
+        self.ask("start", *self.tree.helper_command(name, *options))
+        return self.tree.await_helper(name)
+
+    def watcher_threads(self) -> list[int]:
+        return procfs.watcher_threads(self.pid)
+
+    def watcher(self) -> int:
+        """The one watcher thread. It gives itself its name, which may be after arming has returned;
+        until then a thread bears that of the process."""
+        wait_until(lambda: len(self.watcher_threads()) == 1, "one watcher", failure=DiedByMistake)
+        return self.watcher_threads()[0]
+
+    def pidfds(self) -> list[procfs.Descriptor]:
+        return [found for found in procfs.descriptors(self.pid) if found.is_pidfd()]
+
+    def limit_processes(self, limit: int) -> None:
+        """Sets the soft RLIMIT_NPROC of a worker that runs as user 65534, with that user's rights:
+        another's limits are not root's to change everywhere."""
+        subprocess.run(
+            ["prlimit", "--pid", str(self.pid), f"--nproc={limit}:"],
+            user=NOBODY,
+            group=NOBODY,
+            extra_groups=[],
+            check=True,
+        )
+
+    def assert_armed(self, tier: str | None = None, watched: list[int] | None = None) -> None:
+        """The watcher runs, in the tree's tier (or the one given), on the processes given."""
+        info = self.info()
+        assert info["state"] == "armed", info
+        if self.tree.is_control:
+            return
+        assert info["tier"] == (tier or self.tree.tier), info
+        if watched is not None:
+            assert sorted(filter(None, info["watched"])) == sorted(watched), info
+        self.watcher()
+
+    def await_looks(self, looks: int = _LOOKS) -> None:
+        """Waits until a watcher that polls has looked so many times from now on."""
+        try:
+            watcher = self.watcher()
+            # The end of a look that is under way counts for one; the others are whole.
+            wanted = procfs.voluntary_switches(self.pid, watcher) + looks + 1
+            wait_until(
+                lambda: procfs.voluntary_switches(self.pid, watcher) >= wanted,
+                f"the watcher of {self} looks {looks} times",
+            )
+        except (OSError, KeyError, ValueError) as error:
+            raise DiedByMistake(
+                f"{self} has no watcher any more ({error}); the log:\n{self.tree.log()}"
+            ) from error
+
+    def assert_lives_on(self) -> None:
+        """The worker was not killed by what happened before this call: its watcher has looked
+        again where it polls, and otherwise (also where nothing is watched) a worker whose
+        supervisor really died afterwards has gone meanwhile."""
+        self.assert_alive()
+        if self.info()["tier"] == "poll":
+            self.await_looks()
+        else:
+            self.tree.see_a_death()
+        self.assert_serving()
+
+    def assert_gone_before(self, helper: Process) -> None:
+        """The worker does not wait for its helper, and nothing holds the worker's port for as long
+        as the helper lives."""
+        poller = select.poll()
+        poller.register(self.pidfd.fd, select.POLLIN)
+        poller.register(helper.pidfd.fd, select.POLLIN)
+        if self.pidfd.fd not in dict(poller.poll(Deadline().left_ms())):
+            raise StillAlive(f"{self} is still alive, and {helper} is not")
+        while not self._port_is_free():
+            if helper.pidfd.has_ended():
+                raise StillAlive(f"the port of {self} was held as long as {helper} was alive")
+        self.assert_gone()
+
+    def assert_gone(self, expected: Exit | None = BY_THE_WATCHER, seconds: float | None = None) -> None:
+        """The worker has ended by itself, with status 1; it is reaped; its port is free."""
+        if expected is BY_THE_WATCHER and self.tree.language == "pdeathsig":
+            expected = Exit(signal=signal.SIGKILL)
+        super().assert_gone(expected, seconds)
+        wait_until(self._port_is_free, f"port {self.port} is free", failure=StillAlive)
+
+    def _port_is_free(self) -> bool:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", self.port))
+                probe.listen()
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    return False
+                raise
+        return True
+
+    def assert_death_line(self, supervisor: Process) -> None:
+        """The one line that the library leaves behind: who is gone, who exits, by which tier."""
+        if self.tree.is_control:
+            return
+        line = (
+            f"localai-parentwatch: supervisor {supervisor.pid} is gone, "
+            f"worker {self.pid} exits ({self.tree.tier})"
+        )
+        assert self.tree.log_lines().count(line) == 1, self.tree.log()
+
+    def has_threads_only_of(self, user: int) -> bool:
+        """Every thread, the watcher included, has this user as real, effective and saved."""
+        return all(
+            procfs.thread_status(self.pid, tid)["Uid"].split()[:3] == [str(user)] * 3
+            for tid in procfs.threads(self.pid)
+        )

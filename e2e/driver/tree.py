@@ -1,0 +1,312 @@
+"""One process tree: started, listened to, and taken down again."""
+
+import array
+import contextlib
+import fcntl
+import json
+import os
+import select
+import signal
+import socket
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from driver import procfs
+from driver.deadline import Deadline, wait_until
+from driver.failures import DiedByMistake, LeftBehind
+from driver.pidfd import Exit, Pidfd, set_subreaper
+from driver.programs import CONTROLS, Programs
+from driver.roles import Process, Supervisor, Worker
+
+REPORT_FD = 60
+"""The number of the report socket in every process of a tree."""
+
+INTERVAL = "LOCALAI_BACKEND_PARENT_WATCH_INTERVAL"
+
+_SAFE_FD = 200
+_UCRED = struct.Struct("iii")
+_REAPER_GRACE = 5.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """One packet of a process of the tree."""
+
+    name: str
+    event: str
+    sender: int
+    """The sender's process number as the driver sees it, whatever its PID namespace."""
+    content: dict
+    descriptors: tuple[int, ...]
+
+
+class Tree:
+    """The processes of one test, from the driver's children down."""
+
+    def __init__(self, programs: Programs, language: str, log: Path) -> None:
+        self.programs = programs
+        self.language = language
+        self.tier = "event"
+        self.processes: list[Process] = []
+        self._log = log
+        self._reports: list[Report] = []
+        self._receiver, self._sender = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._receiver.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self._inner_pids: dict[str, int] = {}
+        self._deaths = 0
+
+    # -- starting ---------------------------------------------------------------------------
+
+    def start(self, command: list[str], inherit: dict[int, int] | None = None) -> int:
+        """Starts a child of the driver, leader of a process group of its own. Its stderr, and by
+        inheritance that of the whole tree, is the tree's log. `inherit` gives further descriptors,
+        by the number that they shall have."""
+        log = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        wanted = {1: log, 2: log, REPORT_FD: self._sender.fileno(), **(inherit or {})}
+        sources = {
+            target: fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, _SAFE_FD)
+            for target, source in wanted.items()
+        }
+        os.close(log)
+        actions: list[tuple] = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)]
+        actions += [(os.POSIX_SPAWN_DUP2, source, target) for target, source in sources.items()]
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("LOCALAI_")
+        }
+        try:
+            return os.posix_spawnp(
+                command[0],
+                command,
+                environment,
+                file_actions=actions,
+                setpgroup=0,
+                setsigmask=[],
+                setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
+            )
+        finally:
+            for source in sources.values():
+                os.close(source)
+
+    def supervisor(
+        self,
+        name: str = "supervisor",
+        *,
+        names_itself: str | None = None,
+        via: list[str] | None = None,
+        inherit: dict[int, int] | None = None,
+        subreaper: bool = False,
+    ) -> Supervisor:
+        """Starts a supervisor as a child of the driver (or of `via`, which then is the child)."""
+        command = self.supervisor_command(name, names_itself=names_itself, subreaper=subreaper)
+        pid = self.start([*(via or []), *command], inherit)
+        if via:
+            Process(self, via[0], pid)
+        return self.await_supervisor(name)
+
+    def supervisor_command(
+        self,
+        name: str,
+        *,
+        names_itself: str | None = None,
+        subreaper: bool = False,
+        leaves_zombies: bool = False,
+    ) -> list[str]:
+        command = [self.programs.supervisor, "--report", str(REPORT_FD), "--name", name]
+        if names_itself:
+            command += ["--names-itself", names_itself]
+        if subreaper:
+            command += ["--subreaper"]
+        if leaves_zombies:
+            command += ["--leaves-zombies"]
+        return command
+
+    def worker_command(
+        self,
+        name: str,
+        *,
+        arm: str = "first",
+        steps: list[str] | None = None,
+        env: dict[str, str] | None = None,
+        arguments: list[str] | None = None,
+    ) -> list[str]:
+        """The command line of a worker of this tree's language, in this tree's tier."""
+        steps = list(steps or [])
+        env = dict(env or {})
+        # In the event tier nothing may depend on a look that is taken every now and then.
+        env.setdefault(INTERVAL, "50ms" if self.tier == "poll" else "1h")
+        if self.tier == "poll":
+            steps += ["--refuse", "pidfd_open", "ENOSYS"]
+        if self.language == "poller":
+            env[INTERVAL] = "100ms"
+        for variable, value in env.items():
+            steps += ["--env", f"{variable}={value}"]
+        launch = [self.programs.launch, *steps, "--"] if steps else []
+        program = self.programs.workers[self.language]
+        options = ["--report", str(REPORT_FD), "--name", name, "--arm", arm, *(arguments or [])]
+        return [*launch, *program, *options]
+
+    def helper_command(self, name: str, *options: str) -> list[str]:
+        return [self.programs.helper, "--report", str(REPORT_FD), "--name", name, *options]
+
+    # -- reports ----------------------------------------------------------------------------
+
+    def await_report(self, name: str, event: str, spawned: tuple[str, int] | None = None) -> Report:
+        """Takes the first report of that name and event, waiting for it. `spawned` says who started
+        the process, and the number that it gave: so that its early end is seen."""
+        deadline = Deadline()
+        while True:
+            for report in self._reports:
+                if (report.name, report.event) == (name, event):
+                    self._reports.remove(report)
+                    return report
+            if spawned and any(
+                report.event == "reaped" and (report.name, report.content["pid"]) == spawned
+                for report in self._reports
+            ):
+                raise DiedByMistake(f"{name} ended before it served; the log:\n{self.log()}")
+            if not self._receive(deadline):
+                raise TimeoutError(f"no report {event!r} of {name!r}; the log:\n{self.log()}")
+
+    def await_supervisor(self, name: str) -> Supervisor:
+        report = self.await_report(name, "serving")
+        return Supervisor(self, name, report.sender, report.content["port"])
+
+    def await_worker(self, name: str, spawned: tuple[str, int] | None = None) -> Worker:
+        report = self.await_report(name, "serving", spawned)
+        worker = Worker(self, name, report.sender, report.content["port"])
+        worker.status_at_start = report.content["status"]
+        return worker
+
+    def await_helper(self, name: str) -> Process:
+        return Process(self, name, self.await_report(name, "ready").sender)
+
+    def _receive(self, deadline: Deadline) -> bool:
+        poller = select.poll()
+        poller.register(self._receiver, select.POLLIN)
+        if not poller.poll(deadline.left_ms()):
+            return False
+        space = socket.CMSG_SPACE(_UCRED.size) + socket.CMSG_SPACE(4)
+        packet, ancillary, _flags, _address = self._receiver.recvmsg(8192, space)
+        sender = 0
+        descriptors = array.array("i")
+        for level, kind, data in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
+                sender = _UCRED.unpack(data)[0]
+            elif level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                descriptors.frombytes(data)
+        content = json.loads(packet)
+        if content["event"] in ("serving", "ready"):
+            self._inner_pids[content["name"]] = content["pid"]
+        self._reports.append(
+            Report(content["name"], content["event"], sender, content, tuple(descriptors))
+        )
+        return True
+
+    def reported_exit(self, name: str) -> Exit | None:
+        """How a process ended that another process of the tree has reaped, if that was reported
+        (by the number that both know it by)."""
+        while self._receive(Deadline(0)):
+            pass
+        for report in self._reports:
+            if report.event == "reaped" and report.content["pid"] == self._inner_pids.get(name):
+                return Exit.from_wait_status(report.content["status"])
+        return None
+
+    def log(self) -> str:
+        """Everything that the tree has written to stderr."""
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+    def log_lines(self) -> list[str]:
+        """The lines of the log that the library wrote."""
+        return [line for line in self.log().splitlines() if line.startswith("localai-parentwatch:")]
+
+    # -- what a test needs of the tree as a whole --------------------------------------------
+
+    @property
+    def is_control(self) -> bool:
+        return self.language in CONTROLS
+
+    def see_a_death(self) -> None:
+        """Lets a second worker of the same kind lose its supervisor, and sees it go. Whatever the
+        tree did to a watcher before this call has had the time that a death takes to be noticed."""
+        self._deaths += 1
+        supervisor = self.supervisor(f"doomed-supervisor-{self._deaths}")
+        worker = supervisor.worker(f"doomed-worker-{self._deaths}")
+        supervisor.kill()
+        worker.assert_gone()
+
+    def wait_for_strangers_to_end(self, seconds: float = _REAPER_GRACE) -> None:
+        """Waits until the tree has no process but those that the test knows: the reaper of a
+        group, above all, has ended."""
+        strangers: dict[int, str] = {}
+
+        def none_left() -> bool:
+            strangers.clear()
+            known = {process.pid for process in self.processes}
+            for pid, state in procfs.descendants(os.getpid()).items():
+                if pid in known:
+                    continue
+                if state == "Z" and procfs.parent(pid) == os.getpid():
+                    with contextlib.suppress(ChildProcessError):
+                        os.waitpid(pid, os.WNOHANG)
+                else:
+                    strangers[pid] = procfs.command_line(pid)
+            return not strangers
+
+        try:
+            wait_until(none_left, "the tree is empty", Deadline(seconds))
+        except TimeoutError:
+            raise LeftBehind(f"processes that nobody ended: {strangers}") from None
+
+    @contextlib.contextmanager
+    def adopted_by_init(self) -> Iterator[None]:
+        """Meanwhile the driver adopts no orphans: they go to the real PID 1 (or to a subreaper
+        above the driver, if there is one)."""
+        set_subreaper(False)
+        try:
+            yield
+        finally:
+            set_subreaper(True)
+
+    # -- the end ------------------------------------------------------------------------------
+
+    def close(self, *, failed: bool) -> None:
+        """Kills and reaps everything. When the test had not failed, what it did not know of must
+        end by itself, or the test fails now."""
+        try:
+            # Workers first: one that loses its supervisor on the way would begin to die by itself.
+            for process in sorted(self.processes, key=lambda process: process.takedown_order):
+                process.pidfd.send(signal.SIGKILL)
+            for process in self.processes:
+                with contextlib.suppress(AssertionError):
+                    process.pidfd.reap(Deadline(_REAPER_GRACE))
+            self.wait_for_strangers_to_end(0.0 if failed else _REAPER_GRACE)
+        except LeftBehind:
+            kill_descendants()
+            if not failed:
+                raise
+        finally:
+            for process in self.processes:
+                process.close()
+            for report in self._reports:
+                for descriptor in report.descriptors:
+                    os.close(descriptor)
+            self._receiver.close()
+            self._sender.close()
+
+
+def kill_descendants() -> None:
+    """Kills and reaps everything below the driver."""
+    deadline = Deadline()
+    while (below := procfs.descendants(os.getpid())) and not deadline.passed():
+        for pid in below:
+            with contextlib.suppress(ProcessLookupError):
+                process = Pidfd(pid)
+                # The number is still that of a descendant, now that it is held by the pidfd.
+                if pid in procfs.descendants(os.getpid()):
+                    process.send(signal.SIGKILL)
+                process.close()
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)

@@ -1,0 +1,208 @@
+/*
+ * Changes what a program starts with, step by step in the order of the command line, then becomes
+ * it: the process number, the parent and the start time stay.
+ *
+ *   launch [STEP …] -- PROGRAM [ARGUMENT …]
+ *
+ *   --setsid                   a session of its own
+ *   --group PGID               a member of that process group
+ *   --close FD                 close a descriptor
+ *   --dup2 FROM TO             put one descriptor over another
+ *   --stderr PATH              stderr is PATH
+ *   --ignore N, --default N    the disposition of signal number N
+ *   --env NAME=VALUE           one variable; NAME alone removes it
+ *   --names-itself token|pid   LOCALAI_BACKEND_PARENT_PID names this very process
+ *   --user N                   this user and group and no other
+ *   --refuse SYSCALL ERRNO     seccomp: the system call fails
+ *   --notify SYSCALL FD        seccomp: the system call waits for an answer; the listener goes to
+ *                              the socket FD by SCM_RIGHTS
+ */
+#define _GNU_SOURCE
+#include "protocol.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#if defined(__x86_64__)
+#define NATIVE_ARCH AUDIT_ARCH_X86_64
+#elif defined(__aarch64__)
+#define NATIVE_ARCH AUDIT_ARCH_AARCH64
+#else
+#error "name the audit architecture of this machine"
+#endif
+
+static unsigned system_call_number(const char *name) {
+    if (strcmp(name, "pidfd_open") == 0) {
+        return SYS_pidfd_open;
+    }
+    if (strcmp(name, "clone3") == 0) {
+        return SYS_clone3;
+    }
+    errno = EINVAL;
+    fail(name);
+}
+
+static unsigned error_number(const char *name) {
+    if (strcmp(name, "ENOSYS") == 0) {
+        return ENOSYS;
+    }
+    if (strcmp(name, "EPERM") == 0) {
+        return EPERM;
+    }
+    if (strcmp(name, "EMFILE") == 0) {
+        return EMFILE;
+    }
+    errno = EINVAL;
+    fail(name);
+}
+
+/* One filter for one system call; every other call, and every other architecture, is allowed. */
+static int install_filter(unsigned number, unsigned verdict, unsigned flags) {
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, NATIVE_ARCH, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, verdict),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof code / sizeof code[0], code};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1L, 0L, 0L, 0L) < 0) {
+        fail("PR_SET_NO_NEW_PRIVS");
+    }
+    long result = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
+    if (result < 0) {
+        fail("seccomp");
+    }
+    return (int)result;
+}
+
+static void send_descriptor(int through, int descriptor) {
+    static char text[] = "{\"name\":\"launch\",\"event\":\"listener\"}";
+    struct iovec payload = {text, sizeof text - 1};
+    union {
+        struct cmsghdr header;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct msghdr message = {.msg_iov = &payload,
+                             .msg_iovlen = 1,
+                             .msg_control = &control,
+                             .msg_controllen = sizeof control};
+    memset(&control, 0, sizeof control);
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(header), &descriptor, sizeof descriptor);
+    if (sendmsg(through, &message, MSG_NOSIGNAL) < 0) {
+        fail("sendmsg");
+    }
+    close(descriptor);
+}
+
+static void set_environment(char *assignment) {
+    char *equals = strchr(assignment, '=');
+    if (equals == NULL) {
+        unsetenv(assignment);
+        return;
+    }
+    *equals = '\0';
+    setenv(assignment, equals + 1, 1);
+}
+
+static char *next(char ***words) {
+    char *word = **words;
+    if (word == NULL) {
+        errno = EINVAL;
+        fail("a step lacks its argument");
+    }
+    (*words)++;
+    return word;
+}
+
+int main(int argc, char **argv) {
+    (void)argc;
+    int image = -1;
+    char **words = argv + 1;
+    for (;;) {
+        const char *step = next(&words);
+        if (strcmp(step, "--") == 0) {
+            break;
+        }
+        if (strcmp(step, "--setsid") == 0) {
+            if (setsid() < 0) {
+                fail("setsid");
+            }
+        } else if (strcmp(step, "--group") == 0) {
+            if (setpgid(0, atoi(next(&words))) < 0) {
+                fail("--group");
+            }
+        } else if (strcmp(step, "--close") == 0) {
+            close(atoi(next(&words)));
+        } else if (strcmp(step, "--dup2") == 0) {
+            int from = atoi(next(&words));
+            if (dup2(from, atoi(next(&words))) < 0) {
+                fail("dup2");
+            }
+        } else if (strcmp(step, "--stderr") == 0) {
+            int target = open(next(&words), O_WRONLY | O_CLOEXEC);
+            if (target < 0 || dup2(target, 2) < 0) {
+                fail("--stderr");
+            }
+        } else if (strcmp(step, "--ignore") == 0) {
+            signal(atoi(next(&words)), SIG_IGN);
+        } else if (strcmp(step, "--default") == 0) {
+            signal(atoi(next(&words)), SIG_DFL);
+        } else if (strcmp(step, "--env") == 0) {
+            set_environment(next(&words));
+        } else if (strcmp(step, "--names-itself") == 0) {
+            char token[128];
+            own_token(token, sizeof token, strcmp(next(&words), "token") == 0);
+            setenv("LOCALAI_BACKEND_PARENT_PID", token, 1);
+        } else if (strcmp(step, "--user") == 0) {
+            unsigned id = (unsigned)atoi(next(&words));
+            /* The program may lie below a directory that the user cannot enter. */
+            char **program = words;
+            while (strcmp(next(&program), "--") != 0) {
+            }
+            image = open(*program, O_RDONLY | O_CLOEXEC);
+            if (image < 0) {
+                fail(*program);
+            }
+            if (setgroups(0, NULL) < 0 || setresgid(id, id, id) < 0 || setresuid(id, id, id) < 0) {
+                fail("--user");
+            }
+        } else if (strcmp(step, "--refuse") == 0) {
+            unsigned number = system_call_number(next(&words));
+            install_filter(number, SECCOMP_RET_ERRNO | error_number(next(&words)), 0);
+        } else if (strcmp(step, "--notify") == 0) {
+            unsigned number = system_call_number(next(&words));
+            int through = atoi(next(&words));
+            send_descriptor(through, install_filter(number, SECCOMP_RET_USER_NOTIF,
+                                                    SECCOMP_FILTER_FLAG_NEW_LISTENER));
+        } else {
+            errno = EINVAL;
+            fail(step);
+        }
+    }
+    char **program = words;
+    next(&words);
+    if (image >= 0) {
+        fexecve(image, program, environ);
+    } else {
+        execvp(*program, program);
+    }
+    fail(*program);
+}

@@ -1,0 +1,36 @@
+/*
+ * How a process of a tree talks to the driver.
+ *
+ * Reports: one JSON object per packet on an inherited SOCK_SEQPACKET socket. The driver reads the
+ * sender's real process number from the packet's SCM_CREDENTIALS, so that a report from a nested
+ * PID namespace is as good as any other.
+ *
+ * Requests: the process listens on a loopback TCP port. A request is one line, its words separated
+ * by the ASCII unit separator (0x1f); the reply is one line of JSON. A connection carries any
+ * number of requests, and connections are served one after the other.
+ */
+#ifndef E2E_PROTOCOL_H
+#define E2E_PROTOCOL_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+/* Sends one report. Never raises SIGPIPE: the disposition is part of what is tested. */
+__attribute__((format(printf, 2, 3))) void report(int report_fd, const char *format, ...);
+
+/* A listening socket on 127.0.0.1 (close-on-exec) and its port; ends the program when it fails. */
+int listen_on_loopback(uint16_t *port);
+
+/* Accepts one connection and answers its requests until the driver closes it. `answer` gets the
+ * words of one request, NULL-terminated, and sends exactly one `reply`. */
+typedef void answer_fn(int connection, int count, char **words);
+void serve_one(int listener, answer_fn *answer);
+__attribute__((format(printf, 2, 3))) void reply(int connection, const char *format, ...);
+
+/* Writes "program: what: strerror(errno)" to stderr and ends the program with status 2. */
+_Noreturn void fail(const char *what);
+
+/* The full token PID@STARTTIME@PIDNS of this process (full), or its number alone. */
+void own_token(char *text, size_t size, int full);
+
+#endif

@@ -1,0 +1,647 @@
+"""N01 to N16: nothing of this is the death of the supervisor, so the worker serves on.
+
+Every test ends by killing the supervisor after all, and sees the worker go: a watcher that is
+broken would live through everything else, too. In the pictures, † is what dies, and a name in
+(brackets) is what adopts an orphan.
+"""
+
+import os
+import resource
+import subprocess
+
+import pytest
+
+from driver import procfs
+from driver.deadline import wait_until
+from driver.debugger import Debugger
+from driver.roles import NOBODY, SHELL_WRAPPER, Process, Supervisor, Worker
+from driver.tree import INTERVAL, Tree
+
+PARENT_PID = "LOCALAI_BACKEND_PARENT_PID"
+PID_NAMESPACE = ["unshare", "--pid", "--fork"]
+PID_NAMESPACE_WITH_PROC = [*PID_NAMESPACE, "--mount-proc"]
+
+both_tiers = pytest.mark.parametrize("tier", ["event", "poll"])
+reaped_or_zombie = pytest.mark.parametrize("remains", ["reaped", "zombie"])
+however_named = pytest.mark.parametrize("name", [None, "pid", "token"], ids=["unnamed", "pid", "token"])
+by_number_or_token = pytest.mark.parametrize("name", ["pid", "token"])
+
+
+def assert_warned_of(tree: Tree, variable: str) -> None:
+    """One line about the variable, whatever the number of calls that read it."""
+    if not tree.is_control:
+        lines = [line for line in tree.log_lines() if f" {variable}=" in line]
+        assert len(lines) == 1, tree.log()
+
+
+def assert_not_warned(tree: Tree) -> None:
+    assert not [line for line in tree.log_lines() if PARENT_PID in line], tree.log()
+
+
+# -- N01 to N03: what a living supervisor does -----------------------------------------------------
+
+
+@pytest.mark.fails_with(
+    "pdeathsig", because="it follows the thread that spawned the worker", tier=["event"]
+)
+@both_tiers
+def test_n01_spawning_thread_exits(supervisor: Supervisor, tier: str) -> None:
+    """driver ── supervisor, one thread of it † ── worker"""
+    worker = supervisor.worker(request="spawn-from-thread")
+    worker.assert_armed(watched=[supervisor.pid])
+    supervisor.end_spawning_thread()
+    worker.assert_lives_on()
+    supervisor.kill()
+    worker.assert_gone()
+
+
+@pytest.mark.fails_with(
+    "pdeathsig",
+    because="the thread that spawned the worker ends when another one execs",
+    tier=["event"],
+    request_to_exec=["exec-from-thread"],
+)
+@pytest.mark.parametrize("request_to_exec", ["exec", "exec-from-thread"])
+@both_tiers
+def test_n02_supervisor_execs(named_supervisor: Supervisor, request_to_exec: str, tier: str) -> None:
+    """driver ── supervisor, becomes another program ── worker"""
+    worker = named_supervisor.worker()
+    worker.assert_armed(watched=[named_supervisor.pid])
+    named_supervisor.become("sleep", "3600", request=request_to_exec)
+    worker.assert_lives_on()
+    named_supervisor.kill()
+    worker.assert_gone()
+
+
+@both_tiers
+def test_n02_supervisor_execs_above_a_wrapper(named_supervisor: Supervisor, tier: str) -> None:
+    """driver ── supervisor, becomes another program ── wrapper ── worker"""
+    _wrapper, worker = named_supervisor.wrapped_worker()
+    named_supervisor.become("sleep", "3600", request="exec-from-thread")
+    worker.assert_lives_on()
+    named_supervisor.kill()
+    worker.assert_gone()
+
+
+@both_tiers
+def test_n03_supervisor_stopped_and_continued(supervisor: Supervisor, tier: str) -> None:
+    """driver ── supervisor, SIGSTOP, SIGCONT ── worker"""
+    worker = supervisor.worker()
+    supervisor.stop()
+    worker.assert_lives_on()
+    supervisor.resume()
+    worker.assert_lives_on()
+    supervisor.assert_serving()
+    supervisor.kill()
+    worker.assert_gone()
+
+
+@both_tiers
+def test_n03_supervisor_above_a_wrapper_stopped_and_continued(
+    named_supervisor: Supervisor, tier: str
+) -> None:
+    """driver ── supervisor, SIGSTOP, SIGCONT ── wrapper ── worker"""
+    _wrapper, worker = named_supervisor.wrapped_worker()
+    named_supervisor.stop()
+    worker.assert_lives_on()
+    named_supervisor.resume()
+    worker.assert_lives_on()
+    named_supervisor.kill()
+    worker.assert_gone()
+
+
+# -- N04 to N06: nothing to watch ------------------------------------------------------------------
+
+
+@pytest.mark.fails_with("naive", because="it takes PID 1 for an adopter", tier=["event"], name=[None])
+@pytest.mark.needs("pid-namespace")
+@however_named
+@both_tiers
+def test_n04_supervisor_is_pid_1(tree: Tree, name: str | None, tier: str) -> None:
+    """driver ── [ supervisor, PID 1 ── worker ]: the kernel ends the namespace with its PID 1"""
+    supervisor = tree.supervisor(names_itself=name, via=PID_NAMESPACE_WITH_PROC)
+    worker = supervisor.worker()
+    assert worker.ask("ping")["ppid"] == 1
+    if name is None:
+        assert worker.status_at_start == "no_parent"
+    worker.assert_lives_on()
+    assert_not_warned(tree)
+    supervisor.kill()
+    worker.assert_gone(None)
+
+
+@pytest.mark.fails_with("naive", because="it takes PID 1 for an adopter")
+@pytest.mark.needs("pid-namespace")
+def test_n05_started_by_pid_1(tree: Tree) -> None:
+    """driver ── [ init, PID 1 ─┬─ worker
+    └─ another child † ]"""
+    init = tree.supervisor("init", via=PID_NAMESPACE_WITH_PROC)
+    worker = init.worker()
+    other = init.supervisor("other-child")
+    assert worker.status_at_start == "no_parent"
+    other.kill()
+    worker.assert_lives_on()
+    init.kill()
+    worker.assert_gone(None)
+
+
+@pytest.mark.fails_with("naive", because="it takes PID 1 for an adopter")
+@pytest.mark.needs("adopting-init")
+def test_n05_started_by_the_real_pid_1(tree: Tree, supervisor: Supervisor) -> None:
+    """(PID 1) … driver ── supervisor † ── worker, arms afterwards, as if PID 1 had started it"""
+    worker = supervisor.worker(arm="request")
+    with tree.adopted_by_init():
+        supervisor.kill()
+        worker.await_adoption(supervisor.pid)
+        assert worker.arm() == "no_parent"
+        worker.assert_lives_on()
+        worker.kill()
+
+
+@pytest.mark.parametrize("value", ["false", "0", "no", "off", " OFF\t", "False"])
+def test_n06_switched_off(tree: Tree, supervisor: Supervisor, value: str) -> None:
+    """(driver) ── supervisor † ─┬─ worker, switched off
+    └─ sibling, not switched off: goes"""
+    worker = supervisor.worker(env={"LOCALAI_BACKEND_PARENT_WATCH": value})
+    sibling = supervisor.worker("sibling")
+    assert worker.status_at_start == "disabled" or tree.is_control
+    supervisor.kill()
+    sibling.assert_gone()
+    assert worker.parent() == os.getpid()
+    worker.assert_lives_on()
+    assert not [line for line in tree.log_lines() if str(worker.pid) in line]
+
+
+# -- N07 to N09: neighbours ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", ["worker", "supervisor"])
+@both_tiers
+def test_n07_debugger_attaches(
+    tree: Tree, named_supervisor: Supervisor, target: str, tier: str
+) -> None:
+    """driver, traces one of them ── supervisor ── worker"""
+    worker = named_supervisor.worker()
+    debugger = Debugger(worker if target == "worker" else named_supervisor)
+    debugger.resume()
+    worker.assert_lives_on()
+    debugger.interrupt()
+    debugger.detach()
+    worker.assert_lives_on()
+    named_supervisor.kill()
+    worker.assert_gone()
+
+
+def test_n07_supervisor_dies_under_a_debugger(supervisor: Supervisor, worker: Worker) -> None:
+    """(driver), traces the worker ── supervisor † ── worker: goes when the debugger lets it"""
+    debugger = Debugger(worker)
+    supervisor.kill()
+    worker.assert_alive()
+    debugger.detach()
+    worker.assert_gone()
+
+
+@both_tiers
+def test_n08_sibling_dies(supervisor: Supervisor, tier: str) -> None:
+    """driver ── supervisor ─┬─ worker
+    └─ sibling †"""
+    worker = supervisor.worker()
+    sibling = supervisor.worker("sibling")
+    sibling.kill()
+    worker.assert_lives_on()
+    supervisor.assert_serving()
+    supervisor.kill()
+    worker.assert_gone()
+
+
+@pytest.mark.fails_with("naive", because="it ends the group, whoever leads it")
+@however_named
+def test_n09_worker_in_the_group_of_a_neighbour(tree: Tree, name: str | None) -> None:
+    """driver ── neighbour, leads the group ── supervisor † ── worker: goes alone"""
+    neighbour = tree.supervisor("neighbour")
+    supervisor = neighbour.supervisor("supervisor", names_itself=name, request="spawn-in-group")
+    worker = supervisor.worker(request="spawn-in-group")
+    helper = worker.start_helper("helper")
+    assert os.getpgid(worker.pid) == os.getpgid(helper.pid) == neighbour.pid
+    supervisor.kill()
+    worker.assert_gone()
+    tree.wait_for_strangers_to_end()
+    neighbour.assert_serving()
+    helper.assert_alive()
+
+
+@pytest.mark.fails_with("naive", because="it ends the group, whoever leads it")
+@however_named
+def test_n09_worker_in_the_group_of_its_supervisor(tree: Tree, name: str | None) -> None:
+    """driver ── supervisor, leads the group † ─┬─ worker: goes alone
+    └─ neighbour"""
+    supervisor = tree.supervisor(names_itself=name)
+    neighbour = supervisor.supervisor("neighbour", request="spawn-in-group")
+    worker = supervisor.worker(request="spawn-in-group")
+    assert os.getpgid(worker.pid) == os.getpgid(neighbour.pid) == supervisor.pid
+    supervisor.kill()
+    worker.assert_gone()
+    tree.wait_for_strangers_to_end()
+    neighbour.assert_serving()
+
+
+@pytest.mark.fails_with("naive", because="it ends the group, whoever leads it")
+def test_n09_wrapper_leads_and_nothing_is_named(tree: Tree, supervisor: Supervisor) -> None:
+    """driver ── supervisor ── wrapper, leads the group † ─┬─ worker: goes alone
+    └─ neighbour"""
+    wrapper = supervisor.supervisor("wrapper")
+    neighbour = wrapper.supervisor("neighbour", request="spawn-in-group")
+    worker = wrapper.worker(request="spawn-in-group")
+    wrapper.kill()
+    worker.assert_gone()
+    tree.wait_for_strangers_to_end()
+    neighbour.assert_serving()
+    supervisor.assert_serving()
+
+
+def test_n09_worker_in_the_group_of_a_sibling(tree: Tree, supervisor: Supervisor) -> None:
+    """(driver) ── supervisor † ─┬─ sibling, leads the group
+    └─ worker, has joined it: goes alone"""
+    sibling = supervisor.supervisor("sibling")
+    worker = supervisor.worker(steps=["--group", str(sibling.pid)], request="spawn-in-group")
+    assert os.getpgid(worker.pid) == sibling.pid
+    supervisor.kill()
+    worker.assert_gone()
+    tree.wait_for_strangers_to_end()
+    sibling.assert_serving()
+
+
+# -- N10, N11: nothing can be proven ---------------------------------------------------------------
+
+
+@pytest.mark.fails_with("naive", because="it takes what it cannot see for dead", tier=["event"])
+@pytest.mark.needs("pid-namespace")
+@pytest.mark.parametrize(
+    "namespace", [PID_NAMESPACE, PID_NAMESPACE_WITH_PROC], ids=["outer-proc", "own-proc"]
+)
+@by_number_or_token
+@both_tiers
+def test_n10_named_from_another_pid_namespace(
+    tree: Tree, name: str, namespace: list[str], tier: str
+) -> None:
+    """driver ── supervisor, names itself ── unshare ── [ init ── inner supervisor ── worker ]"""
+    outer = tree.supervisor("outer-supervisor", names_itself=name)
+    init = outer.supervisor("init", via=namespace)
+    inner = init.supervisor("inner-supervisor")
+    worker = inner.worker()
+    worker.assert_armed()
+    assert_warned_of(tree, PARENT_PID)
+    worker.assert_lives_on()
+    inner.kill()
+    worker.assert_gone()
+    init.assert_serving()
+
+
+@pytest.mark.needs("pid-namespace")
+@pytest.mark.parametrize("wrapped", [False, True], ids=["direct", "wrapped"])
+@by_number_or_token
+@both_tiers
+def test_n10_named_where_proc_is_another_namespace_s(
+    tree: Tree, name: str, wrapped: bool, tier: str
+) -> None:
+    """driver ─┬─ [ init ── supervisor, names itself ── [wrapper ──] worker ]
+    └─ strangers: in the /proc of the worker, they have the numbers of the others"""
+    stranger = tree.supervisor("stranger")
+    other_stranger = tree.supervisor("other-stranger")
+    other_stranger.await_later_tick()
+    init = tree.supervisor("init", via=PID_NAMESPACE)
+    init.let_next_pid_be(stranger.pid)
+    supervisor = init.supervisor("supervisor", names_itself=name)
+    init.let_next_pid_be(other_stranger.pid)
+    worker = supervisor.worker(via=SHELL_WRAPPER if wrapped else None)
+    parent = Process(tree, "wrapper", worker.parent()) if wrapped else supervisor
+    worker.assert_armed()
+    worker.assert_lives_on()
+    parent.kill()
+    worker.assert_gone()
+
+
+@pytest.mark.fails_with("naive", because="it takes what it cannot see for dead")
+@pytest.mark.needs("pid-namespace")
+@pytest.mark.parametrize(
+    "namespace", [PID_NAMESPACE, PID_NAMESPACE_WITH_PROC], ids=["outer-proc", "own-proc"]
+)
+@pytest.mark.parametrize("place", ["pid-1", "child-of-pid-1"])
+@by_number_or_token
+def test_n10_worker_at_the_top_of_another_pid_namespace(
+    tree: Tree, name: str, place: str, namespace: list[str]
+) -> None:
+    """driver ── supervisor, names itself ── unshare ── [ worker ] or [ wrapper ── worker ]"""
+    supervisor = tree.supervisor(names_itself=name)
+    wrapper = [] if place == "pid-1" else SHELL_WRAPPER
+    worker = supervisor.worker(via=[*namespace, *wrapper])
+    top = worker if place == "pid-1" else Process(tree, "wrapper", worker.parent())
+    assert worker.ask("ping")["ppid"] == (0 if place == "pid-1" else 1)
+    assert worker.status_at_start == "no_parent"
+    worker.assert_lives_on()
+    # The supervisor outside is not seen from here; what ends the namespace is its PID 1.
+    supervisor.kill()
+    worker.assert_lives_on()
+    top.kill()
+    worker.assert_gone(None)
+
+
+HIDDEN_PROC = "mount -t proc -o hidepid=2 proc /proc"
+NO_PROC = "mount -t tmpfs tmpfs /proc"
+
+
+def with_proc(mount: str) -> list[str]:
+    """A command prefix: the same process, in a mount namespace with another /proc."""
+    return ["unshare", "--mount", "sh", "-c", f'{mount} && exec "$@"', "sh"]
+
+
+@pytest.mark.fails_with(
+    "naive", because="it takes what it cannot see for dead", tier=["event"], name=["pid", "token"]
+)
+@pytest.mark.needs("private-proc")
+@pytest.mark.parametrize("mount", [HIDDEN_PROC, NO_PROC], ids=["hidepid", "no-proc"])
+@however_named
+@both_tiers
+def test_n11_proc_hidden(tree: Tree, name: str | None, mount: str, tier: str) -> None:
+    """driver ── supervisor ── worker, user 65534, sees nothing of the supervisor in /proc"""
+    supervisor = tree.supervisor(names_itself=name)
+    worker = supervisor.worker(via=with_proc(mount), steps=["--user", str(NOBODY)])
+    worker.assert_armed()
+    worker.assert_lives_on()
+    supervisor.kill()
+    worker.assert_gone()
+
+
+@pytest.mark.fails_with("naive", because="it takes what it cannot see for dead", tier=["event"])
+@pytest.mark.needs("private-proc")
+@pytest.mark.parametrize("mount", [HIDDEN_PROC, NO_PROC], ids=["hidepid", "no-proc"])
+@by_number_or_token
+@both_tiers
+def test_n11_proc_hidden_with_wrapper(tree: Tree, name: str, mount: str, tier: str) -> None:
+    """driver ── supervisor, names itself ── wrapper † ── worker, user 65534, blind in /proc"""
+    supervisor = tree.supervisor(names_itself=name)
+    wrapper = supervisor.supervisor("wrapper")
+    worker = wrapper.worker(via=with_proc(mount), steps=["--user", str(NOBODY)])
+    worker.assert_armed()
+    worker.assert_lives_on()
+    wrapper.kill()
+    worker.assert_gone()
+    supervisor.assert_serving()
+
+
+@pytest.mark.parametrize("tier", ["poll"])
+def test_n11_no_descriptor_for_a_look(named_supervisor: Supervisor, tier: str) -> None:
+    """driver ── supervisor, names itself ── wrapper ── worker, at its RLIMIT_NOFILE once armed"""
+    _wrapper, worker = named_supervisor.wrapped_worker()
+    worker.assert_armed()
+    with worker.session() as session:
+        session.ask("ping")
+        # 0, 1 and 2 are taken, and no number above is allowed: nothing of /proc can be opened.
+        resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (3, 3))
+        worker.await_looks()
+        session.ask("ping")
+        named_supervisor.kill()
+        worker.assert_gone()
+
+
+@pytest.mark.needs("private-proc", "pid-namespace")
+@pytest.mark.parametrize("proc", ["none", "another-namespace-s"])
+@pytest.mark.parametrize("tier", ["poll"])
+def test_n11_proc_changes_once_armed(tree: Tree, proc: str, tier: str) -> None:
+    """driver ─┬─ supervisor, names itself ── wrapper ── worker, looks into a /proc that changes
+    └─ [ init ── stranger, has the supervisor's number there ]"""
+    supervisor = tree.supervisor(names_itself="token")
+    worker = supervisor.worker(via=[*SHELL_WRAPPER, *with_proc("true")])
+    worker.assert_armed()
+    mount = ["nsenter", "--target", str(worker.pid), "--mount", "mount"]
+    if proc == "none":
+        subprocess.run([*mount, "-t", "tmpfs", "tmpfs", "/proc"], check=True)
+    else:
+        init = tree.supervisor("init", via=PID_NAMESPACE_WITH_PROC)
+        init.let_next_pid_be(supervisor.pid)
+        assert init.supervisor("stranger").ask("ping")["pid"] == supervisor.pid
+        inside = ["nsenter", "--target", str(init.pid), "--pid"]
+        subprocess.run([*inside, *mount, "-t", "proc", "proc", "/proc"], check=True)
+    worker.await_looks()
+    worker.assert_serving()
+    supervisor.kill()
+    worker.assert_gone()
+
+
+# -- N12, N13, N16: the wrong one is named ---------------------------------------------------------
+
+
+@pytest.mark.fails_with("naive", because="a process is not its own ancestor", tier=["event"])
+@by_number_or_token
+@both_tiers
+def test_n12_worker_is_named_itself(tree: Tree, supervisor: Supervisor, name: str, tier: str) -> None:
+    """driver ── supervisor ── worker, which is named as its own supervisor"""
+    worker = supervisor.worker(steps=["--names-itself", name])
+    worker.assert_armed(watched=[supervisor.pid])
+    assert_warned_of(tree, PARENT_PID)
+    worker.assert_lives_on()
+    supervisor.kill()
+    worker.assert_gone()
+
+
+@pytest.mark.fails_with("naive", because="a stranger is no ancestor", tier=["event"])
+@pytest.mark.parametrize("name", ["pid", "token", "token-of-older"])
+@both_tiers
+def test_n12_number_belongs_to_a_stranger(
+    tree: Tree, supervisor: Supervisor, name: str, tier: str
+) -> None:
+    """driver ─┬─ supervisor ── worker
+    └─ stranger †, which is named as the supervisor, or has a dead one's number"""
+    stranger = tree.supervisor("stranger")
+    namespace = procfs.pid_namespace(stranger.pid)
+    value = {
+        "pid": str(stranger.pid),
+        "token": stranger.token(),
+        "token-of-older": f"{stranger.pid}@1@{namespace}",
+    }[name]
+    worker = supervisor.worker(env={PARENT_PID: value})
+    worker.assert_armed(watched=[supervisor.pid])
+    assert_warned_of(tree, PARENT_PID)
+    stranger.kill()
+    worker.assert_lives_on()
+    supervisor.kill()
+    worker.assert_gone()
+
+
+@pytest.mark.fails_with("naive", because="it takes the number for the process")
+@pytest.mark.parametrize("number", ["free", "taken-by-a-thread"])
+def test_n12_number_belongs_to_nobody(tree: Tree, supervisor: Supervisor, number: str) -> None:
+    """driver ── supervisor ── worker, named a plain number that no process has"""
+    if number == "free":
+        dead = tree.supervisor("dead")
+        dead.kill()
+        value = dead.pid
+    else:
+        sleeper = supervisor.spawn("sleep", "3600", request="spawn-from-thread")
+        Process(tree, "sleeper", sleeper)
+        value = max(procfs.threads(supervisor.pid))
+    worker = supervisor.worker(env={PARENT_PID: str(value)})
+    worker.assert_armed(watched=[supervisor.pid])
+    assert_warned_of(tree, PARENT_PID)
+    worker.assert_lives_on()
+    supervisor.kill()
+    worker.assert_gone()
+
+
+@pytest.mark.fails_with("naive", because="the supervisor is no ancestor any more", tier=["event"])
+@by_number_or_token
+@both_tiers
+def test_n13_detached_helper_arms_late(tree: Tree, name: str, tier: str) -> None:
+    """driver ── (subreaper) ── supervisor, names itself ── launcher † ── worker, arms then"""
+    subreaper = tree.supervisor("subreaper", subreaper=True)
+    supervisor = subreaper.supervisor("supervisor", names_itself=name)
+    launcher = supervisor.supervisor("launcher")
+    worker = launcher.worker(arm="request")
+    launcher.exit_cleanly()
+    worker.await_adoption(launcher.pid)
+    assert worker.arm() == "armed"
+    worker.assert_armed(watched=[subreaper.pid])
+    assert_warned_of(tree, PARENT_PID)
+    worker.assert_lives_on()
+    supervisor.assert_serving()
+    subreaper.kill()
+    worker.assert_gone()
+
+
+@by_number_or_token
+@both_tiers
+def test_n13_detached_helper_adopted_by_the_supervisor(tree: Tree, name: str, tier: str) -> None:
+    """driver ── (supervisor), names itself, adopts its orphans ── launcher † ── worker, arms then"""
+    supervisor = tree.supervisor(names_itself=name, subreaper=True)
+    launcher = supervisor.supervisor("launcher")
+    worker = launcher.worker(arm="request")
+    launcher.exit_cleanly()
+    worker.await_adoption(launcher.pid)
+    assert worker.arm() == "armed"
+    worker.assert_armed(watched=[supervisor.pid])
+    assert_not_warned(tree)
+    worker.assert_lives_on()
+    supervisor.kill()
+    worker.assert_gone()
+
+
+@pytest.mark.fails_with("naive", because="it takes the dead one for its own", tier=["event"])
+@reaped_or_zombie
+@by_number_or_token
+@both_tiers
+def test_n16_supervisor_inherited_a_dead_one(tree: Tree, name: str, remains: str, tier: str) -> None:
+    """(driver) ── old supervisor, names itself † ── supervisor, inherits the name ── worker"""
+    old = tree.supervisor("old-supervisor", names_itself=name)
+    old.await_later_tick()
+    supervisor = old.supervisor("supervisor")
+    old.kill(reap=remains == "reaped")
+    supervisor.await_adoption(old.pid)
+    worker = supervisor.worker()
+    worker.assert_armed(watched=[supervisor.pid])
+    assert_warned_of(tree, PARENT_PID)
+    worker.assert_lives_on()
+    supervisor.kill()
+    worker.assert_gone()
+
+
+# -- N14, N15: what looks like a death -------------------------------------------------------------
+
+
+@pytest.mark.fails_with("naive", because="it takes the state of a zombie for a death", tier=["event"])
+@pytest.mark.fails_with(
+    "pdeathsig",
+    because="the thread that spawned the worker is the one that ends",
+    tier=["event"],
+    arms=["before"],
+    wrapped=[False],
+)
+@pytest.mark.parametrize("arms", ["before", "after"])
+@pytest.mark.parametrize("wrapped", [False, True], ids=["direct", "wrapped"])
+@both_tiers
+def test_n14_main_thread_exits(
+    tree: Tree, named_supervisor: Supervisor, wrapped: bool, arms: str, tier: str
+) -> None:
+    """driver ── supervisor, its main thread † ── [wrapper ──] worker: /proc says "zombie" """
+    worker = named_supervisor.worker(
+        arm="first" if arms == "before" else "request", via=SHELL_WRAPPER if wrapped else None
+    )
+    watched = sorted({named_supervisor.pid, worker.parent()})
+    named_supervisor.leave_main_thread()
+    if arms == "after":
+        assert worker.arm() == "armed"
+    worker.assert_armed(watched=watched)
+    worker.assert_lives_on()
+    named_supervisor.assert_serving()
+    named_supervisor.kill(reap=False)
+    worker.assert_gone()
+
+
+BUSY_NS = 100_000_000
+FAST = {INTERVAL: "50ms"}
+
+
+@pytest.mark.fails_with("naive", because="it takes a readable descriptor for a death")
+def test_n15_descriptor_replaced(tree: Tree, supervisor: Supervisor) -> None:
+    """driver ── supervisor ── worker, puts a readable pipe over the watcher's descriptor"""
+    worker = supervisor.worker(env=FAST)
+    (pidfd,) = worker.pidfds()
+    worker.ask("replace", pidfd.number)
+    assert not worker.pidfds()
+    worker.stop()
+    worker.resume()
+    wait_until(lambda: worker.info()["tier"] == "poll", "the watcher notices and polls")
+    watcher = worker.watcher()
+    before = procfs.cpu_time_ns(worker.pid, watcher)
+    worker.await_looks(10)
+    assert procfs.cpu_time_ns(worker.pid, watcher) - before < BUSY_NS
+    worker.assert_serving()
+    supervisor.kill()
+    worker.assert_gone()
+
+
+def test_n15_descriptor_of_the_supervisor_replaced(tree: Tree, named_supervisor: Supervisor) -> None:
+    """driver ── supervisor, names itself ── wrapper ── worker, both descriptors replaced"""
+    _wrapper, worker = named_supervisor.wrapped_worker(env=FAST)
+    pidfds = worker.pidfds()
+    assert len(pidfds) == 2
+    for pidfd in pidfds:
+        worker.ask("replace", pidfd.number)
+    worker.stop()
+    worker.resume()
+    wait_until(lambda: worker.info()["tier"] == "poll", "the watcher notices and polls")
+    worker.await_looks(10)
+    worker.assert_serving()
+    named_supervisor.kill()
+    worker.assert_gone()
+
+
+@pytest.mark.needs("pidfs")
+def test_n15_descriptor_replaced_by_another_pidfd(named_supervisor: Supervisor) -> None:
+    """driver ── supervisor, names itself ── wrapper ── worker ── helper †, its pidfd put over both"""
+    _wrapper, worker = named_supervisor.wrapped_worker(env=FAST)
+    helper = worker.start_helper("helper")
+    for pidfd in worker.pidfds():
+        worker.ask("replace", pidfd.number, helper.pid)
+    worker.stop()
+    worker.resume()
+    helper.kill(reap=False)
+    wait_until(lambda: worker.info()["tier"] == "poll", "the watcher notices and polls")
+    worker.await_looks(10)
+    worker.assert_serving()
+    named_supervisor.kill()
+    worker.assert_gone()
+
+
+def test_n15_descriptor_closed(named_supervisor: Supervisor) -> None:
+    """driver ── supervisor, names itself ── wrapper ── worker, closes both descriptors"""
+    _wrapper, worker = named_supervisor.wrapped_worker(env=FAST)
+    for pidfd in worker.pidfds():
+        worker.ask("close", pidfd.number)
+    worker.assert_lives_on()
+    worker.stop()
+    worker.resume()
+    wait_until(lambda: worker.info()["tier"] == "poll", "the watcher notices and polls")
+    worker.await_looks(10)
+    worker.assert_serving()
+    named_supervisor.kill()
+    worker.assert_gone()

@@ -1,0 +1,287 @@
+"""H01 to H07: the program that arms is not harmed by it, whatever its state."""
+
+import signal
+
+import pytest
+
+from driver import procfs
+from driver.deadline import Deadline, wait_until
+from driver.roles import NOBODY, Supervisor, Worker
+from driver.seccomp import Listener
+from driver.stderr import STDERR_KINDS, Stderr
+from driver.tree import INTERVAL, REPORT_FD, Tree
+
+
+@pytest.mark.needs("root")
+@pytest.mark.fails_with("poller", because="it ends the server when it gets no thread")
+def test_h01_no_thread_to_be_had(tree: Tree, supervisor: Supervisor) -> None:
+    """driver ── supervisor ── worker, user 65534 at its RLIMIT_NPROC: root is not limited"""
+    worker = supervisor.worker(arm="request", steps=["--user", str(NOBODY)])
+    worker.limit_processes(1)
+    assert worker.arm() == "exhausted"
+    assert worker.arm() == "exhausted"
+    worker.assert_serving()
+    assert worker.info()["state"] == "exhausted"
+    assert not worker.pidfds()
+    assert len(procfs.threads(worker.pid)) == 1
+    assert tree.log_lines()
+    # The limit is gone: a later call arms.
+    worker.limit_processes(1000)
+    assert worker.arm() == "armed"
+    supervisor.kill()
+    worker.assert_gone()
+
+
+@pytest.mark.needs("root")
+def test_h01_one_warning(tree: Tree, supervisor: Supervisor) -> None:
+    """driver ── supervisor ── worker, user 65534 at its RLIMIT_NPROC, calls start once"""
+    worker = supervisor.worker(arm="request", steps=["--user", str(NOBODY)])
+    worker.limit_processes(1)
+    assert worker.arm() == "exhausted"
+    assert len(tree.log_lines()) == 1, tree.log()
+
+
+@pytest.mark.needs("root")
+def test_h01_no_second_thread_to_be_had(supervisor: Supervisor) -> None:
+    """driver ── supervisor ── worker, with a hook: one thread can be had, and two are needed"""
+    worker = supervisor.worker(
+        arm="request", steps=["--user", str(NOBODY)], arguments=["--hook", "return"]
+    )
+    worker.limit_processes(2)
+    assert worker.arm() == "exhausted"
+    wait_until(lambda: len(procfs.threads(worker.pid)) == 1, "the hook's thread has ended")
+    assert not worker.pidfds()
+    worker.limit_processes(1000)
+    assert worker.arm() == "armed"
+    supervisor.kill()
+    worker.assert_gone()
+
+
+@pytest.mark.parametrize("tier", ["event", "poll"])
+def test_h02_armed_from_16_threads_at_once(tree: Tree, supervisor: Supervisor, tier: str) -> None:
+    """driver ── supervisor ── worker, 16 threads of it call start"""
+    worker = supervisor.worker(arm="request")
+    assert worker.ask("arm-from-threads")["statuses"] == ["armed"] * 16
+    worker.watcher()
+    assert len(worker.pidfds()) == (1 if tier == "event" else 0)
+    assert worker.arm() == "armed"
+    worker.assert_armed(watched=[supervisor.pid])
+    supervisor.kill()
+    worker.assert_gone()
+
+
+def test_h02_armed_while_another_thread_is_stuck_in_it(tree: Tree, supervisor: Supervisor) -> None:
+    """driver ── supervisor ── worker, one thread held while it arms: the other one is not"""
+    worker = supervisor.worker(arm="request", steps=["--notify", "pidfd_open", str(REPORT_FD)])
+    listener = Listener(tree.await_report("launch", "listener").descriptors[0])
+    worker.ask("arm-in-thread")
+    held = listener.next_call(Deadline())
+    assert worker.arm() == "not_started"
+    worker.assert_serving()
+    listener.let_go(held)
+    wait_until(lambda: worker.info()["state"] == "armed", "the held thread has armed")
+    assert worker.arm() == "armed"
+    worker.assert_armed(watched=[supervisor.pid])
+    supervisor.kill()
+    listener.let_all_go_until_ended(worker.pidfd, Deadline())
+    worker.assert_gone()
+    listener.close()
+
+
+NEVER_BLOCKED = {
+    # The kernel does not let them be blocked.
+    signal.SIGKILL,
+    signal.SIGSTOP,
+    # What a thread does to itself: a handler of the host for them has to run there.
+    signal.SIGILL,
+    signal.SIGTRAP,
+    signal.SIGBUS,
+    signal.SIGFPE,
+    signal.SIGSEGV,
+    signal.SIGSYS,
+}
+
+
+def signal_state(worker: Worker) -> dict[str, str]:
+    """What the main thread blocks, and what the process ignores and handles, but for the two
+    signals that the C library has for itself."""
+    status = procfs.thread_status(worker.pid, worker.pid)
+    return {key: status[key][8:] for key in ("SigBlk", "SigIgn", "SigCgt")}
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize("order", ["handlers-first", "arming-first"])
+def test_h03_signals_and_setuid(tree: Tree, supervisor: Supervisor, order: str) -> None:
+    """driver ── supervisor † ── worker: a handler, a sigwait thread, and a change of user"""
+    worker = supervisor.worker(arm="request")
+    if order == "handlers-first":
+        worker.ask("handle")
+    before = signal_state(worker)
+    worker.arm()
+    assert signal_state(worker) == before
+    if order == "arming-first":
+        worker.ask("handle")
+    watcher = worker.watcher()
+    blocked = int(procfs.thread_status(worker.pid, watcher)["SigBlk"], 16)
+    for number in set(signal.Signals) - NEVER_BLOCKED:
+        assert blocked & 1 << number - 1, number
+
+    worker.pidfd.send(signal.SIGUSR1)
+    tree.await_report("worker", "handled")
+    worker.pidfd.send(signal.SIGUSR2)
+    tree.await_report("worker", "waited")
+
+    assert worker.ask("setuid", NOBODY)["result"] == 0
+    assert worker.has_threads_only_of(NOBODY)
+    worker.assert_serving()
+    supervisor.kill()
+    worker.assert_gone()
+
+
+def test_h04_unloaded_while_armed(tree: Tree, supervisor: Supervisor) -> None:
+    """driver ── supervisor † ── worker: dlopen, arm, dlclose, and on"""
+    library = ["--library", tree.programs.shared_library]
+    worker = supervisor.worker(arguments=library)
+    worker.assert_armed(watched=[supervisor.pid])
+    worker.ask("unload")
+    worker.assert_serving()
+    worker.watcher()
+    worker.ask("reload")
+    worker.assert_armed(watched=[supervisor.pid])
+    worker.ask("unload")
+    tree.see_a_death()
+    worker.assert_serving()
+    supervisor.kill()
+    worker.assert_gone()
+    worker.assert_death_line(supervisor)
+
+
+def test_h05_descriptor_is_private(supervisor: Supervisor) -> None:
+    """driver ── supervisor † ── worker, started with fd 0 closed ── helper"""
+    worker = supervisor.worker(steps=["--close", "0"])
+    worker.assert_armed()
+    (pidfd,) = worker.pidfds()
+    assert pidfd.number > 2
+    assert pidfd.close_on_exec
+    helper = worker.start_helper("helper")
+    assert not [found for found in procfs.descriptors(helper.pid) if found.is_pidfd()]
+    supervisor.kill()
+    worker.assert_gone()
+    helper.assert_gone(None)
+
+
+def test_h05_every_standard_descriptor_closed(named_supervisor: Supervisor) -> None:
+    """driver ── supervisor † ── wrapper ── worker, started with fd 0, 1 and 2 closed"""
+    _wrapper, worker = named_supervisor.wrapped_worker(
+        steps=["--close", "0", "--close", "1", "--close", "2"]
+    )
+    worker.assert_armed()
+    pidfds = worker.pidfds()
+    assert len(pidfds) == 2
+    assert all(pidfd.number > 2 and pidfd.close_on_exec for pidfd in pidfds)
+    named_supervisor.kill()
+    worker.assert_gone()
+
+
+PREFIX = "localai-parentwatch: LOCALAI_BACKEND_PARENT_"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "banana",
+        "-1s",
+        "0",
+        "1e400",
+        "9999999999h",
+        "5 s",
+        pytest.param("\udcff", id="not-utf-8"),
+        pytest.param("x" * 5000, id="long"),
+    ],
+)
+def test_h06_bad_values(tree: Tree, supervisor: Supervisor, value: str) -> None:
+    """driver ── supervisor † ── worker, with a bad value in every variable that can have one"""
+    variables = {
+        INTERVAL: value,
+        "LOCALAI_BACKEND_PARENT_WATCH_SCOPE": value,
+        "LOCALAI_BACKEND_PARENT_PID": value,
+    }
+    worker = supervisor.worker(env=variables)
+    worker.assert_armed(watched=[supervisor.pid])
+    assert worker.arm() == "armed"
+    info = worker.info()
+    assert info["interval_ns"] == 2_000_000_000
+    assert info["scope"] == "group"
+    lines = tree.log_lines()
+    for variable in variables:
+        of_variable = [line for line in lines if f" {variable}=" in line]
+        assert len(of_variable) == 1, tree.log()
+        assert ": expected " in of_variable[0]
+        assert "; using " in of_variable[0]
+    assert len(lines) == len(variables), tree.log()
+    supervisor.kill()
+    worker.assert_gone()
+
+
+@pytest.mark.parametrize("stderr", STDERR_KINDS, indirect=True)
+def test_h06_warning_that_cannot_be_written(tree: Tree, stderr: Stderr) -> None:
+    """driver ── supervisor † ── worker, warns while it arms, to the stderr that the test names"""
+    supervisor = tree.supervisor(inherit=stderr.inherit)
+    worker = supervisor.worker(
+        steps=stderr.steps,
+        env={"LOCALAI_BACKEND_PARENT_WATCH_SCOPE": "banana", "LOCALAI_BACKEND_PARENT_PID": "0"},
+    )
+    worker.assert_armed(watched=[supervisor.pid])
+    worker.assert_serving()
+    supervisor.kill()
+    worker.assert_gone()
+
+
+@pytest.mark.parametrize(("value", "interval_ns"), [("1ns", 10_000_000), ("2h", 3_600_000_000_000)])
+def test_h06_clamped_interval(tree: Tree, supervisor: Supervisor, value: str, interval_ns: int) -> None:
+    """driver ── supervisor ── worker, with an interval beyond the range: one warning"""
+    worker = supervisor.worker(env={INTERVAL: value})
+    assert worker.info()["interval_ns"] == interval_ns
+    assert len(tree.log_lines()) == 1, tree.log()
+
+
+def test_h06_bad_values_while_switched_off(tree: Tree, supervisor: Supervisor) -> None:
+    """driver ── supervisor ── worker, switched off, with bad values: not a word"""
+    worker = supervisor.worker(
+        env={
+            "LOCALAI_BACKEND_PARENT_WATCH": "off",
+            INTERVAL: "banana",
+            "LOCALAI_BACKEND_PARENT_WATCH_SCOPE": "banana",
+            "LOCALAI_BACKEND_PARENT_PID": "banana",
+        }
+    )
+    assert worker.status_at_start == "disabled"
+    worker.info()
+    assert not tree.log_lines()
+
+
+def test_h07_idle(tree: Tree, supervisor: Supervisor, worker: Worker) -> None:
+    """driver ── supervisor ── worker, idle while twenty intervals of another worker pass"""
+    clock = supervisor.worker(
+        "clock",
+        steps=["--refuse", "pidfd_open", "ENOSYS"],
+        env={INTERVAL: "100ms"},
+    )
+    clock.assert_armed("poll")
+    watcher = worker.watcher()
+
+    def footprint() -> tuple[int, int, int, int]:
+        return (
+            procfs.voluntary_switches(worker.pid, watcher),
+            procfs.cpu_time_ns(worker.pid, watcher),
+            len(procfs.descriptors(worker.pid)),
+            procfs.resident_kib(worker.pid),
+        )
+
+    before = footprint()
+    clock.await_looks(20)
+    assert footprint() == before
+    supervisor.kill()
+    worker.assert_gone()
+    clock.assert_gone()
+    wait_until(lambda: supervisor.pidfd.has_ended(), "the supervisor has ended")

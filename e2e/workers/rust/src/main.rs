@@ -1,0 +1,350 @@
+//! The worker in Rust: the command line and the requests of `e2e/workers/c/worker.c`, over the crate.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::IntoRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, Barrier};
+use std::time::Duration;
+use std::{env, ffi::OsStr, process, ptr, thread};
+
+use parentwatch::{Error, Options, Status};
+
+const THREADS: usize = 16;
+
+/// The socket that takes the reports; also for the signal handler.
+static REPORT_FD: AtomicI32 = AtomicI32::new(-1);
+
+fn main() {
+    let outcome = Worker::from_command_line().and_then(Worker::run);
+    if let Err(error) = outcome {
+        let _ = writeln!(io::stderr(), "worker-rust: {error}");
+        process::exit(2);
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Hook {
+    Return,
+    Hang,
+}
+
+struct Worker {
+    name: String,
+    arms_first: bool,
+    hook: Option<Hook>,
+    grace: Option<Duration>,
+    listener: Option<TcpListener>,
+}
+
+impl Worker {
+    fn from_command_line() -> io::Result<Worker> {
+        let mut worker = Worker {
+            name: "worker".to_owned(),
+            arms_first: true,
+            hook: None,
+            grace: None,
+            listener: None,
+        };
+        let mut arguments = env::args().skip(1);
+        while let Some(option) = arguments.next() {
+            let value = arguments.next().ok_or(invalid("an option lacks its value"))?;
+            match option.as_str() {
+                "--report" => REPORT_FD.store(parse(&value)?, Ordering::Relaxed),
+                "--name" => worker.name = value,
+                "--arm" => worker.arms_first = value == "first",
+                "--hook" if value == "hang" => worker.hook = Some(Hook::Hang),
+                "--hook" => worker.hook = Some(Hook::Return),
+                "--grace" => worker.grace = Some(Duration::from_millis(parse(&value)?)),
+                _ => return Err(invalid("an unknown option")),
+            }
+        }
+        Ok(worker)
+    }
+
+    fn run(mut self) -> io::Result<()> {
+        let status = if self.arms_first { self.arm() } else { "not_started".to_owned() };
+        self.open_port(&status)?;
+        self.serve()
+    }
+
+    fn open_port(&mut self, status: &str) -> io::Result<()> {
+        let listener = TcpListener::bind(("127.0.0.1", 0))?;
+        let port = listener.local_addr()?.port();
+        self.listener = Some(listener);
+        report(&format!(
+            r#"{{"name":"{}","event":"serving","pid":{},"port":{port},"status":"{status}"}}"#,
+            self.name,
+            process::id(),
+        ));
+        Ok(())
+    }
+
+    /// Serves one connection after the other. After a fork this goes on with the child's own port.
+    fn serve(&mut self) -> io::Result<()> {
+        loop {
+            let Some(listener) = &self.listener else {
+                return Err(invalid("no port"));
+            };
+            let Ok((connection, _)) = listener.accept() else {
+                continue;
+            };
+            let mut requests = BufReader::new(connection.try_clone()?);
+            let mut replies = Some(connection);
+            let mut line = Vec::new();
+            while let Some(connection) = &mut replies {
+                line.clear();
+                if !matches!(requests.read_until(b'\n', &mut line), Ok(1..)) {
+                    break;
+                }
+                let words: Vec<&[u8]> = line.trim_ascii_end().split(|byte| *byte == 0x1f).collect();
+                let Some((request, arguments)) = words.split_first() else {
+                    break;
+                };
+                match self.answer(request, arguments)? {
+                    Some(answer) => send_line(connection, &answer),
+                    None => replies = None,
+                }
+            }
+        }
+    }
+
+    /// The reply to one request; none in a forked child, to which the connection does not belong.
+    fn answer(&mut self, request: &[u8], arguments: &[&[u8]]) -> io::Result<Option<String>> {
+        let first = arguments.first().copied().unwrap_or_default();
+        let answer = match request {
+            b"ping" => {
+                let parent = std::os::unix::process::parent_id();
+                format!(r#"{{"pid":{},"ppid":{parent}}}"#, process::id())
+            }
+            b"info" => info(),
+            b"arm" => format!(r#"{{"status":"{}"}}"#, self.arm()),
+            b"arm-from-threads" => arm_from_threads()?,
+            b"arm-in-thread" => {
+                thread::spawn(parentwatch::start);
+                "{}".to_owned()
+            }
+            b"token" => format!(r#"{{"token":"{}"}}"#, parentwatch::token()),
+            b"start" => start_helper(arguments)?,
+            b"fork" => return self.fork(),
+            b"handle" => handle_signals(&self.name)?,
+            b"resist" => resist(),
+            b"setuid" => {
+                // SAFETY: no memory is involved.
+                let result = unsafe { libc::setuid(parse_bytes(first)?) };
+                format!(r#"{{"result":{result}}}"#)
+            }
+            b"replace" => replace(parse_bytes(first)?, arguments.get(1).copied())?,
+            b"close" => {
+                // SAFETY: a number; whose descriptor is closed is the matter of the test.
+                unsafe { libc::close(parse_bytes(first)?) };
+                "{}".to_owned()
+            }
+            b"flood" => flood(),
+            _ => return Err(invalid("an unknown request")),
+        };
+        Ok(Some(answer))
+    }
+
+    fn arm(&self) -> String {
+        if self.hook.is_none() && self.grace.is_none() {
+            return word(parentwatch::start());
+        }
+        let mut options = Options::new();
+        if let Some(grace) = self.grace {
+            options = options.grace(grace);
+        }
+        if let Some(hook) = self.hook {
+            let name = self.name.clone();
+            options = options.on_death(move || {
+                report(&format!(r#"{{"name":"{name}","event":"hook"}}"#));
+                while let Hook::Hang = hook {
+                    thread::park();
+                }
+            });
+        }
+        word(options.start())
+    }
+
+    fn fork(&mut self) -> io::Result<Option<String>> {
+        // SAFETY: no thread of this program holds a lock at this point, and the child goes on with
+        // nothing but what it has made itself.
+        match unsafe { libc::fork() } {
+            -1 => Err(io::Error::last_os_error()),
+            0 => {
+                self.name = "child".to_owned();
+                self.listener = None;
+                self.open_port("not_started")?;
+                Ok(None)
+            }
+            child => Ok(Some(format!(r#"{{"pid":{child}}}"#))),
+        }
+    }
+}
+
+fn word(outcome: Result<Status, Error>) -> String {
+    match outcome {
+        Ok(status) => status.to_string(),
+        Err(error) => error.word().to_owned(),
+    }
+}
+
+fn info() -> String {
+    let info = parentwatch::status();
+    format!(
+        r#"{{"state":"{}","tier":"{}","watched":[{},{}],"scope":"{}","interval_ns":{},"grace_ns":{}}}"#,
+        word(info.state),
+        info.tier,
+        info.parent.unwrap_or(0),
+        info.supervisor.unwrap_or(0),
+        info.scope,
+        info.interval.as_nanos(),
+        info.grace.as_nanos(),
+    )
+}
+
+fn arm_from_threads() -> io::Result<String> {
+    let barrier = Arc::new(Barrier::new(THREADS));
+    let threads: Vec<_> = (0..THREADS)
+        .map(|_| {
+            let barrier = Arc::clone(&barrier);
+            thread::spawn(move || {
+                barrier.wait();
+                format!(r#""{}""#, word(parentwatch::start()))
+            })
+        })
+        .collect();
+    let mut statuses = Vec::new();
+    for thread in threads {
+        statuses.push(thread.join().map_err(|_| invalid("a thread panicked"))?);
+    }
+    Ok(format!(r#"{{"statuses":[{}]}}"#, statuses.join(",")))
+}
+
+/// A helper in this process group. Its stdin is a pipe that stays open as long as this process.
+fn start_helper(command: &[&[u8]]) -> io::Result<String> {
+    let mut words = command.iter().map(|word| OsStr::from_bytes(word));
+    let program = words.next().ok_or(invalid("no command"))?;
+    let mut helper = Command::new(program).args(words).stdin(Stdio::piped()).spawn()?;
+    std::mem::forget(helper.stdin.take());
+    Ok(format!(r#"{{"pid":{}}}"#, helper.id()))
+}
+
+extern "C" fn handle_signal(_number: libc::c_int) {
+    report(r#"{"name":"worker","event":"handled"}"#);
+}
+
+/// SIGUSR1 gets a handler; SIGUSR2 is blocked, and a thread waits for it.
+fn handle_signals(name: &str) -> io::Result<String> {
+    // SAFETY: the structures are plain data, initialised here, and outlive the calls that read them.
+    // The handler makes nothing but a system call.
+    let waited = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handle_signal as extern "C" fn(libc::c_int) as usize;
+        action.sa_flags = libc::SA_RESTART;
+        libc::sigaction(libc::SIGUSR1, &action, ptr::null_mut());
+        let mut waited: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut waited);
+        libc::sigaddset(&mut waited, libc::SIGUSR2);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &waited, ptr::null_mut());
+        waited
+    };
+    let name = name.to_owned();
+    thread::Builder::new().spawn(move || {
+        let mut number = 0;
+        // SAFETY: both are of this thread alone.
+        while unsafe { libc::sigwait(&waited, &mut number) } == 0 {
+            report(&format!(r#"{{"name":"{name}","event":"waited"}}"#));
+        }
+    })?;
+    Ok("{}".to_owned())
+}
+
+extern "C" fn hang() {
+    loop {
+        thread::park();
+    }
+}
+
+extern "C" fn hang_in_handler(_number: libc::c_int) {
+    hang();
+}
+
+/// Exit handlers and the handler of SIGTERM never return.
+fn resist() -> String {
+    // SAFETY: both functions are there for as long as the program is.
+    unsafe {
+        libc::signal(libc::SIGTERM, hang_in_handler as extern "C" fn(libc::c_int) as usize);
+        libc::atexit(hang);
+    }
+    "{}".to_owned()
+}
+
+/// Puts a readable pipe, or a pidfd on another process, over a descriptor, as a host does that closes
+/// what it does not know.
+fn replace(target: libc::c_int, pid: Option<&[u8]>) -> io::Result<String> {
+    let source = match pid {
+        Some(pid) => {
+            let pid: libc::pid_t = parse_bytes(pid)?;
+            // SAFETY: a system call of two integers.
+            parse(&unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) }.to_string())?
+        }
+        None => {
+            let (reader, mut writer) = io::pipe()?;
+            writer.write_all(b"x")?;
+            std::mem::forget(writer);
+            reader.into_raw_fd()
+        }
+    };
+    // SAFETY: both are numbers; whose descriptor is replaced is the matter of the test.
+    if unsafe { libc::dup2(source, target) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok("{}".to_owned())
+}
+
+/// Four threads that write to the standard library's own stderr, and hold its lock while they block.
+fn flood() -> String {
+    for _ in 0..4 {
+        thread::spawn(|| {
+            loop {
+                let _ = writeln!(
+                    io::stderr(),
+                    "the host logs without end, line after line after line after line after line"
+                );
+            }
+        });
+    }
+    "{}".to_owned()
+}
+
+fn report(text: &str) {
+    // SAFETY: the buffer is that of the string, and is only read.
+    unsafe {
+        libc::send(
+            REPORT_FD.load(Ordering::Relaxed),
+            text.as_ptr().cast(),
+            text.len(),
+            libc::MSG_NOSIGNAL,
+        );
+    }
+}
+
+/// The driver that closed a connection is not interested in the reply.
+fn send_line(connection: &mut TcpStream, answer: &str) {
+    let _ = connection.write_all(format!("{answer}\n").as_bytes());
+}
+
+fn invalid(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, what)
+}
+
+fn parse<T: std::str::FromStr>(text: &str) -> io::Result<T> {
+    text.parse().map_err(|_| invalid("not a number"))
+}
+
+fn parse_bytes<T: std::str::FromStr>(text: &[u8]) -> io::Result<T> {
+    parse(str::from_utf8(text).map_err(|_| invalid("not UTF-8"))?)
+}

@@ -1,0 +1,29 @@
+# The benchmarks: see bench/README.md.
+
+BENCH := target/bench
+BENCH_FLAGS := -O2 -std=gnu11 -Wall -Wextra
+BENCH_PROGRAMS := $(BENCH)/driver $(BENCH)/supervisor $(BENCH)/worker
+
+.PHONY: bench
+bench: bench-packages ## latency, arming, idling, size against their targets (ARGS="--json --runs 1")
+	@$(MAKE) --no-print-directory bench-build
+	@python3 bench/report.py --folder '$(CURDIR)/$(BENCH)' \
+		--library '$(PREFIX_TEST)/lib/$(SONAME)' $(ARGS)
+
+# Before anything is built: a make of its own builds, so that this holds for `make -j` too.
+.PHONY: bench-packages
+bench-packages: toolchains
+	@scripts/install-packages.sh gcc libc6-dev linux-libc-dev make
+
+.PHONY: bench-build
+bench-build: $(BENCH_PROGRAMS)
+
+# The supervisor links nothing: its own end is part of what is measured.
+$(BENCH)/supervisor: bench/supervisor.c bench/bench.h
+	@mkdir -p $(BENCH)
+	@gcc $(BENCH_FLAGS) -o $@ $<
+
+$(BENCH)/driver $(BENCH)/worker: $(BENCH)/%: bench/%.c bench/bench.h $(PREFIX_TEST)/.stamp
+	@mkdir -p $(BENCH)
+	@gcc $(BENCH_FLAGS) -I'$(PREFIX_TEST)/include' -o $@ $< -L'$(PREFIX_TEST)/lib' \
+		-llocalai_parentwatch -Wl,-rpath,'$(PREFIX_TEST)/lib' -pthread

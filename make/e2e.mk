@@ -1,0 +1,50 @@
+# The process-tree tests: every scenario over every worker. ARGS goes to pytest, for example
+# make e2e ARGS="-k f05 --worker c". The trees are independent of each other: E2E_JOBS of them at a time.
+E2E_JOBS ?= 4
+E2E := target/e2e
+E2E_CC ?= cc
+E2E_CFLAGS := -std=c11 -O2 -g -Wall -Wextra -Werror -pthread -Ie2e/protocol
+E2E_PKG_CONFIG = PKG_CONFIG_PATH='$(PREFIX_TEST)/lib/pkgconfig' pkg-config
+E2E_PROTOCOL := e2e/protocol/protocol.c e2e/protocol/protocol.h
+E2E_PROGRAMS := $(addprefix $(E2E)/,supervisor helper launch \
+	worker-c worker-rust worker-poller worker-pdeathsig worker-naive)
+
+.PHONY: e2e
+e2e: e2e-programs $(VENV)/.e2e ## process-tree tests over every worker (ARGS="-k f05" goes to pytest)
+	$(VENV)/bin/python -m pytest -c e2e/pytest.ini --rootdir e2e -n $(E2E_JOBS) e2e $(ARGS)
+
+.PHONY: e2e-programs
+e2e-programs: $(E2E_PROGRAMS)
+
+$(VENV)/.e2e: e2e/requirements.txt
+	@test -x $(VENV)/bin/python || python3 -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+$(E2E):
+	@mkdir -p $@
+
+$(E2E)/supervisor: e2e/supervisors/supervisor.c $(E2E_PROTOCOL) | $(E2E)
+	$(E2E_CC) $(E2E_CFLAGS) $(filter %.c,$^) -o $@.new && mv $@.new $@
+
+$(E2E)/helper: e2e/bystanders/helper.c $(E2E_PROTOCOL) | $(E2E)
+	$(E2E_CC) $(E2E_CFLAGS) $(filter %.c,$^) -o $@.new && mv $@.new $@
+
+$(E2E)/launch: e2e/launchers/launch.c $(E2E_PROTOCOL) | $(E2E)
+	$(E2E_CC) $(E2E_CFLAGS) $(filter %.c,$^) -o $@.new && mv $@.new $@
+
+# The installed archive, by its full name: -l would take the shared library beside it.
+$(E2E)/worker-c: e2e/workers/c/worker.c $(E2E_PROTOCOL) $(PREFIX_TEST)/.stamp | $(E2E)
+	$(E2E_CC) $(E2E_CFLAGS) $$($(E2E_PKG_CONFIG) --cflags localai_parentwatch) $(filter %.c,$^) -o $@.new \
+		"$$($(E2E_PKG_CONFIG) --variable=libdir localai_parentwatch)/liblocalai_parentwatch.a" \
+		$$($(E2E_PKG_CONFIG) --static --libs-only-l localai_parentwatch | sed 's/-llocalai_parentwatch//')
+	@mv $@.new $@
+
+# The negative controls: the same worker, over a watcher that is known to be wrong.
+$(E2E)/worker-poller $(E2E)/worker-pdeathsig $(E2E)/worker-naive: $(E2E)/worker-%: e2e/workers/c/worker.c e2e/controls/%.c \
+		e2e/controls/texts.c $(E2E_PROTOCOL) $(PREFIX_TEST)/.stamp | $(E2E)
+	$(E2E_CC) $(E2E_CFLAGS) $$($(E2E_PKG_CONFIG) --cflags localai_parentwatch) $(filter %.c,$^) -o $@.new && mv $@.new $@
+
+$(E2E)/worker-rust: FORCE | $(E2E)
+	cargo build --quiet --locked --release -p e2e-worker-rust
+	@install -C target/release/e2e-worker-rust $@
