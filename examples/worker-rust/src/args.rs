@@ -43,10 +43,7 @@ impl Address {
             return None; // A sign, which `parse` would take.
         }
         let port = port.parse().ok().filter(|&port| port != 0)?;
-        Some(Self {
-            host: host.to_owned(),
-            port,
-        })
+        Some(Self { host: host.to_owned(), port })
     }
 
     /// The name or the address to listen on, without brackets.
@@ -62,10 +59,7 @@ impl Address {
 
 impl Default for Address {
     fn default() -> Self {
-        Self {
-            host: "localhost".to_owned(),
-            port: 50051,
-        }
+        Self { host: "localhost".to_owned(), port: 50051 }
     }
 }
 
@@ -77,9 +71,8 @@ impl fmt::Display for Address {
 
 /// Reads the arguments, without the program's name; the error is one line for a person.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed, String> {
-    let mut arguments = arguments
-        .into_iter()
-        .map(|argument| argument.to_string_lossy().into_owned());
+    let mut arguments =
+        arguments.into_iter().map(|argument| argument.to_string_lossy().into_owned());
     let mut address = None;
     while let Some(argument) = arguments.next() {
         let value = match argument.as_str() {
@@ -125,9 +118,9 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_address() {
-        for bad in [
-            "x", ":5", "h:", "h:0", "h:65536", "h:+5", "h:5x", "a:b:5", "[]:5", "[h:5", "::1:5",
-        ] {
+        for bad in
+            ["x", ":5", "h:", "h:0", "h:65536", "h:+5", "h:5x", "a:b:5", "[]:5", "[h:5", "::1:5"]
+        {
             let line = format!("--addr {bad}");
             let error = parse(&line).unwrap_err();
             assert!(error.contains("expected HOST:PORT"), "{line:?}: {error}");
@@ -136,14 +129,8 @@ mod tests {
 
     #[test]
     fn refuses_other_arguments() {
-        assert_eq!(
-            parse("--addr"),
-            Err("--addr needs a value: HOST:PORT".to_owned())
-        );
-        assert_eq!(
-            parse("--addr h:1 --addr h:2"),
-            Err("--addr is given twice".to_owned())
-        );
+        assert_eq!(parse("--addr"), Err("--addr needs a value: HOST:PORT".to_owned()));
+        assert_eq!(parse("--addr h:1 --addr h:2"), Err("--addr is given twice".to_owned()));
         assert_eq!(parse("serve"), Err("unknown argument \"serve\"".to_owned()));
         assert_eq!(parse("--help"), Ok(Parsed::Help));
     }

@@ -35,9 +35,7 @@ struct Echo {
 #[tonic::async_trait]
 impl Backend for Echo {
     async fn health(&self, _: Request<HealthMessage>) -> Result<Response<Reply>, Status> {
-        Ok(Response::new(Reply {
-            message: b"OK".to_vec(),
-        }))
+        Ok(Response::new(Reply { message: b"OK".to_vec() }))
     }
 
     async fn load_model(
@@ -46,23 +44,16 @@ impl Backend for Echo {
     ) -> Result<Response<LoadResult>, Status> {
         self.state.store(State::Ready.into(), Ordering::Relaxed);
         let message = format!("loaded {}", request.into_inner().model);
-        Ok(Response::new(LoadResult {
-            message,
-            success: true,
-        }))
+        Ok(Response::new(LoadResult { message, success: true }))
     }
 
     /// An echo: a model that always agrees.
     async fn predict(&self, request: Request<PredictOptions>) -> Result<Response<Reply>, Status> {
-        Ok(Response::new(Reply {
-            message: request.into_inner().prompt.into_bytes(),
-        }))
+        Ok(Response::new(Reply { message: request.into_inner().prompt.into_bytes() }))
     }
 
     async fn status(&self, _: Request<HealthMessage>) -> Result<Response<StatusResponse>, Status> {
-        Ok(Response::new(StatusResponse {
-            state: self.state.load(Ordering::Relaxed),
-        }))
+        Ok(Response::new(StatusResponse { state: self.state.load(Ordering::Relaxed) }))
     }
 }
 
@@ -100,9 +91,7 @@ async fn serve(address: &Address) -> Result<(), String> {
         .await
         .map_err(|error| format!("cannot listen on {address}: {error}"))?;
     say(&format!("listening on {address}"));
-    let backend = Echo {
-        state: AtomicI32::new(State::Uninitialized.into()),
-    };
+    let backend = Echo { state: AtomicI32::new(State::Uninitialized.into()) };
     tonic::transport::Server::builder()
         .add_service(BackendServer::new(backend))
         .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)))
