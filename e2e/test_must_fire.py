@@ -285,6 +285,18 @@ def test_f07_two_wrappers_stay_alive(named_supervisor: Supervisor, tier: str) ->
     worker.assert_gone()
 
 
+def test_f07_descriptor_closed(named_supervisor: Supervisor) -> None:
+    """(driver) ── supervisor, names itself † ── wrapper ── worker, has closed the descriptor on it
+
+    The sleeping wait goes on. What it then says proves nothing, and the next look is an hour away."""
+    _wrapper, worker = named_supervisor.wrapped_worker()
+    # The supervisor's was opened first. No request may follow: its connection would take the number.
+    first = min(worker.pidfds(), key=lambda pidfd: pidfd.number)
+    worker.ask("close", first.number)
+    named_supervisor.kill()
+    worker.assert_gone()
+
+
 @both_tiers
 def test_f08_wrapper_dies_below_a_subreaper(tree: Tree, tier: str) -> None:
     """driver ── (supervisor), names itself, adopts its orphans ── wrapper † ── worker"""
@@ -510,6 +522,20 @@ def test_f15_helpers_in_the_group_of_a_wrapper_that_dies(
     plain.assert_gone(Exit(signal=signal.SIGTERM))
     stubborn.assert_gone(Exit(signal=signal.SIGKILL))
     named_supervisor.assert_serving()
+    tree.wait_for_strangers_to_end()
+
+
+def test_f15_reaper_holds_nothing_of_the_worker(tree: Tree, supervisor: Supervisor, worker: Worker) -> None:
+    """(driver) ── supervisor † ── worker ── helper, ignores SIGTERM: until it is gone, the reaper is there"""
+    helper = worker.start_helper("helper", "--ignores-term")
+    assert procfs.large_mappings(worker.pid), "a worker has an arena per thread"
+    supervisor.kill()
+    worker.assert_gone_before(helper)
+    known = {process.pid for process in tree.processes}
+    (reaper,) = (pid for pid in procfs.descendants(os.getpid()) if pid not in known)
+    assert procfs.command_name(reaper) == procfs.WATCHER_THREAD
+    wait_until(lambda: not procfs.large_mappings(reaper), "the reaper lets go of the worker's memory")
+    helper.assert_gone()
     tree.wait_for_strangers_to_end()
 
 

@@ -271,6 +271,20 @@ def test_n09_worker_in_the_group_of_a_sibling(tree: Tree, supervisor: Supervisor
     sibling.assert_serving()
 
 
+def test_n09_process_in_between_dies(tree: Tree, named_supervisor: Supervisor) -> None:
+    """driver ── supervisor, names itself ── leader of the group ── between † ── worker: goes alone"""
+    leader = named_supervisor.supervisor("leader")
+    between = leader.supervisor("between", request="spawn-in-group")
+    worker = between.worker(request="spawn-in-group")
+    assert os.getpgid(worker.pid) == leader.pid
+    worker.assert_armed(watched=[named_supervisor.pid, between.pid])
+    between.kill()
+    worker.assert_gone()
+    tree.wait_for_strangers_to_end()
+    leader.assert_serving()
+    named_supervisor.assert_serving()
+
+
 # -- N10, N11: nothing can be proven ---------------------------------------------------------------
 
 
@@ -465,6 +479,21 @@ def test_n12_number_belongs_to_a_stranger(
     stranger.kill()
     worker.assert_lives_on()
     supervisor.kill()
+    worker.assert_gone()
+
+
+@both_tiers
+def test_n12_ancestor_is_named_with_another_start_time(
+    tree: Tree, supervisor: Supervisor, tier: str
+) -> None:
+    """driver ── supervisor, which a token of another clock names ── wrapper, older than that ── worker"""
+    number, start, namespace = supervisor.token().split("@")
+    worker_env = {PARENT_PID: f"{number}@{int(start) + 100_000}@{namespace}"}
+    wrapper, worker = supervisor.wrapped_worker(env=worker_env)
+    worker.assert_armed(watched=[wrapper.pid])
+    assert_warned_of(tree, PARENT_PID)
+    worker.assert_lives_on()
+    wrapper.kill()
     worker.assert_gone()
 
 

@@ -90,6 +90,24 @@ def cpu_time_ns(pid: int, tid: int) -> int:
     return int(Path(f"/proc/{pid}/task/{tid}/schedstat").read_text().split()[0])
 
 
+def large_mappings(pid: int) -> list[str]:
+    """What holds memory or a device: shared mappings, devices, anonymous ones of 1 MiB and more. Stacks are not
+    counted."""
+    found = []
+    end_of_file = None
+    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+        address, permissions, _, _, inode, *path = line.split(maxsplit=5)
+        begin, end = (int(number, 16) for number in address.split("-"))
+        is_data = begin == end_of_file
+        if inode != "0" or is_data:
+            end_of_file = end
+        anonymous = inode == "0" and not is_data and (not path or path[0] == "[heap]")
+        device = bool(path) and path[0].startswith("/dev/")
+        if permissions[3] == "s" or device or (anonymous and end - begin >= 1 << 20):
+            found.append(line)
+    return found
+
+
 def resident_kib(pid: int) -> int:
     return int(thread_status(pid, pid)["VmRSS"].split()[0])
 

@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use crate::config::MIN_INTERVAL;
 use crate::die::{Cause, Death};
 use crate::state::{State, Tier};
 use crate::sys::{self, Handle, SignalsBlocked, Wake};
@@ -110,12 +111,14 @@ impl Watch {
     }
 
     fn run(&mut self) -> ! {
+        let mut pause = self.interval;
         loop {
             let polled = self.tier() == Tier::Poll;
             let [first, second] = &self.targets;
             let handle =
                 |target: &Option<Target>| target.as_ref()?.handle.as_ref().map(Handle::raw);
-            let wakes = sys::wait([handle(first), handle(second)], polled.then_some(self.interval));
+            let wakes = sys::wait([handle(first), handle(second)], polled.then_some(pause));
+            pause = pause.saturating_mul(2).min(self.interval);
             // The supervisor first: when it and the wrapper are gone at once, it is the reason.
             for (target, wake) in self.targets.iter_mut().zip(wakes).rev() {
                 let Some(target) = target else { continue };
@@ -123,8 +126,10 @@ impl Watch {
                 let mut step = target.look(wake);
                 if step == Step::Poll {
                     target.poll_from_now_on();
-                    // Whatever woke us, the next look is an interval away.
+                    // Whatever woke us: look now, and soon again. A process that is being reaped shows, for a
+                    // moment, nothing that a look could tell.
                     step = target.look(Wake::Quiet);
+                    pause = MIN_INTERVAL;
                 }
                 if step == Step::Die {
                     self.death.now(&Cause { pid: target.pid, role: target.role, tier });
