@@ -3,7 +3,8 @@
 //! LocalAI starts one gRPC server process per model. When LocalAI is killed, nobody stops those
 //! workers: they keep gigabytes of GPU memory and their ports. A worker that calls [`start`] first
 //! thing in `main` is gone within a fraction of a millisecond after its supervisor, and costs nothing
-//! until then: one sleeping thread and one descriptor.
+//! until then: one sleeping thread and one descriptor (two of these when the supervisor is further up than the
+//! parent, and one thread more for a hook).
 //!
 //! ```no_run
 //! // first thing in main; a safety net: whatever it answers, the server runs
@@ -22,9 +23,9 @@
 //!
 //! # What it cannot see
 //!
-//! A program that closes or replaces the watcher's descriptor is noticed at the next wake, which moves
-//! that watch to polling. One that puts something over it that never becomes readable is not noticed,
-//! and that watch is blind from then on.
+//! A program that closes or replaces the watcher's descriptor is noticed at the next wake, which moves that
+//! watch to polling. One that puts something over it that never becomes readable is not noticed, and that
+//! watch is blind from then on.
 
 mod arm;
 mod config;
