@@ -372,7 +372,9 @@ def parse_arguments() -> argparse.Namespace:
         description='Latency, arming, idling and size of the library. Give options as ARGS="...".',
     )
     parser.add_argument("--folder", type=Path, required=True, help=argparse.SUPPRESS)
-    parser.add_argument("--library", type=Path, required=True, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--library", dest="shared_library", type=Path, required=True, help=argparse.SUPPRESS
+    )
     parser.add_argument("--json", action="store_true", help="also write result.json into the folder")
     parser.add_argument("--runs", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--rounds", type=int, default=150, help="per run; default: %(default)s")
@@ -411,7 +413,7 @@ def main() -> None:
         report.arming(samples)
     if samples.idle:
         report.idle(samples)
-    report.size(arguments.library)
+    report.size(arguments.shared_library)
     report.lines += ["", f"Missed: {'; '.join(report.missed)}" if report.missed else "All targets met."]
     print("\n".join(report.lines))
 

@@ -292,6 +292,10 @@ def test_f07_descriptor_closed(named_supervisor: Supervisor) -> None:
     _wrapper, worker = named_supervisor.wrapped_worker()
     # The supervisor's was opened first. No request may follow: its connection would take the number.
     first = min(worker.pidfds(), key=lambda pidfd: pidfd.number)
+    watcher = worker.watcher()
+    wait_until(
+        lambda: procfs.thread_status(worker.pid, watcher)["State"].startswith("S"), "the watcher sleeps"
+    )
     worker.ask("close", first.number)
     named_supervisor.kill()
     worker.assert_gone()
@@ -525,8 +529,10 @@ def test_f15_helpers_in_the_group_of_a_wrapper_that_dies(
     tree.wait_for_strangers_to_end()
 
 
-def test_f15_reaper_holds_nothing_of_the_worker(tree: Tree, supervisor: Supervisor, worker: Worker) -> None:
-    """(driver) ── supervisor † ── worker ── helper, ignores SIGTERM: until it is gone, the reaper is there"""
+def test_f15_reaper_holds_nothing_of_the_worker(
+    tree: Tree, supervisor: Supervisor, worker: Worker
+) -> None:
+    """(driver) ── supervisor † ── worker ── helper, ignores SIGTERM, so that the reaper stays"""
     helper = worker.start_helper("helper", "--ignores-term")
     assert procfs.large_mappings(worker.pid), "a worker has an arena per thread"
     supervisor.kill()

@@ -486,7 +486,7 @@ def test_n12_number_belongs_to_a_stranger(
 def test_n12_ancestor_is_named_with_another_start_time(
     tree: Tree, supervisor: Supervisor, tier: str
 ) -> None:
-    """driver ── supervisor, which a token of another clock names ── wrapper, older than that ── worker"""
+    """driver ── supervisor, named by a token of another clock ── wrapper, older than that ── worker"""
     number, start, namespace = supervisor.token().split("@")
     worker_env = {PARENT_PID: f"{number}@{int(start) + 100_000}@{namespace}"}
     wrapper, worker = supervisor.wrapped_worker(env=worker_env)

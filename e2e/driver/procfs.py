@@ -91,8 +91,8 @@ def cpu_time_ns(pid: int, tid: int) -> int:
 
 
 def large_mappings(pid: int) -> list[str]:
-    """What holds memory or a device: shared mappings, devices, anonymous ones of 1 MiB and more. Stacks are not
-    counted."""
+    """What holds memory or a device: shared mappings, devices, anonymous ones of 1 MiB and more.
+    Stacks are not counted."""
     found = []
     end_of_file = None
     for line in Path(f"/proc/{pid}/maps").read_text().splitlines():

@@ -268,7 +268,10 @@ class Worker(Endpoint):
         return self.watcher_threads()[0]
 
     def pidfds(self) -> list[procfs.Descriptor]:
-        return [found for found in procfs.descriptors(self.pid) if found.is_pidfd()]
+        try:
+            return [found for found in procfs.descriptors(self.pid) if found.is_pidfd()]
+        except FileNotFoundError as error:
+            raise DiedByMistake(f"{self} is gone; the log:\n{self.tree.log()}") from error
 
     def limit_processes(self, limit: int) -> None:
         """Sets the soft RLIMIT_NPROC of a worker that runs as user 65534, with that user's rights:
