@@ -49,7 +49,7 @@ proto: demo-packages ## write the supervisor's gRPC code anew from examples/prot
 	$(call generate-go-proto,$(SUPERVISOR_PROTO))
 
 .PHONY: examples-check
-examples-check: demo-packages ## format, vet and tests of the Go examples, and that their gRPC code is current
+examples-check: demo-packages ## format, vet and tests of the examples (C++ worker, Go supervisor), and that the Go gRPC code is current
 	@rm -rf $(DEMO)/proto
 	$(call generate-go-proto,$(DEMO)/proto)
 	@# Another release of protoc makes the same code and writes another number into it.
@@ -58,14 +58,16 @@ examples-check: demo-packages ## format, vet and tests of the Go examples, and t
 	@unformatted=$$(gofmt -l $(SUPERVISOR)) && \
 		{ [[ -z $$unformatted ]] || { echo "not formatted by gofmt: $$unformatted" >&2; exit 1; }; }
 	go vet -C $(SUPERVISOR) ./...
-	go test -C $(SUPERVISOR) ./...
+	@$(MAKE) --no-print-directory $(DEMO)/worker-cpp
+	@# The worker is none of the files that go test remembers results by.
+	EXAMPLE_WORKER_CPP='$(CURDIR)/$(DEMO)/worker-cpp' go test -C $(SUPERVISOR) -count=1 ./...
 
 # ---- the workers and the program that runs the demo
 
 $(DEMO)/worker-cpp: examples/worker-cpp/CMakeLists.txt examples/worker-cpp/main.cpp \
 		examples/proto/backend.proto $(PREFIX_TEST)/.stamp
 	@echo "building the C++ worker"
-	@# What pkg-config has said about the library is in the cache, and may have changed.
+	@# What CMake has found of the package is in its cache, and may have changed.
 	@rm -f $(DEMO)/build-cpp/CMakeCache.txt
 	@cmake -S examples/worker-cpp -B $(DEMO)/build-cpp -DCMAKE_PREFIX_PATH='$(PREFIX_TEST)' \
 		-DCMAKE_RUNTIME_OUTPUT_DIRECTORY='$(CURDIR)/$(DEMO)' >$(DEMO)/build-cpp.log || \

@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+LANGUAGES = ("c", "cpp", "rust")
+"""What there is a worker in."""
+
 CONTROLS = ("poller", "pdeathsig", "naive")
 """Watchers that are known to be wrong: the suite asserts that they fail where they must."""
 
@@ -16,7 +19,7 @@ class Programs:
     workers: dict[str, list[str]] = field(init=False)
 
     def __post_init__(self) -> None:
-        workers = {name: [str(self.build / f"worker-{name}")] for name in ("c", "rust", *CONTROLS)}
+        workers = {name: [str(self.build / f"worker-{name}")] for name in (*LANGUAGES, *CONTROLS)}
         object.__setattr__(self, "workers", workers)
 
     @property

@@ -15,7 +15,7 @@
 
 enum { LINE_MAX_BYTES = 16384, WORDS_MAX = 128 };
 
-_Noreturn void fail(const char *what) {
+void fail(const char *what) {
     dprintf(2, "%s: %s: %s\n", program_invocation_short_name, what, strerror(errno));
     _exit(2);
 }

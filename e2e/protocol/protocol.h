@@ -15,6 +15,10 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Sends one report. Never raises SIGPIPE: the disposition is part of what is tested. */
 __attribute__((format(printf, 2, 3))) void report(int report_fd, const char *format, ...);
 
@@ -28,9 +32,13 @@ void serve_one(int listener, answer_fn *answer);
 __attribute__((format(printf, 2, 3))) void reply(int connection, const char *format, ...);
 
 /* Writes "program: what: strerror(errno)" to stderr and ends the program with status 2. */
-_Noreturn void fail(const char *what);
+__attribute__((noreturn)) void fail(const char *what);
 
 /* The full token PID@STARTTIME@PIDNS of this process (full), or its number alone. */
 void own_token(char *text, size_t size, int full);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif
