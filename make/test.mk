@@ -15,6 +15,7 @@ test: toolchains ## everything that must hold, with a summary of what ran and wh
 		library 'make check-library' \
 		c-abi 'make check-c-abi' \
 		cpp 'make check-cpp' \
+		dist 'make dist' \
 		examples 'make examples-check' \
 		demo 'make demo-check' \
 		e2e 'make e2e'
