@@ -58,3 +58,11 @@ check-c-abi: $(PREFIX_TEST)/.stamp
 			else echo "FAILED $$test, $$linkage"; exit 1; fi; \
 		done; \
 	done
+	@# The dying path lets go of memory and devices, but not of a program that lies below /dev.
+	@program=$$(mktemp -p /dev/shm); trap 'rm -f "$$program"' EXIT; \
+	cp target/c-abi/dying-static "$$program"; chmod +x "$$program"; status=0; "$$program" || status=$$?; \
+	case $$status in \
+		0) echo 'ok     dying, from /dev/shm';; \
+		126) echo 'SKIPPED: dying, from /dev/shm: programs may not be run from there';; \
+		*) echo "FAILED dying, from /dev/shm: status $$status"; exit 1;; \
+	esac

@@ -39,7 +39,8 @@ pub(super) unsafe fn let_go_of_memory() {
         if mapping.is_file || is_data {
             previous_file_end = mapping.end;
         }
-        let needed = errno_and_stack.iter().any(|address| mapping.contains(*address));
+        let needed =
+            mapping.is_code || errno_and_stack.iter().any(|address| mapping.contains(*address));
         let is_large = mapping.is_anonymous && !is_data && !is_sanitized && size >= LARGE;
         if !needed && (mapping.is_shared || mapping.is_device || is_large) {
             // SAFETY: the caller promises that nothing of it is needed.
@@ -57,6 +58,7 @@ struct Mapping {
     end: usize,
     is_shared: bool,
     is_file: bool,
+    is_code: bool,
     is_device: bool,
     /// Without a file: the heap, what malloc and others have mapped, stacks of threads.
     is_anonymous: bool,
@@ -77,7 +79,9 @@ impl Mapping {
             end: end.max(begin),
             is_shared: permissions.get(3) == Some(&b's'),
             is_file,
-            is_device: path.starts_with(b"/dev/"),
+            is_code: is_file && permissions.get(2) == Some(&b'x'),
+            // A program may be run, or a library be loaded, from the file system on /dev/shm.
+            is_device: path.starts_with(b"/dev/") && !path.starts_with(b"/dev/shm/"),
             is_anonymous: !is_file
                 && (path.is_empty() || path == b"[heap]" || path.starts_with(b"[anon:")),
         })
@@ -116,11 +120,15 @@ mod tests {
         assert!(named.is_anonymous);
         let library =
             parse("7f1000000000-7f1000010000 r-xp 00026000 fe:01 12345    /lib/a b/libc.so.6");
+        assert!(library.is_code);
         assert!(
             library.is_file && !library.is_anonymous && !library.is_device && !library.is_shared
         );
         let gpu = parse("7f1000000000-7f1000010000 rw-p 00000000 00:05 77            /dev/nvidia0");
-        assert!(gpu.is_device);
+        assert!(gpu.is_device && !gpu.is_code);
+        let program =
+            parse("7f1000000000-7f1000010000 rw-p 00000000 00:19 77            /dev/shm/worker");
+        assert!(!program.is_device && program.is_file && !program.is_shared);
         let shared = parse("7f1000000000-7f1000010000 rw-s 00000000 00:01 9   /memfd:x (deleted)");
         assert!(shared.is_shared);
         for own in ["[stack]", "[vdso]", "[vvar]", "[vsyscall]"] {
