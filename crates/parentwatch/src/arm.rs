@@ -33,7 +33,7 @@ pub(crate) fn start_with(options: Options) -> Result<Status, Error> {
     options.check()?;
     let _whole = sys::CancellationDisabled::here();
     let state = State::of_this_process();
-    match state.claim() {
+    match state.claim(options.asks_for_nothing()) {
         Claim::Armed(armed) => armed.agrees_with(&options),
         Claim::Settled(phase) => phase.outcome(),
         Claim::Busy => Ok(Status::NotStarted),

@@ -34,6 +34,7 @@ impl Supervisor {
     /// This process, as its own workers should be told of it: the full token where the system can
     /// give it (Linux with `/proc`), else the process id.
     pub fn this_process() -> Supervisor {
+        let _whole = sys::CancellationDisabled::here();
         let start = sys::own_start_time();
         let proof = start
             .zip(sys::pid_namespace())

@@ -99,6 +99,15 @@ impl Options {
         crate::arm::start_with(self)
     }
 
+    pub(crate) fn asks_for_nothing(&self) -> bool {
+        let Options { parent, interval, scope, grace, on_death } = self;
+        parent.is_none()
+            && interval.is_none()
+            && scope.is_none()
+            && grace.is_none()
+            && on_death.is_none()
+    }
+
     pub(crate) fn check(&self) -> Result<(), Error> {
         if self.interval.is_some_and(|interval| !(MIN_INTERVAL..=MAX_INTERVAL).contains(&interval))
         {

@@ -287,8 +287,9 @@ impl State {
     }
 
     /// Takes the phase `Arming`, or tells who was first. A second caller waits for the outcome of the
-    /// first, for at most a second: it may be a signal handler over the first.
-    pub(crate) fn claim(&self) -> Claim {
+    /// first, for at most a second: it may be a signal handler over the first. That outcome is its own too when
+    /// it asks for nothing in particular; else it then tries for itself.
+    pub(crate) fn claim(&self, asks_for_nothing: bool) -> Claim {
         const PATIENCE: u32 = 1_000;
         const NAP: Duration = Duration::from_millis(1);
         let mut waited = false;
@@ -300,7 +301,7 @@ impl State {
                     waited = true;
                     sys::nap(NAP);
                 }
-                settled if waited => return Claim::Settled(settled),
+                settled if waited && asks_for_nothing => return Claim::Settled(settled),
                 _ => {
                     let arming = State::word_of(Phase::Arming);
                     let taken = self.word.compare_exchange(

@@ -34,12 +34,15 @@ pub fn wait_for_exit(pid: i32, interval: Duration) -> Exit {
     let interval = interval.clamp(MIN_INTERVAL, MAX_INTERVAL);
     let mut handle = Handle::open(pid).ok();
     let mut fired = false;
+    let mut pause = interval;
     while !sys::parent_is_gone(pid, fired) {
-        let timeout = handle.is_none().then_some(interval);
+        let timeout = handle.is_none().then_some(pause);
         let [wake, _] = sys::wait([handle.as_ref().map(Handle::raw), None], timeout);
         fired = wake == Wake::Readable;
+        pause = pause.saturating_mul(2).min(interval);
         if wake != Wake::Quiet && !sys::parent_is_gone(pid, fired) {
-            // unconfirmed: never back into a wait that returns at once
+            // unconfirmed: never back into a wait that returns at once, but look again soon
+            pause = MIN_INTERVAL;
             if let Some(lost) = handle.take().filter(|handle| !handle.is_ours()) {
                 lost.forget();
             }

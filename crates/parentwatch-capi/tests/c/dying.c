@@ -42,6 +42,15 @@ struct word {
 /* A program with much static thread-local storage, which every thread's stack has to hold. */
 static __thread volatile char thread_local_storage[1 << 20];
 
+/* A program that wraps munmap and keeps books about it in memory of its own, as registration caches do. */
+static volatile int *unmapped;
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+int munmap(void *address, size_t length) {
+    if (unmapped != NULL) ++*unmapped;
+    return (int)syscall(SYS_munmap, address, length);
+}
+#endif
+
 static int words[2];
 /* Nobody writes to it: whoever reads from it lives as long as the runner. */
 static int lifeline[2];
@@ -109,6 +118,7 @@ static _Noreturn void worker(enum kind kind, int tier) {
                                              .interval_ns = 10000000,
                                              .on_death = hook,
                                              .user_data = strdup("the hook's data")};
+    CHECK((unmapped = calloc(1, 4 << 20)) != NULL);
     thread_local_storage[sizeof thread_local_storage - 1] = 1;
     CHECK(localai_parentwatch_start(&options) == LOCALAI_PARENTWATCH_ARMED);
     localai_parentwatch_info_t now = {.size = sizeof now};

@@ -90,9 +90,43 @@ static void a_cancelled_thread_waits_on_and_ends_afterwards(void) {
     CHECK(waitpid(parent, NULL, 0) == parent);
 }
 
+static void *ask_for_the_token(void *unused) {
+    char token[64];
+    CHECK(pthread_cancel(pthread_self()) == 0);
+    CHECK(localai_parentwatch_token(token, sizeof token) > 0);
+    pthread_testcancel();
+    return unused;
+}
+
+static void a_cancelled_thread_gets_its_token(void) {
+    pthread_t asking;
+    void *result = NULL;
+    CHECK(pthread_create(&asking, NULL, ask_for_the_token, NULL) == 0);
+    CHECK(pthread_join(asking, &result) == 0 && result == PTHREAD_CANCELED);
+}
+
+/* In a child of its own: it has another watcher. */
+static void a_blocked_signal_stays_blocked(void) {
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        sigset_t blocked, pending;
+        sigemptyset(&blocked), sigaddset(&blocked, SIGTRAP);
+        CHECK(sigprocmask(SIG_BLOCK, &blocked, NULL) == 0);
+        CHECK(kill(getpid(), SIGTRAP) == 0);
+        CHECK(start_parent_death_watcher() == LOCALAI_PARENTWATCH_ARMED);
+        CHECK(sigpending(&pending) == 0 && sigismember(&pending, SIGTRAP) == 1);
+        _exit(0);
+    }
+    int status = -1;
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+}
+
 int main(void) {
     alarm(60);
     unsetenv("LOCALAI_BACKEND_PARENT_WATCH"), unsetenv("LOCALAI_BACKEND_PARENT_PID");
+    a_cancelled_thread_gets_its_token();
+    a_blocked_signal_stays_blocked();
     a_cancelled_thread_waits_on_and_ends_afterwards();
     a_trapped_call_is_a_failed_call();
     return 0;

@@ -65,10 +65,14 @@ impl SignalsBlocked {
             libc::sigemptyset(before.as_mut_ptr());
             libc::sigemptyset(pending.as_mut_ptr());
             libc::sigfillset(all.as_mut_ptr());
+            // What the program itself has blocked stays so: it may be pending, or waited for.
+            libc::pthread_sigmask(libc::SIG_BLOCK, ptr::null(), before.as_mut_ptr());
             for raised_here in SYNCHRONOUS {
-                libc::sigdelset(all.as_mut_ptr(), raised_here);
+                if libc::sigismember(before.as_ptr(), raised_here) == 0 {
+                    libc::sigdelset(all.as_mut_ptr(), raised_here);
+                }
             }
-            libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
+            libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), ptr::null_mut());
             libc::sigpending(pending.as_mut_ptr());
             SignalsBlocked { before: before.assume_init(), pending: pending.assume_init() }
         }

@@ -7,11 +7,10 @@
 
 use std::cell::UnsafeCell;
 use std::ffi::c_void;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::super::nap;
 use super::memory::let_go_of_memory;
-use super::{errno, own_pid, parent_pid, process_group, wait};
+use super::{errno, own_pid, process_group, wait};
 
 /// What the helpers have, once the worker is gone, to end by themselves.
 const HELPER_GRACE: Duration = Duration::from_secs(1);
@@ -111,7 +110,8 @@ impl Group {
             return Group::signal_by(self.leader, signal);
         }
         // SAFETY: `id` is above 1, so that this is one group and never everybody.
-        if unsafe { libc::kill(-self.id, signal) } == 0 { 0 } else { errno() }
+        let sent = unsafe { libc::syscall(libc::SYS_kill, -self.id, signal) };
+        if sent == 0 { 0 } else { errno() }
     }
 
     /// Zombies count too: the kernel does not tell them apart here.
@@ -227,30 +227,54 @@ fn reap(group: &Group, worker: i32, first: i32) -> ! {
     }
     wait_until_gone(worker);
     group.signal(first);
-    let gone = Instant::now();
-    while group.has_members() {
-        if gone.elapsed() >= HELPER_GRACE {
-            group.signal(libc::SIGKILL);
-            break;
+    for _ in 0..looks_in(HELPER_GRACE) {
+        if !group.has_members() {
+            exit();
         }
-        nap(LOOK);
+        pause(-1, LOOK);
     }
-    // SAFETY: ends this process.
-    unsafe { libc::_exit(0) }
+    group.signal(libc::SIGKILL);
+    exit()
 }
 
 /// The worker is our parent: `getppid()` tells, a pidfd wakes us where there is one.
 fn wait_until_gone(worker: i32) {
+    // SAFETY: a system call of integers.
+    let is_there = || unsafe { libc::syscall(libc::SYS_getppid) } == libc::c_long::from(worker);
     // SAFETY: a system call of two integers.
     let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, worker, 0) };
-    let mut pidfd = i32::try_from(pidfd).ok().filter(|fd| *fd >= 0);
-    let began = Instant::now();
-    while parent_pid() == worker && began.elapsed() < WORKER_PATIENCE {
-        // Readable is gone, by getppid() too; after anything else, look from time to time.
-        match pidfd.take() {
-            fd @ Some(_) => _ = wait([fd, None], Some(WORKER_PATIENCE)),
-            None => nap(LOOK),
+    if let Some(pidfd) = i32::try_from(pidfd).ok().filter(|pidfd| *pidfd >= 0)
+        && is_there()
+    {
+        // Readable is gone, by getppid() too. After anything else, look from time to time.
+        pause(pidfd, WORKER_PATIENCE);
+    }
+    for _ in 0..looks_in(WORKER_PATIENCE) {
+        if !is_there() {
+            break;
         }
+        pause(-1, LOOK);
+    }
+}
+
+fn looks_in(time: Duration) -> u128 {
+    time.as_millis() / LOOK.as_millis()
+}
+
+/// Sleeps until the descriptor is readable or the time is over. Like all that the reaper does, it is the bare
+/// system call: who wraps libc's may rest on memory that the reaper has let go of.
+fn pause(fd: i32, time: Duration) {
+    let mut entry = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    let time = libc::timespec { tv_sec: time.as_secs() as _, tv_nsec: time.subsec_nanos() as _ };
+    let no_mask = std::ptr::null::<libc::sigset_t>();
+    // SAFETY: one valid entry, a valid time, no signal mask.
+    unsafe { libc::syscall(libc::SYS_ppoll, &raw mut entry, 1, &raw const time, no_mask, 0) };
+}
+
+fn exit() -> ! {
+    loop {
+        // SAFETY: ends this process.
+        unsafe { libc::syscall(libc::SYS_exit_group, 0) };
     }
 }
 

@@ -4,8 +4,6 @@
 //! open: as long as the reaper has them, neither the worker's memory nor its GPU is free. So it lets go of
 //! whatever is large, shared or a device, and keeps what its own few system calls run on.
 
-use std::ffi::c_void;
-
 use super::lines::Lines;
 
 /// What is smaller than this is not worth the look at who might need it.
@@ -20,44 +18,73 @@ const SHADOW: usize = 1 << 43;
 /// Nothing that this process still does may touch the heap, shared memory, another thread's stack, or a
 /// large zero-initialised mapping.
 pub(super) unsafe fn let_go_of_memory() {
-    let mut errno_and_stack = [0_usize; 2];
-    // SAFETY: the address of this thread's errno, which is in its thread-local storage.
-    errno_and_stack[0] = unsafe { libc::__errno_location() }.addr();
-    errno_and_stack[1] = (&raw const errno_and_stack).addr();
-
+    let on_the_stack = 0_u8;
+    // Where this thread's stack and thread-local storage are, and the code of ours and of libc.
+    let needed = [
+        (&raw const on_the_stack).addr(),
+        // SAFETY: the address of this thread's errno.
+        unsafe { libc::__errno_location() }.addr(),
+        (let_go_of_memory as unsafe fn() as *const ()).addr(),
+        (libc::__errno_location as *const ()).addr(),
+    ];
     let Some(mut lines) = Lines::of(c"/proc/self/maps") else { return };
-    let mut previous_file_end = 0;
+    let mut object = Object::default();
     let mut is_sanitized = false;
     while let Some(line) = lines.next() {
-        let Some(mapping) = Mapping::parse(line) else {
-            continue;
-        };
+        let Some(mapping) = Mapping::parse(line) else { continue };
         let size = mapping.end - mapping.begin;
         is_sanitized |= size >= SHADOW;
-        // What follows a file's mapping without a gap is that program's zero-initialised data.
-        let is_data = mapping.begin == previous_file_end;
-        if mapping.is_file || is_data {
-            previous_file_end = mapping.end;
-        }
-        let needed =
-            mapping.is_code || errno_and_stack.iter().any(|address| mapping.contains(*address));
+        let is_needed = needed.iter().any(|address| mapping.contains(*address));
+        let is_data = object.goes_on_with(&mapping, is_needed);
         let is_large = mapping.is_anonymous && !is_data && !is_sanitized && size >= LARGE;
-        if !needed && (mapping.is_shared || mapping.is_device || is_large) {
+        let can_go = mapping.is_shared || mapping.is_device || is_large;
+        if can_go && !is_needed && !mapping.is_code {
+            // The bare system call: a program that wraps libc's munmap(2) keeps books on the heap.
             // SAFETY: the caller promises that nothing of it is needed.
-            unsafe {
-                libc::munmap(std::ptr::without_provenance_mut::<c_void>(mapping.begin), size)
-            };
+            unsafe { libc::syscall(libc::SYS_munmap, mapping.begin, size) };
         }
     }
 }
+
+/// The program or library that the mappings read last are of.
+#[derive(Default)]
+struct Object {
+    file: Option<File>,
+    end: usize,
+    /// Its code is what this process runs on, so that its data is needed too.
+    is_needed: bool,
+}
+
+impl Object {
+    /// Takes the next mapping; whether it is the zero-initialised data of an object that is needed, which
+    /// follows that object's file without a gap, and has no file of its own.
+    fn goes_on_with(&mut self, mapping: &Mapping, is_needed: bool) -> bool {
+        let is_adjacent = mapping.begin == self.end;
+        if mapping.file.is_some() {
+            let is_the_same = is_adjacent && mapping.file == self.file;
+            self.is_needed = (is_the_same && self.is_needed) || (is_needed && !mapping.is_shared);
+            self.file = mapping.file;
+            self.end = mapping.end;
+            return false;
+        }
+        let is_data = is_adjacent && self.is_needed;
+        if is_data {
+            self.end = mapping.end;
+        }
+        is_data
+    }
+}
+
+/// Device and inode, as the line has them.
+type File = (u64, u64, u64);
 
 /// One line of `/proc/PID/maps` (proc(5)): `begin-end rwxp offset device inode  path`.
 #[derive(Debug, PartialEq, Eq)]
 struct Mapping {
     begin: usize,
     end: usize,
+    file: Option<File>,
     is_shared: bool,
-    is_file: bool,
     is_code: bool,
     is_device: bool,
     /// Without a file: the heap, what malloc and others have mapped, stacks of threads.
@@ -68,21 +95,27 @@ impl Mapping {
     fn parse(line: &[u8]) -> Option<Mapping> {
         let mut fields = line.split(|b| *b == b' ').filter(|field| !field.is_empty());
         let mut range = fields.next()?.split(|b| *b == b'-');
-        let begin = hexadecimal(range.next()?)?;
-        let end = hexadecimal(range.next()?)?;
+        let begin = usize::try_from(number(range.next()?, 16)?).ok()?;
+        let end = usize::try_from(number(range.next()?, 16)?).ok()?;
         let permissions = fields.next()?;
-        let inode = fields.nth(2)?;
+        let mut device = fields.nth(1)?.split(|b| *b == b':');
+        let (major, minor) = (number(device.next()?, 16)?, number(device.next()?, 16)?);
+        let inode = number(fields.next()?, 10)?;
         let path = fields.next().unwrap_or_default();
-        let is_file = inode != b"0";
+        // Some file systems have files with the inode 0.
+        let file = (inode != 0 || path.starts_with(b"/")).then_some((major, minor, inode));
+        let is_shared = permissions.get(3) == Some(&b's');
+        // Programs are run, and data is kept, from these file systems too.
+        let is_of_a_program =
+            path.starts_with(b"/dev/shm/") || path.starts_with(b"/dev/hugepages/");
         Some(Mapping {
             begin,
             end: end.max(begin),
-            is_shared: permissions.get(3) == Some(&b's'),
-            is_file,
-            is_code: is_file && permissions.get(2) == Some(&b'x'),
-            // A program may be run, or a library be loaded, from the file system on /dev/shm.
-            is_device: path.starts_with(b"/dev/") && !path.starts_with(b"/dev/shm/"),
-            is_anonymous: !is_file
+            file,
+            is_shared,
+            is_code: file.is_some() && !is_shared && permissions.get(2) == Some(&b'x'),
+            is_device: path.starts_with(b"/dev/") && !is_of_a_program,
+            is_anonymous: file.is_none()
                 && (path.is_empty() || path == b"[heap]" || path.starts_with(b"[anon:")),
         })
     }
@@ -92,8 +125,8 @@ impl Mapping {
     }
 }
 
-fn hexadecimal(digits: &[u8]) -> Option<usize> {
-    usize::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+fn number(digits: &[u8], radix: u32) -> Option<u64> {
+    u64::from_str_radix(std::str::from_utf8(digits).ok()?, radix).ok()
 }
 
 #[cfg(test)]
@@ -109,7 +142,7 @@ mod tests {
         let heap = parse(
             "5581c9e4a000-5581c9e6b000 rw-p 00000000 00:00 0                          [heap]",
         );
-        assert!(heap.is_anonymous && !heap.is_file && !heap.is_shared && !heap.is_device);
+        assert!(heap.is_anonymous && heap.file.is_none() && !heap.is_shared && !heap.is_device);
         assert_eq!(heap.end - heap.begin, 0x21000);
         let anonymous = parse("7f103c4e2000-7f103c4e3000 rw-p 00000000 00:00 0 ");
         assert!(anonymous.is_anonymous && anonymous.contains(0x7f10_3c4e_2fff));
@@ -122,22 +155,57 @@ mod tests {
             parse("7f1000000000-7f1000010000 r-xp 00026000 fe:01 12345    /lib/a b/libc.so.6");
         assert!(library.is_code);
         assert!(
-            library.is_file && !library.is_anonymous && !library.is_device && !library.is_shared
+            library.file.is_some()
+                && !library.is_anonymous
+                && !library.is_device
+                && !library.is_shared
         );
         let gpu = parse("7f1000000000-7f1000010000 rw-p 00000000 00:05 77            /dev/nvidia0");
         assert!(gpu.is_device && !gpu.is_code);
         let program =
             parse("7f1000000000-7f1000010000 rw-p 00000000 00:19 77            /dev/shm/worker");
-        assert!(!program.is_device && program.is_file && !program.is_shared);
+        assert!(!program.is_device && program.file.is_some() && !program.is_shared);
         let shared = parse("7f1000000000-7f1000010000 rw-s 00000000 00:01 9   /memfd:x (deleted)");
         assert!(shared.is_shared);
         for own in ["[stack]", "[vdso]", "[vvar]", "[vsyscall]"] {
             let own = parse(&format!("7ffe0000-7fff0000 rw-p 00000000 00:00 0    {own}"));
-            assert!(!own.is_anonymous && !own.is_file, "{own:?}");
+            assert!(!own.is_anonymous && own.file.is_none(), "{own:?}");
         }
         for broken in ["", "x", "10-20", "10-20 rw-p 0 0:0", "g-h rw-p 0 0:0 0"] {
             assert_eq!(Mapping::parse(broken.as_bytes()), None, "{broken}");
         }
+    }
+
+    /// The lines of a program and what lies next to it; which of them are taken for needed data.
+    fn data(needed: usize, lines: &[&str]) -> Vec<bool> {
+        let mut object = Object::default();
+        lines
+            .iter()
+            .map(|line| {
+                let mapping = parse(line);
+                object.goes_on_with(&mapping, mapping.contains(needed))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn only_an_object_that_is_run_on_has_needed_data() {
+        let lines = [
+            "1000-2000 r-xp 0 fe:01 7 /lib/needed.so",
+            "2000-3000 rw-p 1000 fe:01 7 /lib/needed.so",
+            "3000-900000 rw-p 0 00:00 0",
+            "900000-a00000 rw-p 0 00:00 0",
+            "b00000-c00000 rw-p 0 00:00 0",
+        ];
+        assert_eq!(data(0x1800, &lines), [false, false, true, true, false]);
+        assert_eq!(data(0x0, &lines), [false; 5]);
+        // a model that is mapped right below a large allocation
+        let model = [
+            "1000-2000 r-xp 0 fe:01 7 /lib/needed.so",
+            "2000-3000 r--s 0 fe:01 8 /models/some.gguf",
+            "3000-900000 rw-p 0 00:00 0",
+        ];
+        assert_eq!(data(0x1800, &model), [false; 3]);
     }
 
     #[test]
@@ -147,7 +215,7 @@ mod tests {
         let (mut count, mut code) = (0, false);
         while let Some(line) = lines.next() {
             let mapping = Mapping::parse(line).unwrap();
-            code |= mapping.is_file && mapping.contains(here);
+            code |= mapping.is_code && mapping.contains(here);
             count += 1;
         }
         assert!(code, "the mapping of this code");
