@@ -95,7 +95,7 @@
 
 /**
  * What to do when the supervisor is gone, before the worker exits. It runs once, on a thread of its own
- * with 1 MiB of stack and all signals blocked, and is cut off at the end of the grace. It must not throw
+ * with at least 1 MiB of stack and signals blocked, and is cut off at the end of the grace. It must not throw
  * or longjmp out of itself. `user_data` must stay valid for the life of the process.
  */
 typedef void (*localai_parentwatch_on_death_t)(void *user_data);

@@ -96,8 +96,8 @@ fn arm(state: &'static State, options: Options) -> Phase {
     let hook_identity = options.on_death.as_ref().and_then(|hook| hook.identity());
     let grace = if has_hook { options.grace.unwrap_or(DEFAULT_GRACE) } else { Duration::ZERO };
 
-    // All signals stay blocked until the threads are made, so that they inherit that: no handler of the
-    // program ever runs on them.
+    // The signals stay blocked until the threads are made, which inherit that: no handler of the program is
+    // called on them but for what they raise themselves.
     let blocked = SignalsBlocked::all();
 
     // The parent first: whatever happens to it from here on is seen below.

@@ -62,7 +62,7 @@ impl Options {
     }
 
     /// Runs `hook` once when the supervisor is gone, before the worker exits. It runs on a thread of
-    /// its own (`parent-hook`, 1 MiB of stack, all signals blocked) that arming makes, and is bounded
+    /// its own (`parent-hook`, at least 1 MiB of stack, signals blocked) that arming makes, and is bounded
     /// by the grace. Whether it returns, panics or hangs, the worker exits with status 1.
     ///
     /// A hook that calls `exit` ends the process its own way; one that is still running when the grace

@@ -21,8 +21,8 @@ pub enum Exit {
 /// The kernel wakes it where it can; else it looks every `interval`, which is brought into 10 ms … 1 h.
 /// It needs no watcher and does not read the environment, may be called repeatedly, from any thread and
 /// after a fork, and keeps nothing: its descriptor is closed when it returns. Signals that arrive
-/// meanwhile are handled by their handlers; the wait goes on. It is no cancellation point. For a `pid` of 1 or less it returns at
-/// once, and so it does when `pid` is not the parent to begin with.
+/// meanwhile are handled by their handlers; the wait goes on. It is no cancellation point. For a `pid` of 1 or
+/// less it returns at once, and so it does when `pid` is not the parent to begin with.
 pub fn wait_for_exit(pid: i32, interval: Duration) -> Exit {
     if !sys::SUPPORTED {
         return Exit::Unsupported;

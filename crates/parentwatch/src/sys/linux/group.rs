@@ -215,8 +215,8 @@ fn fork_reaper(group: &Group, worker: i32, first: i32) -> bool {
 }
 
 /// The reaper: outlives the worker by a moment, in a group of its own, with every descriptor closed and
-/// without the worker's memory (a port, a pipe or a GPU must not stay open for its sake). It leaves the group itself, before anything is
-/// sent to it.
+/// without the worker's memory (a port, a pipe or a GPU must not stay open for its sake). It leaves the worker's
+/// group before anything is sent to it.
 fn reap(group: &Group, worker: i32, first: i32) -> ! {
     // SAFETY: our own id; a C string. What follows are system calls, on this stack.
     unsafe {
