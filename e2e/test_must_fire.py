@@ -563,14 +563,30 @@ def test_f15_stopped_helper(tree: Tree, supervisor: Supervisor, worker: Worker) 
 
 
 @pytest.mark.needs("root")
-def test_f15_no_process_to_be_had(tree: Tree, supervisor: Supervisor) -> None:
-    """(driver) ── supervisor † ── worker, user 65534 at its RLIMIT_NPROC ── helper"""
+def test_f15_no_process_to_be_had(tree: Tree) -> None:
+    """driver ── outer ── session leader ── (supervisor) † ── worker, at its RLIMIT_NPROC ── helper"""
+    leader = tree.supervisor("outer").supervisor("leader", leads_session=True)
+    supervisor = leader.supervisor("supervisor")
     worker = supervisor.worker(steps=["--user", str(NOBODY)])
     helper = worker.start_helper("helper")
     worker.limit_processes(1)
     supervisor.kill()
     worker.assert_gone()
     helper.assert_gone()
+    leader.assert_serving()
+
+
+@pytest.mark.needs("root", "pid-namespace")
+def test_f15_no_process_to_be_had_and_no_session_to_be_seen(tree: Tree) -> None:
+    """session leader … driver ── [ init ── supervisor † ── worker, at its RLIMIT_NPROC ── helper ]"""
+    supervisor = tree.supervisor("init", via=PID_NAMESPACE).supervisor("supervisor")
+    worker = supervisor.worker(steps=["--user", str(NOBODY)])
+    helper = worker.start_helper("helper")
+    worker.limit_processes(1)
+    supervisor.kill()
+    # No group to step into, and no process to make one: the last resort, for the worker as well.
+    worker.assert_gone(Exit(signal=signal.SIGKILL))
+    helper.assert_gone(Exit(signal=signal.SIGKILL))
 
 
 def test_f15_scope_process_leaves_the_helpers(tree: Tree, supervisor: Supervisor) -> None:

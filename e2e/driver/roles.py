@@ -201,10 +201,14 @@ class Supervisor(Endpoint):
         *,
         via: list[str] | None = None,
         request: str = "spawn",
+        leads_session: bool = False,
         **options,
     ) -> "Supervisor":
         """Starts another supervisor below this one."""
         command = self.tree.supervisor_command(name, **options)
+        if leads_session:
+            # A leader of a group cannot make a session (setsid(2)).
+            via, request = [self.tree.programs.launch, "--setsid", "--"], "spawn-in-group"
         self.spawn(*(via or []), *command, request=request)
         return self.tree.await_supervisor(name)
 

@@ -136,9 +136,12 @@ impl StepOut {
         let child = clone_group_leader();
         if child <= 0 {
             // No process to be had: the group of the session's leader will do for the moment that is left,
-            // if there still is one.
-            // SAFETY: asks about ourselves; our own id.
-            let joined = unsafe { libc::setpgid(0, libc::getsid(0)) } == 0;
+            // if there still is one. A leader outside our PID namespace is 0 here, which setpgid(2)
+            // takes for ourselves, and so for a success.
+            // SAFETY: asks about ourselves.
+            let session = unsafe { libc::getsid(0) };
+            // SAFETY: our own id.
+            let joined = session > 0 && unsafe { libc::setpgid(0, session) } == 0;
             return joined.then_some(StepOut { child: None });
         }
         let step = StepOut { child: Some(child) };
