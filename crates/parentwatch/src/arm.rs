@@ -4,14 +4,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::config::{self, Config, DEFAULT_GRACE, ENV_PARENT_PID};
-use crate::die::{Cause, Death};
+use crate::die::Death;
 use crate::hook::HookThread;
 use crate::identity::{self, Decision, Supervisor};
 use crate::line::Line;
+use crate::machine::{Arming, ArmingEvent, NoThread};
 use crate::options::Options;
 use crate::state::{Armed, Claim, Error, Info, Phase, State, Status, Tier};
 use crate::sys::{self, Handle, SignalsBlocked};
-use crate::watch::{Role, Target, Watch};
+use crate::watch::{Target, Watch};
 
 /// Starts the watcher of this process, as the environment asks for it; first thing in `main`.
 ///
@@ -56,7 +57,7 @@ pub fn status() -> Info {
         Some(armed) => Info {
             state: Ok(Status::Armed),
             tier: state.tier(),
-            parent: armed.parent,
+            parent: Some(armed.parent),
             supervisor: armed.supervisor,
             interval: armed.interval,
             scope: armed.scope,
@@ -78,8 +79,9 @@ pub fn status() -> Info {
 }
 
 /// Everything between the claim and its settlement.
-fn arm(state: &'static State, options: Options) -> Phase {
-    let (environment, warnings) = Config::from_lookup(std::env::var_os);
+fn arm(state: &'static State, mut options: Options) -> Phase {
+    let read = options.environment.take();
+    let (environment, warnings) = read.unwrap_or_else(|| Config::from_lookup(std::env::var_os));
     if !environment.enabled {
         return Phase::Disabled;
     }
@@ -100,67 +102,86 @@ fn arm(state: &'static State, options: Options) -> Phase {
     // called on them but for what they raise themselves.
     let blocked = SignalsBlocked::all();
 
-    // The parent first: whatever happens to it from here on is seen below.
-    let parent = sys::parent_pid();
-    let resolution = named.map(|named| identity::resolve(named, parent));
-    let decision = resolution.as_ref().map(|resolution| resolution.decision);
-    if let (Some(named), Some(Decision::Unproven(reason))) = (named, decision) {
-        warn_unproven(named, reason, parent, options.parent.is_some());
-    }
-    let orphaned = decision == Some(Decision::Orphaned);
-    if parent <= 1 && !orphaned && decision != Some(Decision::Parent) {
-        return Phase::NoParent;
-    }
-
-    let hook = match options.on_death.map(|hook| HookThread::spawn(hook, &blocked)).transpose() {
-        Ok(hook) => hook,
-        // A proven orphan dies with or without its hook.
-        Err(_) if orphaned => None,
-        Err(error) => return exhausted(parent, &error),
-    };
-    let mut death = Death { scope, group_leader: None, hook, grace };
-    if let (true, Some(named)) = (orphaned, named) {
-        // No helpers yet, and nothing proves whose group this is.
-        death.scope = config::Scope::Process;
-        let role = Role::Supervisor { start: named.start_time() };
-        death.now(&Cause { pid: named.pid(), role, tier: Tier::None });
-    }
-
-    let handle = Handle::open(parent).ok();
-    let mut targets = [Some(Target { pid: parent, role: Role::Parent, handle }), None];
-    let mut supervisor = None;
-    if let (Some(Decision::ParentAndSupervisor), Some(named), Some(resolution)) =
-        (decision, named, resolution)
-    {
-        let role = Role::Supervisor { start: resolution.start };
-        supervisor = Some(named.pid());
-        death.group_leader = resolution.group_leader;
-        targets[1] = Some(Target { pid: named.pid(), role, handle: resolution.handle });
-    }
-    // A parent that died before the handle was open may have left its number to another process.
-    if sys::parent_is_gone(parent, false) {
-        death.now(&Cause { pid: parent, role: Role::Parent, tier: Tier::None });
-    }
-
-    let watch = Watch { targets, interval, death, state };
-    let armed = Armed {
+    let named_in_code = options.parent.is_some();
+    let mut on_death = options.on_death;
+    let mut watch = Watch {
+        parent: Target { pid: 0, handle: None },
+        supervisor: None,
+        supervisor_start: None,
         interval,
-        scope,
-        grace,
-        named,
-        has_hook,
-        hook: hook_identity,
-        parent: Some(parent),
-        supervisor,
+        death: Death { scope, group_leader: None, hook: None, grace },
+        state,
     };
-    state.record(armed, watch.tier());
-    match watch.spawn(&blocked) {
-        Ok(()) => Phase::Armed,
-        Err(error) => {
-            state.set_tier(Tier::None);
-            exhausted(parent, &error)
+    let mut arming = Arming::Identify;
+    loop {
+        arming = arming.step(match arming {
+            Arming::Identify => {
+                // The parent first: whatever happens to it from here on is seen by the recheck.
+                watch.parent.pid = sys::parent_pid();
+                let decision = named.map(|named| identify(&mut watch, named, named_in_code));
+                ArmingEvent::Identified { has_parent: watch.parent.pid > 1, decision }
+            }
+            Arming::MakeHook(_) => {
+                let made = on_death.take().map(|hook| HookThread::spawn(hook, &blocked));
+                let made = made.transpose().map(|hook| watch.death.hook = hook);
+                ArmingEvent::HookMade(made.map_err(NoThread::from))
+            }
+            Arming::Open => {
+                watch.parent.handle = Handle::open(watch.parent.pid).ok();
+                ArmingEvent::Opened(watch.targets())
+            }
+            Arming::Recheck(_) => {
+                let parent_is_gone = sys::parent_is_gone(watch.parent.pid, false);
+                ArmingEvent::Rechecked { parent_is_gone }
+            }
+            Arming::StartThread(targets) => {
+                let parent = watch.parent.pid;
+                let supervisor = watch.supervisor.as_ref().map(|supervisor| supervisor.pid);
+                let armed = Armed {
+                    interval,
+                    scope,
+                    grace,
+                    named,
+                    has_hook,
+                    hook: hook_identity,
+                    parent,
+                    supervisor,
+                };
+                state.record(armed, Tier::of(targets));
+                let started = watch.spawn(&blocked).map_err(NoThread::from);
+                return match arming.step(ArmingEvent::ThreadStarted(started)) {
+                    Arming::Exhausted(reason) => exhausted(state, parent, reason),
+                    _ => Phase::Armed,
+                };
+            }
+            Arming::Armed(_) => return Phase::Armed,
+            Arming::NoParent => return Phase::NoParent,
+            Arming::Exhausted(reason) => return exhausted(state, watch.parent.pid, reason),
+            Arming::Die(whose) => watch.death.now(&watch.cause(whose, Tier::None)),
+        });
+    }
+}
+
+/// Looks at the supervisor that was named, and keeps what watching it, or dying of it, takes.
+fn identify(watch: &mut Watch, named: Supervisor, named_in_code: bool) -> Decision {
+    let resolution = identity::resolve(named, watch.parent.pid);
+    match resolution.decision {
+        Decision::Parent => {}
+        Decision::ParentAndSupervisor => {
+            watch.supervisor = Some(Target { pid: named.pid(), handle: resolution.handle });
+            watch.supervisor_start = resolution.start;
+            watch.death.group_leader = resolution.group_leader;
+        }
+        Decision::Orphaned => {
+            watch.supervisor = Some(Target { pid: named.pid(), handle: None });
+            // No helpers yet, and nothing proves whose group this is.
+            watch.death.scope = config::Scope::Process;
+        }
+        Decision::Unproven(reason) => {
+            warn_unproven(named, reason, watch.parent.pid, named_in_code);
         }
     }
+    resolution.decision
 }
 
 /// A bad value that an option stands in for is used by nobody.
@@ -190,8 +211,8 @@ fn warn_unproven(named: Supervisor, reason: &str, parent: i32, in_code: bool) {
     }
 }
 
-fn exhausted(parent: i32, error: &std::io::Error) -> Phase {
-    let code = error.raw_os_error().unwrap_or(0);
+fn exhausted(state: &State, parent: i32, NoThread(code): NoThread) -> Phase {
+    state.set_tier(Tier::None);
     warn(format_args!(
         "no thread to be had (error {code}): supervisor {parent} is not watched, the server runs on"
     ));

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::duration::parse_duration;
@@ -40,12 +41,43 @@ pub enum Scope {
     Process = 2,
 }
 
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Scope {
+    /// Its one word: `group` or `process`.
+    pub fn word(&self) -> &'static str {
+        match self {
             Scope::Group => "group",
             Scope::Process => "process",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// The text names no scope: expected `group` or `process`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParseScopeError;
+
+impl fmt::Display for ParseScopeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "expected {EXPECTED_SCOPE}")
+    }
+}
+
+impl std::error::Error for ParseScopeError {}
+
+impl FromStr for Scope {
+    type Err = ParseScopeError;
+
+    /// Reads the word in any ASCII case; white space around it is ignored.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let word = text.trim();
+        let known = [Scope::Group, Scope::Process];
+        let named = |scope: &Scope| word.eq_ignore_ascii_case(scope.word());
+        known.into_iter().find(named).ok_or(ParseScopeError)
     }
 }
 
@@ -136,15 +168,14 @@ impl Config {
 
         let raw = lookup(ENV_PARENT_WATCH_SCOPE);
         if let Some(value) = Value::of(&raw) {
-            if value.is_any_of(&["process"]) {
-                config.scope = Scope::Process;
-            } else if !value.is_any_of(&["group"]) {
-                warnings.push(Warning {
+            match value.text.and_then(|text| text.parse().ok()) {
+                Some(scope) => config.scope = scope,
+                None => warnings.push(Warning {
                     variable: ENV_PARENT_WATCH_SCOPE,
                     value: value.escaped(),
                     expected: EXPECTED_SCOPE,
                     used: config.scope.to_string(),
-                });
+                }),
             }
         }
 
@@ -303,6 +334,17 @@ mod tests {
         assert_eq!(Some(config.enabled), default.enabled);
         assert_eq!(config.interval.as_nanos(), u128::from(default.interval_ns.unwrap()));
         assert_eq!(Some(config.scope.to_string()), default.scope);
+    }
+
+    #[test]
+    fn a_scope_is_read_as_it_is_written() {
+        for scope in [Scope::Group, Scope::Process] {
+            assert_eq!(scope.to_string().parse(), Ok(scope));
+            assert_eq!(format!(" {}\n", scope.word().to_uppercase()).parse(), Ok(scope));
+        }
+        for text in ["", "tree", "groups", "gro up", "1"] {
+            assert_eq!(text.parse::<Scope>(), Err(ParseScopeError), "{text:?}");
+        }
     }
 
     #[test]

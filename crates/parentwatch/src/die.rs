@@ -6,14 +6,14 @@ use std::time::Duration;
 use crate::config::Scope;
 use crate::hook::HookThread;
 use crate::line::Line;
+use crate::machine::Whose;
 use crate::state::Tier;
 use crate::sys;
-use crate::watch::Role;
 
 /// Whose death it was, and how it was seen.
 pub(crate) struct Cause {
     pub pid: i32,
-    pub role: Role,
+    pub whose: Whose,
     /// `None`: it was seen while arming.
     pub tier: Tier,
 }
@@ -51,9 +51,9 @@ impl Death {
         if self.scope == Scope::Group {
             // A group that an ancestor leads dies with the supervisor or with that leader. That some process
             // in between has died is no reason for its healthy members to go.
-            let leader = self.group_leader.filter(|leader| {
-                matches!(cause.role, Role::Supervisor { .. }) || *leader == cause.pid
-            });
+            let leader = self
+                .group_leader
+                .filter(|leader| cause.whose == Whose::Supervisor || *leader == cause.pid);
             sys::end_group(leader);
         }
         sys::exit_now()

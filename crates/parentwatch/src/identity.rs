@@ -133,7 +133,7 @@ pub(crate) struct Facts {
 }
 
 /// What follows from the facts: the four rules of the contract.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Decision {
     /// The named supervisor is the direct parent: rule 1.
     Parent,

@@ -34,6 +34,7 @@ mod duration;
 mod hook;
 mod identity;
 mod line;
+mod machine;
 mod options;
 mod state;
 mod sys;
@@ -43,13 +44,13 @@ mod watch;
 pub use arm::{start, status};
 pub use config::{
     Config, ENV_PARENT_PID, ENV_PARENT_WATCH, ENV_PARENT_WATCH_INTERVAL, ENV_PARENT_WATCH_SCOPE,
-    Scope, Warning,
+    ParseScopeError, Scope, Warning,
 };
 pub use duration::parse_duration;
 pub use identity::{ParseSupervisorError, Supervisor};
 pub use options::Options;
 pub use state::{Error, Info, Status, Tier};
-pub use wait_for_exit::{Exit, parent_died, wait_for_exit};
+pub use wait_for_exit::{Exit, parent_died, wait_for_exit, wait_for_exit_or};
 
 /// The token of this process, for `LOCALAI_BACKEND_PARENT_PID` in the environment of the workers that
 /// it starts: `PID@STARTTIME@PIDNS`, or the process id alone where the system cannot give the rest.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::config::{MAX_INTERVAL, MIN_INTERVAL, Scope};
+use crate::config::{Config, MAX_INTERVAL, MIN_INTERVAL, Scope, Warning};
 use crate::hook::Hook;
 use crate::identity::Supervisor;
 use crate::state::{Error, Status};
@@ -28,6 +28,7 @@ pub struct Options {
     pub(crate) scope: Option<Scope>,
     pub(crate) grace: Option<Duration>,
     pub(crate) on_death: Option<Hook>,
+    pub(crate) environment: Option<(Config, Vec<Warning>)>,
 }
 
 impl Options {
@@ -89,6 +90,14 @@ impl Options {
         self
     }
 
+    /// What the environment says, read beforehand by [`Config::from_lookup`], so that starting does not read
+    /// it: for a program that changes its environment under a lock of its own (Python's) and does not hold
+    /// it while this blocks.
+    pub fn environment(mut self, read: (Config, Vec<Warning>)) -> Options {
+        self.environment = Some(read);
+        self
+    }
+
     /// Starts the watcher with these options; see [`start`](crate::start), which is this without any.
     ///
     /// # Errors
@@ -100,7 +109,7 @@ impl Options {
     }
 
     pub(crate) fn asks_for_nothing(&self) -> bool {
-        let Options { parent, interval, scope, grace, on_death } = self;
+        let Options { parent, interval, scope, grace, on_death, environment: _ } = self;
         parent.is_none()
             && interval.is_none()
             && scope.is_none()

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::config::Scope;
 use crate::hook::HookIdentity;
 use crate::identity::Supervisor;
+use crate::machine::{By, Targets};
 use crate::options::Options;
 use crate::sys;
 
@@ -100,13 +101,33 @@ pub enum Tier {
     Poll = 2,
 }
 
-impl fmt::Display for Tier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Tier {
+    /// Its one word: `none`, `event` or `poll`.
+    pub fn word(&self) -> &'static str {
+        match self {
             Tier::None => "none",
             Tier::Event => "event",
             Tier::Poll => "poll",
-        })
+        }
+    }
+}
+
+impl Tier {
+    pub(crate) fn by(seen: By) -> Tier {
+        match seen {
+            By::Handle => Tier::Event,
+            By::Looks => Tier::Poll,
+        }
+    }
+
+    pub(crate) fn of(targets: Targets) -> Tier {
+        if targets.is_any_polled() { Tier::Poll } else { Tier::Event }
+    }
+}
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
     }
 }
 
@@ -177,7 +198,7 @@ pub(crate) struct Armed {
     pub named: Option<Supervisor>,
     pub has_hook: bool,
     pub hook: Option<HookIdentity>,
-    pub parent: Option<i32>,
+    pub parent: i32,
     pub supervisor: Option<i32>,
 }
 

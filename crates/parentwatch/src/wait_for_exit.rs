@@ -1,5 +1,6 @@
 //! Waiting for the parent without a watcher: for programs that have a thread of their own for it.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use crate::config::{MAX_INTERVAL, MIN_INTERVAL};
@@ -24,11 +25,29 @@ pub enum Exit {
 /// meanwhile are handled by their handlers; the wait goes on. It is no cancellation point. For a `pid` of 1 or
 /// less it returns at once, and so it does when `pid` is not the parent to begin with.
 pub fn wait_for_exit(pid: i32, interval: Duration) -> Exit {
+    let Ok(exit) = wait_for_exit_or(pid, interval, || Ok::<(), Infallible>(()));
+    exit
+}
+
+/// [`wait_for_exit`] with a way out: `go_on` is asked on the calling thread before it sleeps, so also
+/// after every signal that was handled on this thread and ended a sleep. It is for programs whose signal
+/// handlers only take a note, as those of Python do.
+///
+/// # Errors
+///
+/// That of `go_on`, at once: the wait is over, and says nothing about the parent. A signal that comes
+/// between that question and the sleep is not asked about before the next wake, as with any other call that
+/// is told of signals by `EINTR`.
+pub fn wait_for_exit_or<E>(
+    pid: i32,
+    interval: Duration,
+    mut go_on: impl FnMut() -> Result<(), E>,
+) -> Result<Exit, E> {
     if !sys::SUPPORTED {
-        return Exit::Unsupported;
+        return Ok(Exit::Unsupported);
     }
     if pid <= 1 {
-        return Exit::NoParent;
+        return Ok(Exit::NoParent);
     }
     let _whole = sys::CancellationDisabled::here();
     let interval = interval.clamp(MIN_INTERVAL, MAX_INTERVAL);
@@ -36,6 +55,7 @@ pub fn wait_for_exit(pid: i32, interval: Duration) -> Exit {
     let mut fired = false;
     let mut pause = interval;
     while !sys::parent_is_gone(pid, fired) {
+        go_on()?;
         let timeout = handle.is_none().then_some(pause);
         let [wake, _] = sys::wait([handle.as_ref().map(Handle::raw), None], timeout);
         fired = wake == Wake::Readable;
@@ -48,7 +68,7 @@ pub fn wait_for_exit(pid: i32, interval: Duration) -> Exit {
             }
         }
     }
-    Exit::Exited
+    Ok(Exit::Exited)
 }
 
 /// Whether `pid`, which was this process's parent, no longer is, or is PID 1, which only adopts (a

@@ -5,67 +5,23 @@ use std::time::Duration;
 
 use crate::config::MIN_INTERVAL;
 use crate::die::{Cause, Death};
+use crate::machine::{Answer, By, Targets, Watching, WatchingEvent, Whose, Woke};
 use crate::state::{State, Tier};
 use crate::sys::{self, Handle, SignalsBlocked, Wake};
 
 /// One watched process.
 pub(crate) struct Target {
     pub pid: i32,
-    pub role: Role,
     /// `None`: it is polled.
     pub handle: Option<Handle>,
 }
 
-/// Who can say that it is dead.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// The direct parent: `getppid()` is the authority.
-    Parent,
-    /// The supervisor further up: its readable pidfd is, or a polled look at its number.
-    Supervisor { start: Option<u64> },
-}
-
-/// What the watcher does about one target after a wake.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// Sleep on.
-    Keep,
-    /// Poll this target from now on: an unconfirmed claim is never an exit, and never a wait that
-    /// would return at once again.
-    Poll,
-    /// Die.
-    Die,
-}
-
-/// The whole of the watcher's logic. A wake is a hint; what was asked of the kernel afterwards decides. `None`
-/// is the wake of a target that is polled.
-pub(crate) fn step(role: Role, wake: Option<Wake>, answer: Answer) -> Step {
-    match (role, wake) {
-        _ if answer.is_gone => Step::Die,
-        (_, None) => Step::Keep,
-        (_, Some(Wake::Quiet)) if answer.handle_is_ours => Step::Keep,
-        (Role::Supervisor { .. }, Some(Wake::Readable)) if answer.handle_is_ours => {
-            // It may be readable for an instant while its process execs from another thread than the main
-            // one; then the next wait does not return at once.
-            if answer.is_still_readable { Step::Die } else { Step::Keep }
-        }
-        (_, Some(_)) => Step::Poll,
-    }
-}
-
-/// What the kernel answered about one target after a wake.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Answer {
-    /// `getppid()` for the parent; for a polled supervisor the look at its number.
-    pub is_gone: bool,
-    /// The descriptor still is the handle that was opened.
-    pub handle_is_ours: bool,
-    /// The handle says, asked once more, that its process has ended.
-    pub is_still_readable: bool,
-}
-
 pub(crate) struct Watch {
-    pub targets: [Option<Target>; 2],
+    pub parent: Target,
+    /// Further up, where there is one to be watched.
+    pub supervisor: Option<Target>,
+    /// When the supervisor started, by which a polled look tells it from another process with its number.
+    pub supervisor_start: Option<u64>,
     pub interval: Duration,
     pub death: Death,
     pub state: &'static State,
@@ -77,10 +33,10 @@ pub(crate) struct Watch {
 const STACK: usize = 256 << 10;
 
 impl Watch {
-    pub(crate) fn tier(&self) -> Tier {
-        match self.targets.iter().flatten().all(|target| target.handle.is_some()) {
-            true => Tier::Event,
-            false => Tier::Poll,
+    pub(crate) fn targets(&self) -> Targets {
+        Targets {
+            parent: self.parent.is_watched_by(),
+            supervisor: self.supervisor.as_ref().map(Target::is_watched_by),
         }
     }
 
@@ -110,55 +66,66 @@ impl Watch {
         }
     }
 
+    /// Does what the state machine asks for.
     fn run(&mut self) -> ! {
         let mut pause = self.interval;
+        let mut state = Watching::begin(self.targets());
         loop {
-            let polled = self.tier() == Tier::Poll;
-            let [first, second] = &self.targets;
-            let handle =
-                |target: &Option<Target>| target.as_ref()?.handle.as_ref().map(Handle::raw);
-            let wakes = sys::wait([handle(first), handle(second)], polled.then_some(pause));
-            pause = pause.saturating_mul(2).min(self.interval);
-            // The supervisor first: when it and the wrapper are gone at once, it is the reason.
-            for (target, wake) in self.targets.iter_mut().zip(wakes).rev() {
-                let Some(target) = target else { continue };
-                let tier = if target.handle.is_some() { Tier::Event } else { Tier::Poll };
-                let mut step = target.look(wake);
-                if step == Step::Poll {
-                    target.poll_from_now_on();
-                    // Whatever woke us: look now, and soon again. A process that is being reaped shows, for a
-                    // moment, nothing that a look could tell.
-                    step = target.look(Wake::Quiet);
-                    pause = MIN_INTERVAL;
+            state = state.step(match state {
+                Watching::Sleep { targets, soon } => {
+                    self.state.set_tier(Tier::of(targets));
+                    if soon {
+                        pause = MIN_INTERVAL;
+                    }
+                    let handles = [self.handle(Whose::Parent), self.handle(Whose::Supervisor)];
+                    let [parent, supervisor] = sys::wait(
+                        handles.map(|handle| handle.map(Handle::raw)),
+                        targets.is_any_polled().then_some(pause),
+                    );
+                    pause = pause.saturating_mul(2).min(self.interval);
+                    WatchingEvent::Woke(Woke { parent, supervisor })
                 }
-                if step == Step::Die {
-                    self.death.now(&Cause { pid: target.pid, role: target.role, tier });
+                Watching::Look { at, woke, .. } => {
+                    WatchingEvent::Looked(self.look(at, woke.of(at)))
                 }
+                Watching::LetGo { at, .. } => {
+                    self.let_go(at);
+                    WatchingEvent::HasLetGo
+                }
+                Watching::Die { of, seen } => self.death.now(&self.cause(of, Tier::by(seen))),
+            });
+        }
+    }
+
+    fn handle(&self, whose: Whose) -> Option<&Handle> {
+        match whose {
+            Whose::Parent => self.parent.handle.as_ref(),
+            Whose::Supervisor => self.supervisor.as_ref()?.handle.as_ref(),
+        }
+    }
+
+    fn look(&self, at: Whose, woke: Wake) -> Answer {
+        let handle = self.handle(at);
+        let is_gone = match (at, &self.supervisor) {
+            (Whose::Supervisor, Some(supervisor)) => {
+                handle.is_none() && sys::looks_gone(supervisor.pid, self.supervisor_start)
             }
-            self.state.set_tier(self.tier());
-        }
-    }
-}
-
-impl Target {
-    fn look(&self, wake: Wake) -> Step {
-        let wake = self.handle.as_ref().map(|_| wake);
-        let mut answer = Answer {
-            is_gone: match self.role {
-                Role::Parent => sys::parent_is_gone(self.pid, wake == Some(Wake::Readable)),
-                Role::Supervisor { start } => wake.is_none() && sys::looks_gone(self.pid, start),
-            },
-            ..Answer::default()
+            _ => {
+                let fired = handle.is_some() && woke == Wake::Readable;
+                sys::parent_is_gone(self.parent.pid, fired)
+            }
         };
-        if let (false, Some(handle)) = (answer.is_gone, &self.handle) {
-            answer.handle_is_ours = handle.is_ours();
-            answer.is_still_readable = answer.handle_is_ours && handle.is_readable();
-        }
-        step(self.role, wake, answer)
+        let handle_is_ours = !is_gone && handle.is_some_and(Handle::is_ours);
+        let is_still_readable = handle_is_ours && handle.is_some_and(Handle::is_readable);
+        Answer { is_gone, handle_is_ours, is_still_readable }
     }
 
-    fn poll_from_now_on(&mut self) {
-        if let Some(handle) = self.handle.take() {
+    fn let_go(&mut self, whose: Whose) {
+        let target = match whose {
+            Whose::Parent => Some(&mut self.parent),
+            Whose::Supervisor => self.supervisor.as_mut(),
+        };
+        if let Some(handle) = target.and_then(|target| target.handle.take()) {
             // What the program put in its place is not ours to close.
             match handle.is_ours() {
                 true => drop(handle),
@@ -166,49 +133,18 @@ impl Target {
             }
         }
     }
+
+    pub(crate) fn cause(&self, of: Whose, tier: Tier) -> Cause {
+        let of_supervisor = self.supervisor.as_ref().filter(|_| of == Whose::Supervisor);
+        Cause { pid: of_supervisor.unwrap_or(&self.parent).pid, whose: of, tier }
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const UP: Role = Role::Supervisor { start: Some(1) };
-
-    fn answer(is_gone: bool, handle_is_ours: bool, is_still_readable: bool) -> Answer {
-        Answer { is_gone, handle_is_ours, is_still_readable }
-    }
-
-    #[test]
-    fn the_authority_on_the_parent_is_never_its_handle() {
-        for is_still_readable in [false, true] {
-            for handle_is_ours in [false, true] {
-                let alive = answer(false, handle_is_ours, is_still_readable);
-                assert_eq!(step(Role::Parent, Some(Wake::Readable), alive), Step::Poll);
-                let gone = answer(true, handle_is_ours, is_still_readable);
-                for wake in [None, Some(Wake::Quiet), Some(Wake::Readable), Some(Wake::Invalid)] {
-                    assert_eq!(step(Role::Parent, wake, gone), Step::Die);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_supervisor_further_up_is_gone_when_its_own_handle_says_so_twice() {
-        assert_eq!(step(UP, Some(Wake::Readable), answer(false, true, true)), Step::Die);
-        assert_eq!(step(UP, Some(Wake::Readable), answer(false, true, false)), Step::Keep);
-        assert_eq!(step(UP, Some(Wake::Readable), answer(false, false, true)), Step::Poll);
-        assert_eq!(step(UP, None, answer(true, false, false)), Step::Die);
-        assert_eq!(step(UP, None, answer(false, false, false)), Step::Keep);
-    }
-
-    #[test]
-    fn a_handle_that_is_lost_is_polled_whatever_the_wake() {
-        for role in [Role::Parent, UP] {
-            assert_eq!(step(role, Some(Wake::Quiet), answer(false, true, false)), Step::Keep);
-            assert_eq!(step(role, Some(Wake::Quiet), answer(false, false, false)), Step::Poll);
-            assert_eq!(step(role, Some(Wake::Invalid), answer(false, true, false)), Step::Poll);
-            assert_eq!(step(role, Some(Wake::Invalid), answer(false, false, false)), Step::Poll);
-            assert_eq!(step(role, None, answer(false, false, false)), Step::Keep);
+impl Target {
+    fn is_watched_by(&self) -> By {
+        match self.handle {
+            Some(_) => By::Handle,
+            None => By::Looks,
         }
     }
 }

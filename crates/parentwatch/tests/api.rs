@@ -1,8 +1,11 @@
-//! The public interface in one process, from the first call on. One test: the watcher is armed once per
+//! The public interface in one process, from the first call on. One test arms: the watcher is armed once per
 //! process. The parent, which runs the tests, lives; the trees in which it dies are in `e2e/`.
 #![cfg(any(target_os = "linux", target_os = "macos"))]
 
-use std::time::Duration;
+use std::os::unix::thread::JoinHandleExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use parentwatch::{
     Config, ENV_PARENT_PID, ENV_PARENT_WATCH, ENV_PARENT_WATCH_INTERVAL, ENV_PARENT_WATCH_SCOPE,
@@ -10,7 +13,7 @@ use parentwatch::{
 };
 
 fn set(variable: &str, value: &str) {
-    // SAFETY: this test is alone in its process, and no other thread reads the environment.
+    // SAFETY: no other test of this process, and no other thread, reads the environment.
     unsafe { std::env::set_var(variable, value) };
 }
 
@@ -58,6 +61,10 @@ fn from_the_first_call_to_the_armed_watcher() {
     assert!(parentwatch::parent_died(own));
     assert_eq!(parentwatch::parent_died(parent), parent == 1);
 
+    // an environment that was read beforehand is the one that counts
+    let read = Config::from_lookup(|name| (name == ENV_PARENT_WATCH).then_some("off"));
+    assert_eq!(Options::new().environment(read).start(), Ok(Status::Disabled));
+
     // code beats the environment; the hook has the default grace
     let started = Options::new().scope(Scope::Process).on_death(|| {}).start();
     if parent <= 1 {
@@ -99,4 +106,41 @@ fn from_the_first_call_to_the_armed_watcher() {
     assert_eq!(token, Supervisor::this_process());
     assert_eq!(token.pid(), own);
     assert_eq!(token.start_time().is_some(), cfg!(target_os = "linux"));
+}
+
+extern "C" fn ignore(_signal: libc::c_int) {}
+
+#[test]
+fn a_wait_is_asked_whether_to_go_on_when_a_signal_has_come() {
+    // SAFETY: the handler does nothing.
+    unsafe { libc::signal(libc::SIGUSR1, ignore as extern "C" fn(libc::c_int) as usize) };
+    let parent = i32::try_from(std::os::unix::process::parent_id()).unwrap();
+    if parent <= 1 {
+        let refused = parentwatch::wait_for_exit_or(parent, Duration::MAX, || Err("asked"));
+        assert_eq!(refused, Ok(Exit::NoParent));
+        return;
+    }
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    let waiting = std::thread::spawn(move || {
+        let at_once = parentwatch::wait_for_exit_or(parent, Duration::MAX, || Err("at once"));
+        let later = parentwatch::wait_for_exit_or(parent, Duration::MAX, || {
+            match counted.fetch_add(1, Ordering::SeqCst) {
+                0 => Ok(()),
+                _ => Err("a signal"),
+            }
+        });
+        (at_once, later)
+    });
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !waiting.is_finished() && Instant::now() < deadline {
+        if asked.load(Ordering::SeqCst) > 0 {
+            // SAFETY: the thread has not been joined.
+            unsafe { libc::pthread_kill(waiting.as_pthread_t(), libc::SIGUSR1) };
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(waiting.is_finished(), "the wait went on");
+    assert_eq!(waiting.join().unwrap(), (Err("at once"), Err("a signal")));
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
 }

@@ -38,7 +38,7 @@ pub(crate) enum OpenError {
 
 /// What a wait tells of one handle. It is a hint.
 #[cfg_attr(not(any(target_os = "linux", target_os = "macos")), allow(dead_code))]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Wake {
     /// Nothing, or no handle was given.
     Quiet,
