@@ -23,6 +23,7 @@ test: toolchains ## everything that must hold, with a summary of what ran and wh
 .PHONY: check-format check-lint check-docs check-core check-core-poll check-library check-c-abi
 check-format:
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 
 check-lint: $(VENV)/.e2e
 	cargo clippy --quiet --locked --workspace --all-targets -- -D warnings

@@ -1,0 +1,72 @@
+//! The duration grammar against a second, slower reading of it, in whole numbers.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+const GREATEST: u128 = i64::MAX as u128;
+
+/// In nanoseconds, rounded down once per term; `None` for what the grammar refuses.
+fn read(text: &str) -> Option<u128> {
+    let is_bare = |c: char| c.is_ascii_digit() || c == '.';
+    if text.chars().all(is_bare) {
+        return term(text, 1_000_000_000);
+    }
+    let mut rest = text.strip_prefix('+').unwrap_or(text);
+    let mut total = 0_u128;
+    while !rest.is_empty() {
+        let number = rest.find(|c| !is_bare(c))?;
+        let (digits, after) = rest.split_at(number);
+        let unit = after.find(is_bare).unwrap_or(after.len());
+        let (unit, after) = after.split_at(unit);
+        let unit = match unit {
+            "ns" => 1,
+            "us" | "µs" | "μs" => 1_000,
+            "ms" => 1_000_000,
+            "s" => 1_000_000_000,
+            "m" => 60_000_000_000,
+            "h" => 3_600_000_000_000,
+            _ => return None,
+        };
+        total = total.saturating_add(term(digits, unit)?);
+        rest = after;
+    }
+    Some(total)
+}
+
+fn term(digits: &str, unit: u128) -> Option<u128> {
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    if fraction.contains('.') || (whole.is_empty() && fraction.is_empty()) {
+        return None;
+    }
+    // What is beyond the greatest duration, or below a nanosecond, needs no more digits to be so.
+    let whole = whole.trim_start_matches('0');
+    let whole: u128 = if whole.len() > 25 { u128::MAX } else { whole.parse().unwrap_or(0) };
+    let fraction = &fraction[..fraction.len().min(20)];
+    let scale = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
+    let fraction: u128 = fraction.parse().unwrap_or(0);
+    Some(whole.saturating_mul(unit).saturating_add(fraction * unit / scale))
+}
+
+fuzz_target!(|text: &str| {
+    let expected = read(text);
+    let got = parentwatch::parse_duration(text).map(|duration| duration.as_nanos());
+    // Go computes the fraction of each term in floating point, and so does the port: a nanosecond more or less
+    // for each, and more where 53 bits are too few for the digits.
+    let terms = text.matches(|c: char| c.is_ascii_alphabetic() || c == '.').count() as u128 + 1;
+    match (expected, got) {
+        (None | Some(0), None) => {}
+        (Some(expected), Some(got)) => {
+            assert!(0 < got && got <= GREATEST, "{text:?}: {got}");
+            assert!(expected.abs_diff(got) <= 2 * terms, "{text:?}: {got}, expected {expected}");
+        }
+        (Some(expected), None) => {
+            let vanishes = expected <= 2 * terms;
+            assert!(
+                vanishes || expected.saturating_add(2 * terms) > GREATEST,
+                "{text:?}: expected {expected}"
+            );
+        }
+        (None, Some(got)) => panic!("{text:?}: {got}, expected nothing"),
+    }
+});
