@@ -93,6 +93,9 @@ header: ## write include/localai_parentwatch.h anew from the source
 toolchains:
 	@scripts/require-toolchains.sh
 
+-include make/python.mk
+-include make/python-tests.mk
+-include make/go.mk
 -include make/demo.mk
 -include make/e2e.mk
 -include make/test.mk
@@ -100,6 +103,7 @@ toolchains:
 -include make/cpp.mk
 -include make/dist.mk
 -include make/sanitize.mk
+-include make/fuzz.mk
 
 .PHONY: clean
 clean: ## remove everything that was built

@@ -16,6 +16,9 @@ test: toolchains ## everything that must hold, with a summary of what ran and wh
 		c-abi 'make check-c-abi' \
 		cpp 'make check-cpp' \
 		dist 'make dist' \
+		wheel 'make check-wheel' \
+		python 'make check-python' \
+		go 'make check-go' \
 		examples 'make examples-check' \
 		demo 'make demo-check' \
 		e2e 'make e2e'

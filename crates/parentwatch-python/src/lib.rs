@@ -1,0 +1,188 @@
+//! The native part of the Python package `localai_parentwatch`. It only translates: everything is asked of
+//! the crate `parentwatch`. Users import `localai_parentwatch`; what is here has no promises.
+//!
+//! Nothing here runs Python code but the hook and the check for signals: numbers, strings and `timedelta` are
+//! read as what they are. Python code may let go of the interpreter lock, and before 3.14 CPython ends a
+//! thread that asks for the lock too late by pthread_exit(3), whose unwinding must not meet a frame of ours.
+//! Where PyO3 takes the lock (back), it lets the thread sleep for ever instead (`HangThread` in pyo3-ffi);
+//! `hook.rs` does the same for the hook.
+
+mod hook;
+
+use std::time::Duration;
+
+use parentwatch::{Config, Error, Exit, Options, Scope, Status, Supervisor};
+use pyo3::exceptions::{PyImportError, PyTypeError, PyValueError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDelta, PyFloat, PyInt, PyString, PyTuple};
+
+use crate::hook::OnDeath;
+
+/// The number that stands for it in every language.
+fn code(outcome: Result<Status, Error>) -> i32 {
+    match outcome {
+        Ok(status) => status as i32,
+        Err(error) => error.code(),
+    }
+}
+
+/// Seconds, a `timedelta`, or a text such as `500ms`.
+fn duration(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Duration> {
+    let invalid = |expected: &str| PyValueError::new_err(format!("{name}: expected {expected}"));
+    if let Ok(text) = value.cast::<PyString>() {
+        return parentwatch::parse_duration(text.to_str()?)
+            .ok_or_else(|| invalid("a duration such as 500ms, 2s or 1m30s"));
+    }
+    let is_number = value.is_instance_of::<PyFloat>() || value.is_instance_of::<PyInt>();
+    if is_number && !value.is_instance_of::<PyBool>() {
+        let seconds = value.extract::<f64>().ok();
+        return seconds
+            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+            .ok_or_else(|| invalid("a number of seconds that is not negative"));
+    }
+    if value.is_instance_of::<PyDelta>() {
+        return value.extract().map_err(|_| invalid("a timedelta that is not negative"));
+    }
+    Err(wrong_type(name, "a number of seconds, a timedelta or a str", value))
+}
+
+/// A process id, or a token.
+fn supervisor(value: &Bound<'_, PyAny>) -> PyResult<Supervisor> {
+    let is_number = value.is_instance_of::<PyInt>() && !value.is_instance_of::<PyBool>();
+    let text = match value.cast::<PyString>() {
+        Ok(text) => text.to_str()?.to_owned(),
+        Err(_) if is_number => value.extract::<i64>().unwrap_or(i64::MAX).to_string(),
+        Err(_) => return Err(wrong_type("parent", "an int or a str", value)),
+    };
+    text.parse().map_err(|error| PyValueError::new_err(format!("parent: {error}")))
+}
+
+fn scope(value: &Bound<'_, PyAny>) -> PyResult<Scope> {
+    let text = value.cast::<PyString>().map_err(|_| wrong_type("scope", "a str", value))?;
+    text.to_str()?.parse().map_err(|error| PyValueError::new_err(format!("scope: {error}")))
+}
+
+fn wrong_type(name: &str, expected: &str, value: &Bound<'_, PyAny>) -> PyErr {
+    let found = value.get_type().name().map(|name| name.to_string());
+    let found = found.unwrap_or_else(|_| "another type".to_owned());
+    PyTypeError::new_err(format!("{name}: expected {expected}, not {found}"))
+}
+
+/// See `_native.pyi`.
+#[pymodule(gil_used = false)]
+mod _native {
+    use super::*;
+
+    #[pymodule_export]
+    const ENV_PARENT_WATCH: &str = parentwatch::ENV_PARENT_WATCH;
+    #[pymodule_export]
+    const ENV_PARENT_WATCH_INTERVAL: &str = parentwatch::ENV_PARENT_WATCH_INTERVAL;
+    #[pymodule_export]
+    const ENV_PARENT_WATCH_SCOPE: &str = parentwatch::ENV_PARENT_WATCH_SCOPE;
+    #[pymodule_export]
+    const ENV_PARENT_PID: &str = parentwatch::ENV_PARENT_PID;
+    #[pymodule_export]
+    #[allow(non_upper_case_globals)]
+    const __version__: &str = env!("CARGO_PKG_VERSION");
+
+    /// The watcher is one for the process, and a hook is called in the main interpreter. CPython asks the
+    /// module's own slot since 3.12 only, and not where it is told not to.
+    #[pymodule_init]
+    fn refuse_subinterpreters(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        // SAFETY: this thread is attached, so that there is a current interpreter.
+        let id = unsafe { ffi::PyInterpreterState_GetID(ffi::PyInterpreterState_Get()) };
+        match id {
+            0 => Ok(()),
+            _ => Err(PyImportError::new_err(format!(
+                "{} does not support subinterpreters",
+                module.name()?
+            ))),
+        }
+    }
+
+    #[pyfunction]
+    #[pyo3(signature = (on_death=None, grace=None, scope=None, interval=None, parent=None))]
+    fn start(
+        py: Python<'_>,
+        on_death: Option<&Bound<'_, PyAny>>,
+        grace: Option<&Bound<'_, PyAny>>,
+        scope: Option<&Bound<'_, PyAny>>,
+        interval: Option<&Bound<'_, PyAny>>,
+        parent: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<i32> {
+        let mut options = Options::new();
+        if let Some(grace) = grace {
+            options = options.grace(duration("grace", grace)?);
+        }
+        if let Some(scope) = scope {
+            options = options.scope(super::scope(scope)?);
+        }
+        if let Some(interval) = interval {
+            options = options.interval(duration("interval", interval)?);
+        }
+        if let Some(parent) = parent {
+            options = options.parent(supervisor(parent)?);
+        }
+        let on_death = on_death.map(OnDeath::new).transpose()?;
+        if let Some(on_death) = &on_death {
+            options = on_death.add_to(options);
+        }
+        // With the interpreter lock held: os.environ is changed under it.
+        let options = options.environment(Config::from_lookup(std::env::var_os));
+        let outcome = py.detach(|| options.start());
+        if let (Ok(Status::Armed), Some(on_death)) = (outcome, on_death) {
+            on_death.keep();
+        }
+        match outcome {
+            Err(Error::Invalid(what)) => Err(PyValueError::new_err(what)),
+            outcome => Ok(code(outcome)),
+        }
+    }
+
+    #[pyfunction]
+    #[allow(clippy::type_complexity)]
+    fn status(
+        py: Python<'_>,
+    ) -> PyResult<(i32, &'static str, Bound<'_, PyTuple>, f64, &'static str, f64)> {
+        let info = parentwatch::status();
+        let watched: Vec<i32> = info.parent.into_iter().chain(info.supervisor).collect();
+        Ok((
+            code(info.state),
+            info.tier.word(),
+            PyTuple::new(py, watched)?,
+            info.interval.as_secs_f64(),
+            info.scope.word(),
+            info.grace.as_secs_f64(),
+        ))
+    }
+
+    #[pyfunction]
+    fn enabled() -> bool {
+        Config::from_env().enabled
+    }
+
+    #[pyfunction]
+    fn interval() -> f64 {
+        Config::from_env().interval.as_secs_f64()
+    }
+
+    #[pyfunction]
+    fn token() -> String {
+        parentwatch::token()
+    }
+
+    #[pyfunction]
+    fn parent_died(pid: i32) -> bool {
+        parentwatch::parent_died(pid)
+    }
+
+    #[pyfunction]
+    fn wait_for_exit(py: Python<'_>, pid: i32, interval: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let interval = duration("interval", interval)?;
+        // Where Python is not there any more, nobody is left to be told of signals.
+        let signals = || Python::try_attach(|py| py.check_signals()).unwrap_or(Ok(()));
+        py.detach(|| parentwatch::wait_for_exit_or(pid, interval, signals))
+            .map(|exit| exit == Exit::Exited)
+    }
+}

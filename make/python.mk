@@ -1,0 +1,26 @@
+# The Python package: see pyproject.toml.
+
+.PHONY: wheel
+wheel: toolchains $(VENV)/.wheel ## the Python package into dist/: a wheel for this machine's kind, and its sources
+	@# The source distribution has the lock file of the whole workspace, which cargo cuts down to it when it
+	@# builds from there.
+	@mkdir -p dist && out=$$(mktemp -d target/wheel.XXXXXX) && trap 'rm -rf "$$out"' EXIT && \
+		$(SHIPPED) $(VENV)/bin/maturin build --quiet --locked --out "$$out" && \
+		$(VENV)/bin/maturin sdist --out "$$out" && \
+		rm -f dist/localai_parentwatch-* && mv "$$out"/* dist/
+	@ls -l dist/localai_parentwatch-*
+
+.PHONY: check-wheel
+check-wheel: wheel ## the files of `make wheel`: contents, size, exports, and the sources built from themselves
+	@scripts/check-wheel.sh dist
+
+.PHONY: bench-python
+bench-python: wheel ## what importing the package and starting the watcher cost, and its size (ARGS="--json")
+	@python3 -m venv --clear target/bench/venv
+	@target/bench/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-index dist/localai_parentwatch-*.whl
+	@target/bench/venv/bin/python bench/python.py --wheel dist/localai_parentwatch-*.whl $(ARGS)
+
+$(VENV)/.wheel: python/requirements-build.txt
+	@test -x $(VENV)/bin/python || python3 -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@

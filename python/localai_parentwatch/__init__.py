@@ -1,0 +1,125 @@
+"""Ends this process when its supervisor is gone: a native thread that needs no interpreter lock.
+
+    import localai_parentwatch
+    localai_parentwatch.start_parent_death_watcher()
+
+first thing in the program, before what is slow to import. It is a safety net: whatever it returns, the
+program runs on. Importing starts nothing, opens nothing and reads no environment variable.
+
+A forked child has no watcher until it starts its own.
+"""
+
+import sys
+
+from . import _native
+from ._native import (
+    ENV_PARENT_PID,
+    ENV_PARENT_WATCH,
+    ENV_PARENT_WATCH_INTERVAL,
+    ENV_PARENT_WATCH_SCOPE,
+    __version__,
+)
+
+# Type checkers take it for true. To import typing takes longer than all of this.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import timedelta
+    from typing import Literal
+
+# Where nobody has enum yet, which is slow to import too, they wait until they are asked for.
+if TYPE_CHECKING or "enum" in sys.modules:
+    from ._types import Info, Status
+
+__all__ = [
+    "ENV_PARENT_PID",
+    "ENV_PARENT_WATCH",
+    "ENV_PARENT_WATCH_INTERVAL",
+    "ENV_PARENT_WATCH_SCOPE",
+    "Info",
+    "Status",
+    "__version__",
+    "enabled",
+    "interval",
+    "start_parent_death_watcher",
+    "status",
+    "token",
+]
+
+
+def start_parent_death_watcher(
+    *,
+    on_death: "Callable[[], object] | None" = None,
+    grace: "float | timedelta | str | None" = None,
+    scope: "Literal['group', 'process'] | None" = None,
+    interval: "float | timedelta | str | None" = None,
+    parent: "int | str | None" = None,
+) -> "Status":
+    """Starts the watcher of this process, once; from any thread, any number of times.
+
+    What is not given comes from the environment, then from the defaults. A watcher that the environment
+    switches off stays off. If the supervisor is proven to have died already, the process exits here.
+
+    on_death: called without arguments when the supervisor is gone, before the process exits with status
+        1; on a thread of its own, with the interpreter lock. If the lock cannot be had, or it does not
+        return, the process exits at the end of the grace all the same. If it raises,
+        sys.unraisablehook is told, and the process exits at once. While Python shuts down it is not
+        called. It is kept for the life of the process.
+    grace: how long on_death may take, at most an hour. Default: 5 s.
+    scope: what ends: "group", the helpers in this process's own group too, or "process". Default:
+        "group".
+    interval: how often to look where the kernel cannot tell, from 10 ms to an hour. Default: 2 s.
+    parent: who the supervisor is, a process id or its `token()`. Default: the parent process.
+
+    Times are seconds, a timedelta, or a text such as "500ms" or "1m30s".
+
+    Raises ValueError for a value out of range and when the watcher is armed with other options,
+    TypeError for a wrong type; nothing is changed then. That there is no thread to be had is
+    Status.EXHAUSTED, and no exception.
+    """
+    outcome = _native.start(on_death, grace, scope, interval, parent)
+    try:
+        from ._types import Status
+    except (ImportError, OSError):
+        # No descriptor left, or no way to the library any more. Whoever says Status has it already.
+        return outcome  # type: ignore[return-value]
+    return Status(outcome)
+
+
+def status() -> "Info":
+    """How this process is being watched, as it stands. A forked child has a status of its own."""
+    from ._types import Info, Status
+
+    state, tier, watched, interval, scope, grace = _native.status()
+    return Info(Status(state), tier, watched, interval, scope, grace)
+
+
+def enabled() -> bool:
+    """Whether the environment leaves the watcher on."""
+    return _native.enabled()
+
+
+def interval() -> float:
+    """How often the poll tier looks, in seconds: 2, unless the environment says otherwise."""
+    return _native.interval()
+
+
+def token() -> str:
+    """Names this process to the workers that it starts, in their LOCALAI_BACKEND_PARENT_PID.
+
+    It is `PID@STARTTIME@PIDNS`, since a process id can be reused, or the process id where the system
+    cannot tell the rest. A forked child has its own.
+    """
+    return _native.token()
+
+
+def __getattr__(name: str) -> object:
+    if name in ("Info", "Status"):
+        from . import _types
+
+        return getattr(_types, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> "list[str]":
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,38 @@
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Final
+
+__all__ = [
+    "ENV_PARENT_PID",
+    "ENV_PARENT_WATCH",
+    "ENV_PARENT_WATCH_INTERVAL",
+    "ENV_PARENT_WATCH_SCOPE",
+    "__version__",
+    "enabled",
+    "interval",
+    "parent_died",
+    "start",
+    "status",
+    "token",
+    "wait_for_exit",
+]
+
+__version__: Final[str]
+ENV_PARENT_WATCH: Final[str]
+ENV_PARENT_WATCH_INTERVAL: Final[str]
+ENV_PARENT_WATCH_SCOPE: Final[str]
+ENV_PARENT_PID: Final[str]
+
+def start(
+    on_death: Callable[[], object] | None = None,
+    grace: float | timedelta | str | None = None,
+    scope: str | None = None,
+    interval: float | timedelta | str | None = None,
+    parent: int | str | None = None,
+) -> int: ...
+def status() -> tuple[int, str, tuple[int, ...], float, str, float]: ...
+def enabled() -> bool: ...
+def interval() -> float: ...
+def token() -> str: ...
+def parent_died(pid: int) -> bool: ...
+def wait_for_exit(pid: int, interval: float | timedelta | str) -> bool: ...

@@ -1,0 +1,50 @@
+from collections import namedtuple
+from enum import IntEnum
+
+
+class Status(IntEnum):
+    """What came of starting the watcher. The words and numbers are those of every language."""
+
+    ARMED = 0
+    """The supervisor is being watched."""
+    DISABLED = 1
+    """Switched off by LOCALAI_BACKEND_PARENT_WATCH."""
+    NO_PARENT = 2
+    """Nothing to watch: started by PID 1, or from outside the PID namespace."""
+    UNSUPPORTED = 3
+    """Not on this operating system."""
+    NOT_STARTED = 4
+    """Nobody started it in this process."""
+    EXHAUSTED = -1
+    """No thread to be had; one warning line was written. Call again later."""
+    INVALID = -2
+    """An option out of range, or armed with other options. In Python it is a ValueError."""
+    INTERNAL = -127
+    """A bug of the library, kept from the program."""
+
+
+# Not typing.NamedTuple: that module takes longer to import than all the rest.
+_Fields = namedtuple("_Fields", ("state", "tier", "watched", "interval", "scope", "grace"))
+
+
+class Info(_Fields):
+    """How a process is being watched."""
+
+    __slots__ = ()
+
+    state: Status
+    """What came of the last attempt to start the watcher."""
+    tier: str
+    """ "event": the kernel wakes the watcher. "poll": it looks every interval. "none": no watch."""
+    watched: tuple[int, ...]
+    """The process ids: the parent, then the supervisor further up, if there is one."""
+    interval: float
+    """Seconds between two looks of the poll tier: the armed interval, else the environment's."""
+    scope: str
+    """ "group" or "process": the armed scope, else the environment's."""
+    grace: float
+    """Seconds that on_death is given; 0 without one."""
+
+
+# As if they were defined where users find them: for repr, pickle and help.
+Status.__module__ = Info.__module__ = "localai_parentwatch"
