@@ -104,6 +104,7 @@ toolchains:
 -include make/dist.mk
 -include make/sanitize.mk
 -include make/fuzz.mk
+-include make/mutations.mk
 
 .PHONY: clean
 clean: ## remove everything that was built
