@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 rust_wanted=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
-go_wanted=$(sed -n 's/^go \(.*\)$/\1/p' examples/supervisor/go.mod)
+go_wanted=$(sed -n 's/^go \(.*\)$/\1/p' go/native/go.mod)
 python_wanted=3.10
 
 case $(uname -m) in

@@ -1,0 +1,3 @@
+module github.com/mudler/localai-parentwatch/go
+
+go 1.24.0

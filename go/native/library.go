@@ -1,0 +1,176 @@
+//go:build (linux || darwin) && (amd64 || arm64 || loong64 || ppc64le || riscv64 || s390x)
+
+package native
+
+import (
+	"fmt"
+	"math"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"github.com/ebitengine/purego"
+	"github.com/mudler/localai-parentwatch/go/internal/driver"
+)
+
+// abiVersion is LOCALAI_PARENTWATCH_ABI_VERSION of the header that this package mirrors.
+const abiVersion = 1
+
+// options is localai_parentwatch_options_t.
+type options struct {
+	size     uintptr
+	interval uint64
+	_        uint64 // grace_ns
+	parent   *byte
+	_, _     uintptr // on_death, user_data
+	scope    int32
+	_        uint32 // reserved
+}
+
+// info is localai_parentwatch_info_t.
+type info struct {
+	size     uintptr
+	state    int32
+	tier     int32
+	watched  [2]int32
+	scope    int32
+	_        uint32 // reserved
+	interval uint64
+	grace    uint64
+}
+
+// library is the driver that asks the shared library.
+type library struct {
+	abiVersion  func() uint32
+	start       func(*options) int32
+	info        func(*info) int32
+	statusText  func(int32) string
+	enabled     func() int32
+	intervalNS  func() uint64
+	waitForExit func(pid int32, intervalNS uint64) int32
+}
+
+func init() {
+	driver.Register(open)
+}
+
+// open loads the library from the first place that has it.
+func open() (driver.Driver, error) {
+	var failed LoadError
+	for _, place := range places() {
+		found, err := load(place)
+		if err == nil {
+			return found, nil
+		}
+		failed.Attempts = append(failed.Attempts, Attempt{place, err})
+	}
+	return nil, &failed
+}
+
+func load(place string) (_ *library, err error) {
+	// Why something failed is asked of the thread on which it did.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	handle, err := purego.Dlopen(place, purego.RTLD_NOW|purego.RTLD_LOCAL)
+	if err != nil {
+		return nil, err
+	}
+	// Of what is passed over nothing stays: the loader would hand it out again under the same SONAME.
+	defer func() {
+		if err != nil {
+			purego.Dlclose(handle)
+		}
+	}()
+	found := new(library)
+	for name, function := range map[string]any{
+		"abi_version": &found.abiVersion,
+		"start":       &found.start, "info": &found.info, "status_text": &found.statusText, "enabled": &found.enabled,
+		"interval_ns": &found.intervalNS, "wait_for_exit": &found.waitForExit,
+	} {
+		symbol, err := purego.Dlsym(handle, "localai_parentwatch_"+name)
+		if err != nil {
+			return nil, err
+		}
+		purego.RegisterFunc(function, symbol)
+	}
+	if version := found.abiVersion(); version != abiVersion {
+		return nil, fmt.Errorf("ABI version %d, expected %d", version, abiVersion)
+	}
+	return found, nil
+}
+
+func (l *library) Start(asked driver.Options) string {
+	given := options{scope: asked.Scope}
+	given.size = unsafe.Sizeof(given)
+	if asked.Interval != nil {
+		// 0 would be "not given"; it is as invalid as 1 ns.
+		given.interval = uint64(max(*asked.Interval, 1))
+	}
+	if asked.Parent != nil {
+		// A NUL in it would cut it.
+		parent, err := syscall.BytePtrFromString(*asked.Parent)
+		if err != nil {
+			return "invalid"
+		}
+		given.parent = parent
+	}
+	// The memory does not move, and both are alive until after the call.
+	status := l.start(&given)
+	runtime.KeepAlive(&given)
+	return l.statusText(status)
+}
+
+func (l *library) Info() driver.Info {
+	var now info
+	now.size = unsafe.Sizeof(now)
+	l.info(&now)
+	return driver.Info{
+		State: l.statusText(now.state), Tier: now.tier, Scope: now.scope,
+		Parent: int(now.watched[0]), Supervisor: int(now.watched[1]),
+		Interval: time.Duration(now.interval), Grace: time.Duration(now.grace),
+	}
+}
+
+func (l *library) Enabled() bool { return l.enabled() != 0 }
+
+func (l *library) Interval() time.Duration { return time.Duration(l.intervalNS()) }
+
+func (l *library) WaitForExit(pid int, interval time.Duration) bool {
+	// The core brings both into their ranges, if they fit.
+	pid = min(max(pid, 0), math.MaxInt32)
+	return l.waitForExit(int32(pid), uint64(max(interval, 0))) == 0
+}
+
+// Attempt is a place where the library was looked for, and why it was not used.
+type Attempt struct {
+	Place string
+	Err   error
+}
+
+// LoadError tells why the native library is not used.
+type LoadError struct {
+	// Attempts are in the order in which they were made.
+	Attempts []Attempt
+}
+
+// Error names every place and why.
+func (e *LoadError) Error() string {
+	reasons := make([]string, len(e.Attempts))
+	for i, attempt := range e.Attempts {
+		// The loader's own text begins with the place in most cases.
+		reason, _ := strings.CutPrefix(attempt.Err.Error(), attempt.Place+": ")
+		reasons[i] = attempt.Place + ": " + reason
+	}
+	return "the native library cannot be loaded: " + strings.Join(reasons, "; ")
+}
+
+// Unwrap gives the reasons.
+func (e *LoadError) Unwrap() []error {
+	errs := make([]error, len(e.Attempts))
+	for i, attempt := range e.Attempts {
+		errs[i] = attempt.Err
+	}
+	return errs
+}

@@ -1,0 +1,269 @@
+//go:build amd64 || arm64
+
+package native
+
+import (
+	"bytes"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	parentwatch "github.com/mudler/localai-parentwatch/go"
+	"github.com/mudler/localai-parentwatch/go/internal/processtree"
+)
+
+// told is what the role loading reports.
+type told struct {
+	State       parentwatch.State
+	Native      bool
+	Tier        parentwatch.Tier
+	StartError  string
+	LoadError   string
+	Places      []string
+	LibraryFile string
+}
+
+func startAndTell() {
+	status, err := parentwatch.Start()
+	report := told{
+		State: status.State, Native: status.Native, Tier: status.Tier, StartError: fmt.Sprint(err), LibraryFile: mapped(),
+	}
+	var failed *LoadError
+	if errors.As(status.LoadError, &failed) {
+		report.LoadError = failed.Error()
+		for _, attempt := range failed.Attempts {
+			report.Places = append(report.Places, attempt.Place)
+		}
+	}
+	processtree.Report(report)
+}
+
+func (got told) checkDegraded(t *testing.T, stderr string, reasons ...string) {
+	t.Helper()
+	if got.State != parentwatch.Armed || got.Native || got.Tier != parentwatch.TierPoll || got.StartError != "<nil>" {
+		t.Errorf("%+v, expected the degraded mode", got)
+	}
+	if strings.Count(stderr, "\n") != 1 || !strings.HasPrefix(stderr, "localai-parentwatch: polling the parent alone, since ") {
+		t.Errorf("stderr is %q, expected one line about the library", stderr)
+	}
+	for _, reason := range reasons {
+		if !strings.Contains(got.LoadError, reason) || !strings.Contains(stderr, reason) {
+			t.Errorf("%q is not in the error %q, or not in the line %q", reason, got.LoadError, stderr)
+		}
+	}
+}
+
+// installed is the library that the tests are run with.
+func installed(t *testing.T) string {
+	t.Helper()
+	var got told
+	ask(t, &got, "loading")
+	if got.LibraryFile == "" {
+		t.Fatalf("no library: %+v", got)
+	}
+	return got.LibraryFile
+}
+
+func write(t *testing.T, path string, content []byte) string {
+	t.Helper()
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, content, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func read(t *testing.T, path string) []byte {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
+}
+
+// compile makes a program or a library of C source.
+func compile(t *testing.T, source, output string, flags ...string) string {
+	t.Helper()
+	command := exec.Command("cc", append([]string{"-x", "c", "-I", "../../include", "-o", output, "-"}, flags...)...)
+	command.Stdin = strings.NewReader(source)
+	if out, err := command.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return output
+}
+
+// foreign makes a library that has the functions and another version of the ABI.
+func foreign(t *testing.T, output string) string {
+	t.Helper()
+	var source strings.Builder
+	source.WriteString("int localai_parentwatch_abi_version(void) { return 2; }\n")
+	for _, name := range []string{"start", "info", "status_text", "enabled", "interval_ns", "wait_for_exit"} {
+		fmt.Fprintf(&source, "int localai_parentwatch_%s(void) { __builtin_trap(); }\n", name)
+	}
+	if err := os.MkdirAll(filepath.Dir(output), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return compile(t, source.String(), output, "-shared", "-fPIC", "-Wl,-soname,"+names()[0])
+}
+
+func TestLibrariesThatCannotBeLoaded(t *testing.T) {
+	folder := t.TempDir()
+	of := func(name string) string { return filepath.Join(folder, name) }
+	otherMachine := bytes.Clone(read(t, installed(t)))
+	const eMachine = 18 // the field's offset in the ELF header
+	otherMachine[eMachine] = byte(elf.EM_SPARCV9)
+	for _, test := range []struct{ library, reason string }{
+		{of("missing.so"), "No such file or directory"},
+		{write(t, of("text.so"), []byte(strings.Repeat("no library\n", 100))), "invalid ELF header"},
+		{write(t, of("empty.so"), nil), "file too short"},
+		{write(t, of("machine.so"), otherMachine), "cannot open shared object file"},
+		{folder, "cannot read file data"},
+		{compile(t, "int other;", of("other.so"), "-shared", "-fPIC"), "undefined symbol"},
+		{foreign(t, of("version.so")), "ABI version 2, expected 1"},
+		{"no-slash.so", "cannot open shared object file"},
+	} {
+		t.Run(filepath.Base(test.library), func(t *testing.T) {
+			var got told
+			stderr := ask(t, &got, "loading", EnvLibrary+"="+test.library)
+			got.checkDegraded(t, stderr, test.library+": ", test.reason)
+			if !reflect.DeepEqual(got.Places, []string{test.library}) {
+				t.Errorf("the places are %q", got.Places)
+			}
+		})
+	}
+}
+
+// Without the variable, the error names every place.
+func TestEveryPlaceIsNamed(t *testing.T) {
+	folder := t.TempDir()
+	program := write(t, filepath.Join(folder, "program"), read(t, "/proc/self/exe"))
+	var got told
+	stderr := answer(t, &got, processtree.CommandOf([]string{program}, "loading", EnvLibrary+"=", "LD_LIBRARY_PATH="))
+	want := []string{
+		folder + "/lib/liblocalai_parentwatch.so.0", folder + "/lib/liblocalai_parentwatch.so",
+		folder + "/liblocalai_parentwatch.so.0", folder + "/liblocalai_parentwatch.so",
+		"liblocalai_parentwatch.so.0", "liblocalai_parentwatch.so",
+	}
+	if !reflect.DeepEqual(got.Places, want) {
+		t.Errorf("the places are %q, expected %q", got.Places, want)
+	}
+	got.checkDegraded(t, stderr, want...)
+}
+
+// LocalAI packages a backend's libraries in lib/ beside it, and may run it through a loader from there.
+func TestPlaces(t *testing.T) {
+	library := read(t, installed(t))
+	program := read(t, "/proc/self/exe")
+	file, err := elf.NewFile(bytes.NewReader(program))
+	if err != nil {
+		t.Fatal(err)
+	}
+	interpreter, err := file.Section(".interp").Data()
+	if err != nil {
+		t.Fatal(err)
+	}
+	loader := read(t, string(bytes.TrimRight(interpreter, "\x00")))
+
+	for _, test := range []struct {
+		name    string
+		library string
+		// command is made in the folder.
+		command []string
+		env     string
+	}{
+		{"in lib", "lib/" + names()[0], []string{"./program"}, ""},
+		{"in lib, without a number", "lib/" + names()[1], []string{"./program"}, ""},
+		{"beside", names()[0], []string{"./program"}, ""},
+		{"in lib, by the loader", "lib/" + names()[0], []string{"lib/ld.so", "./program"}, ""},
+		{"beside, by the loader", names()[0], []string{"lib/ld.so", "./program"}, ""},
+		{"beside, by the loader, with another name", names()[0], []string{"lib/ld.so", "--argv0", "worker", "./program"}, ""},
+		{"by the loader's path", "elsewhere/" + names()[0], []string{"./program"}, "LD_LIBRARY_PATH=elsewhere"},
+		{"a wrong one first", names()[0], []string{"./program"}, "foreign"},
+		{"a wrong one first, by path", "elsewhere/" + names()[0], []string{"./program"}, "LD_LIBRARY_PATH=elsewhere foreign"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			folder := t.TempDir()
+			write(t, filepath.Join(folder, "program"), program)
+			write(t, filepath.Join(folder, "lib", "ld.so"), loader)
+			expected := write(t, filepath.Join(folder, test.library), library)
+			env, withForeign := strings.CutSuffix(test.env, "foreign")
+			if withForeign {
+				foreign(t, filepath.Join(folder, "lib", names()[0]))
+			}
+			cmd := processtree.CommandOf(test.command, "loading", EnvLibrary+"=", "LD_LIBRARY_PATH=", strings.TrimSpace(env))
+			cmd.Dir = folder
+			var got told
+			stderr := answer(t, &got, cmd)
+			if !got.Native || got.LibraryFile != expected || stderr != "" {
+				t.Errorf("%+v, stderr %q; expected %s", got, stderr, expected)
+			}
+		})
+	}
+}
+
+// The structs are those of the header, and so are the numbers and the words.
+func TestLayoutIsTheHeaders(t *testing.T) {
+	var source strings.Builder
+	var want []string
+	source.WriteString("#include <localai_parentwatch.h>\n#include <stdio.h>\n#include <stddef.h>\nint main(void) {\n")
+	check := func(expression string, value any) {
+		fmt.Fprintf(&source, "printf(\"%%lld\\n\", (long long)(%s));\n", expression)
+		want = append(want, expression+" = "+fmt.Sprint(value))
+	}
+	fields := func(name string, mirror any, inC ...string) {
+		typ := reflect.TypeOf(mirror)
+		check("sizeof("+name+")", typ.Size())
+		if typ.NumField() != len(inC) {
+			t.Errorf("%s has %d fields here and %d in C", name, typ.NumField(), len(inC))
+			return
+		}
+		for n, field := range inC {
+			check("offsetof("+name+", "+field+")", typ.Field(n).Offset)
+			check("sizeof((("+name+" *)0)->"+field+")", typ.Field(n).Type.Size())
+		}
+	}
+	fields("localai_parentwatch_options_t", options{},
+		"size", "interval_ns", "grace_ns", "parent", "on_death", "user_data", "scope", "reserved")
+	fields("localai_parentwatch_info_t", info{},
+		"size", "state", "tier", "watched_pids", "scope", "reserved", "interval_ns", "grace_ns")
+	check("LOCALAI_PARENTWATCH_ABI_VERSION", abiVersion)
+	check("LOCALAI_PARENTWATCH_TIER_NONE", int(parentwatch.TierNone))
+	check("LOCALAI_PARENTWATCH_TIER_EVENT", int(parentwatch.TierEvent))
+	check("LOCALAI_PARENTWATCH_TIER_POLL", int(parentwatch.TierPoll))
+	check("LOCALAI_PARENTWATCH_SCOPE_GROUP", int(parentwatch.ScopeGroup))
+	check("LOCALAI_PARENTWATCH_SCOPE_PROCESS", int(parentwatch.ScopeProcess))
+	source.WriteString("}\n")
+	program := compile(t, source.String(), filepath.Join(t.TempDir(), "layout"))
+	out, err := exec.Command(program).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := strings.Fields(string(out))
+	if len(got) != len(want) {
+		t.Fatalf("%d values in C, %d here", len(got), len(want))
+	}
+	for n, value := range got {
+		if !strings.HasSuffix(want[n], " = "+value) {
+			t.Errorf("%s here, %s in C", want[n], value)
+		}
+	}
+
+	opened, err := open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for number, state := range map[int32]parentwatch.State{
+		0: parentwatch.Armed, 1: parentwatch.Disabled, 2: parentwatch.NoParent, 3: parentwatch.Unsupported,
+		4: parentwatch.NotStarted, -1: parentwatch.Exhausted, -2: parentwatch.Invalid, -127: parentwatch.Internal,
+	} {
+		if word := opened.(*library).statusText(number); word != string(state) {
+			t.Errorf("status %d is %q in C, %q here", number, word, state)
+		}
+	}
+}

@@ -1,0 +1,352 @@
+//go:build amd64 || arm64
+
+package native
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/bits"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"runtime/pprof"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ebitengine/purego"
+	parentwatch "github.com/mudler/localai-parentwatch/go"
+	"github.com/mudler/localai-parentwatch/go/internal/conformance"
+	"github.com/mudler/localai-parentwatch/go/internal/processtree"
+)
+
+// The library is found as LOCALAI_PARENTWATCH_LIBRARY or the loader's path has it.
+var mode = conformance.Mode{Native: true, Tier: parentwatch.TierEvent}
+
+// The library is wanted, and not there.
+var missing = conformance.Mode{Tier: parentwatch.TierPoll, Env: []string{EnvLibrary + "=/nowhere/library.so"}, Lines: 1}
+
+func TestMain(m *testing.M) {
+	roles := conformance.Roles()
+	for name, role := range map[string]func(){
+		"import": importOnly, "environment": setEnvironment, "thousand": armFromAThousand, "host": beAHost,
+		"blocked": waitInTheLibrary, "loading": startAndTell,
+	} {
+		roles[name] = role
+	}
+	processtree.Main(m, roles)
+}
+
+func TestArmed(t *testing.T)            { conformance.Armed(t, mode) }
+func TestF01(t *testing.T)              { conformance.F01(t, mode) }
+func TestOptions(t *testing.T)          { conformance.Options(t, mode) }
+func TestWatchParentDeath(t *testing.T) { conformance.WatchParentDeath(t, mode) }
+func TestVectors(t *testing.T) {
+	conformance.Vectors(t, "../../crates/parentwatch/tests/contract-vectors.json", mode)
+}
+
+func TestArmedWithoutTheLibrary(t *testing.T)            { conformance.Armed(t, missing) }
+func TestF01WithoutTheLibrary(t *testing.T)              { conformance.F01(t, missing) }
+func TestOptionsWithoutTheLibrary(t *testing.T)          { conformance.Options(t, missing) }
+func TestWatchParentDeathWithoutTheLibrary(t *testing.T) { conformance.WatchParentDeath(t, missing) }
+
+// ask runs a role and reads its one report.
+func ask(t *testing.T, report any, role string, env ...string) (stderr string) {
+	t.Helper()
+	return answer(t, report, processtree.Command(role, env...))
+}
+
+func answer(t *testing.T, report any, cmd *exec.Cmd) (stderr string) {
+	t.Helper()
+	var text bytes.Buffer
+	cmd.Stderr = &text
+	stdout, err := cmd.Output()
+	if err == nil {
+		err = json.Unmarshal(stdout, report)
+	}
+	if err != nil {
+		t.Fatalf("%v; stdout %q, stderr %s", err, stdout, &text)
+	}
+	return text.String()
+}
+
+// mapped is the file of the library that is loaded.
+func mapped() string {
+	maps, err := os.ReadFile("/proc/self/maps")
+	if err != nil {
+		panic(err)
+	}
+	for line := range strings.Lines(string(maps)) {
+		if at := strings.IndexByte(line, '/'); at >= 0 && strings.Contains(line, "liblocalai_parentwatch") {
+			return strings.TrimSpace(line[at:])
+		}
+	}
+	return ""
+}
+
+func importOnly() {
+	before := mapped()
+	parentwatch.Enabled()
+	processtree.Report([]string{before, mapped()})
+}
+
+func TestImportOpensNothing(t *testing.T) {
+	var seen []string
+	ask(t, &seen, "import")
+	if seen[0] != "" || seen[1] == "" {
+		t.Errorf("the library is loaded from %q at first, and from %q once it was needed", seen[0], seen[1])
+	}
+}
+
+func setEnvironment() {
+	os.Setenv(parentwatch.EnvParentWatchInterval, "7s")
+	os.Unsetenv(parentwatch.EnvParentWatchScope)
+	os.Setenv(parentwatch.EnvParentPID, strconv.Itoa(os.Getppid()))
+	conformance.Arm()
+}
+
+// What the program sets before Start counts: the library reads the environment of the C library.
+func TestSetenv(t *testing.T) {
+	var hello conformance.Hello
+	stderr := ask(t, &hello, "environment", parentwatch.EnvParentWatchScope+"=process", parentwatch.EnvParentPID+"=soon")
+	if hello.Status.Interval != 7*time.Second || hello.Status.Scope != parentwatch.ScopeGroup || stderr != "" {
+		t.Errorf("%+v; stderr %q", hello.Status, stderr)
+	}
+}
+
+func armFromAThousand() {
+	var together sync.WaitGroup
+	begin := make(chan struct{})
+	words := make([]string, 1000)
+	for i := range words {
+		together.Add(1)
+		go func() {
+			defer together.Done()
+			<-begin
+			status, err := parentwatch.Start()
+			words[i] = fmt.Sprintln(status.State, status.Native, err)
+		}()
+	}
+	close(begin)
+	together.Wait()
+	processtree.Report(conformance.Hello{PID: os.Getpid(), Error: strings.Join(slices.Compact(words), "")})
+	io.Copy(io.Discard, os.Stdin)
+}
+
+// H02: however many goroutines call Start at once, there is one watcher thread.
+func TestH02(t *testing.T) {
+	tree, hello := conformance.Worker(t, "thousand")
+	if hello.Error != "armed true <nil>\n" {
+		t.Errorf("the statuses are %q", hello.Error)
+	}
+	watcherOf(t, tree)
+	tree.CheckDeath("event")
+}
+
+// watcherOf waits until the one watcher thread of a worker sleeps, and gives what /proc tells of it.
+func watcherOf(t *testing.T, tree *processtree.Tree) map[string]string {
+	t.Helper()
+	var threads []map[string]string
+	processtree.Eventually(t, "one watcher thread sleeps", func() bool {
+		threads = processtree.Threads(t, tree.Worker(), "parent-watch")
+		return len(threads) == 1 && strings.HasPrefix(threads[0]["State"], "S")
+	})
+	return threads[0]
+}
+
+// beAHost is a program that uses what a Go program may use, under a watcher, when asked to.
+func beAHost() {
+	conformance.Arm(parentwatch.WithInterval(time.Hour))
+	for requests := bufio.NewScanner(os.Stdin); requests.Scan(); {
+		done := map[string]func(){"work": work, "signal": handleSignals, "setuid": setuid, "exec": execute}[requests.Text()]
+		done()
+		processtree.Report(requests.Text())
+	}
+}
+
+// work keeps the only processor busy, is profiled, and collects garbage.
+func work() {
+	if err := pprof.StartCPUProfile(io.Discard); err != nil {
+		panic(err)
+	}
+	defer pprof.StopCPUProfile()
+	var usage syscall.Rusage
+	for spent := time.Duration(0); spent < 500*time.Millisecond; {
+		waste := make([][]byte, 100)
+		for i := range waste {
+			waste[i] = make([]byte, 10_000)
+		}
+		runtime.GC()
+		syscall.Getrusage(syscall.RUSAGE_SELF, &usage)
+		spent = time.Duration(usage.Utime.Nano())
+	}
+}
+
+// handleSignals sends itself every signal that a program may handle, ten times each, and waits for them.
+func handleSignals() {
+	signals := make(chan os.Signal, 100)
+	for _, s := range []syscall.Signal{
+		syscall.SIGUSR1, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT, syscall.SIGCHLD, syscall.SIGPIPE,
+	} {
+		signal.Notify(signals, s)
+		for range 10 {
+			syscall.Kill(os.Getpid(), s)
+			for got := os.Signal(nil); got != s; {
+				got = <-signals
+			}
+		}
+		signal.Stop(signals)
+	}
+}
+
+func setuid() {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := syscall.Setuid(65534); err != nil {
+		panic(err)
+	}
+}
+
+// execute starts a child, which must have no signal blocked, and no descriptor of the watcher.
+func execute() {
+	out, err := exec.Command("sh", "-c", "grep SigBlk /proc/self/status; ls -l /proc/self/fd").CombinedOutput()
+	if err != nil || !bytes.Contains(out, []byte("SigBlk:\t0000000000000000")) || bytes.Contains(out, []byte("pidfd")) {
+		panic(fmt.Sprintf("%v: %s", err, out))
+	}
+}
+
+// H03, H07: the watcher and what a Go program does leave each other alone.
+func TestH03(t *testing.T) {
+	tree, _ := conformance.Worker(t, "host", "GOMAXPROCS=1")
+	before := watcherOf(t, tree)
+
+	// Those that cannot be blocked, those of a fault of the thread's own, and the two that are glibc's.
+	blocked, err := strconv.ParseUint(before["SigBlk"], 16, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	free := ^blocked
+	for _, s := range []syscall.Signal{
+		syscall.SIGKILL, syscall.SIGSTOP, syscall.SIGSYS, syscall.SIGTRAP, syscall.SIGSEGV, syscall.SIGBUS,
+		syscall.SIGILL, syscall.SIGFPE, 32, 33,
+	} {
+		free &^= 1 << (s - 1)
+	}
+	if free != 0 {
+		t.Errorf("signal %d may be handled on the watcher's thread", bits.TrailingZeros64(free)+1)
+	}
+
+	requests := []string{"work", "signal", "exec"}
+	if os.Geteuid() == 0 {
+		requests = append(requests, "setuid", "signal", "exec")
+	} else {
+		fmt.Println("SKIPPED: TestH03, setuid: not run as root")
+	}
+	for _, request := range requests {
+		tree.Ask(request)
+		var done string
+		tree.Read(&done)
+		if done != request {
+			t.Fatalf("%q instead of %q", done, request)
+		}
+		after := watcherOf(t, tree)
+		for _, key := range []string{"voluntary_ctxt_switches", "nonvoluntary_ctxt_switches"} {
+			// setuid is made by every thread, by a signal of glibc's.
+			if after[key] != before[key] && request != "setuid" {
+				t.Errorf("%s: %s of the watcher went from %s to %s", request, key, before[key], after[key])
+			}
+		}
+		before = after
+	}
+	if os.Geteuid() == 0 {
+		for _, thread := range processtree.Threads(t, tree.Worker(), "") {
+			if uid := thread["Uid"]; uid != "65534\t65534\t65534\t65534" {
+				t.Errorf("thread %s still has the user ids %q", thread["Name"], uid)
+			}
+		}
+	}
+	tree.CheckDeath("event")
+}
+
+// waitingInPoll is how many threads of this process wait in poll(2), which the Go runtime does not use.
+func waitingInPoll() (waiting int) {
+	calls, _ := filepath.Glob("/proc/self/task/*/syscall")
+	for _, call := range calls {
+		text, _ := os.ReadFile(call)
+		number, _, _ := strings.Cut(string(text), " ")
+		if number == pollCall {
+			waiting++
+		}
+	}
+	return waiting
+}
+
+// pollCall is the number by which the C library calls poll(2): ppoll where the kernel has nothing else.
+var pollCall = map[string]string{"amd64": "7", "arm64": "73"}[runtime.GOARCH]
+
+// waitInTheLibrary has more goroutines wait in the library than there are processors, and does something else.
+func waitInTheLibrary() {
+	for range 8 {
+		go parentwatch.WatchParentDeath(os.Getppid(), time.Hour, func() { os.Exit(7) })
+	}
+	for end := time.Now().Add(processtree.Deadline); waitingInPoll() < 8; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			panic("no eight threads wait in the library")
+		}
+	}
+	ping, pong := make(chan int), make(chan int)
+	go func() {
+		for n := range ping {
+			pong <- n + 1
+		}
+	}()
+	for n := 0; n < 10_000; n++ {
+		ping <- n
+		<-pong
+	}
+	conformance.Arm()
+	io.Copy(io.Discard, os.Stdin)
+}
+
+// A goroutine that waits in the library keeps no other from running.
+func TestWaitingStarvesNobody(t *testing.T) {
+	tree, hello := conformance.Worker(t, "blocked", "GOMAXPROCS=1", parentwatch.EnvParentWatch+"=off")
+	if hello.Status.State != parentwatch.Disabled {
+		t.Errorf("%+v", hello.Status)
+	}
+	tree.KillSupervisor()
+	if status := tree.ReapWorker(); !status.Exited() || status.ExitStatus() != 7 {
+		t.Errorf("the worker's wait status is %#x, expected an exit with 7", status)
+	}
+}
+
+// ChildEnv is the one that is written in Go; the core knows best.
+func TestChildEnvIsTheCoresToken(t *testing.T) {
+	found, err := open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var token func(*byte, uintptr) int32
+	handle, err := purego.Dlopen(mapped(), purego.RTLD_NOW)
+	if err != nil {
+		t.Fatal(err)
+	}
+	purego.RegisterLibFunc(&token, handle, "localai_parentwatch_token")
+	buffer := make([]byte, 64)
+	length := token(&buffer[0], uintptr(len(buffer)))
+	if got, want := parentwatch.ChildEnv(), parentwatch.EnvParentPID+"="+string(buffer[:length]); got != want {
+		t.Errorf("ChildEnv() = %q, the core's is %q", got, want)
+	}
+	if !found.Enabled() {
+		t.Error("the library is not usable twice")
+	}
+}

@@ -1,0 +1,265 @@
+// Package parentwatch ends a worker process when its supervisor is gone.
+//
+// LocalAI starts one gRPC server process per model. When LocalAI is killed, nobody stops those workers. A
+// worker that calls [Start] first thing in main ends when the process that started it does:
+//
+//	import (
+//		parentwatch "github.com/mudler/localai-parentwatch/go"
+//		_ "github.com/mudler/localai-parentwatch/go/native" // the watcher itself
+//	)
+//
+//	func main() {
+//		parentwatch.Start() // a safety net: whatever it answers, the server runs
+//		// ... serve ...
+//	}
+//
+// It is a backstop and changes nothing about a graceful stop.
+//
+// # With the native library
+//
+// The watcher is a shared library, liblocalai_parentwatch, which the blank import above registers. It is a
+// package of its own because it makes a static program dynamic: whether it is imported is up to each main.
+// The library wakes when the kernel tells of the death, from a thread of its own that the Go scheduler, its
+// garbage collector and its signals do not touch.
+//
+// # Without it
+//
+// Where the import is missing, or the library cannot be loaded, Start falls back on a goroutine that looks at
+// getppid every interval: the degraded mode. It ends the process with the same line and the same exit status,
+// and [Status] tells that it is in use: [TierPoll], Native false. It is what protects a static program. What
+// it cannot do:
+//
+//   - A supervisor that died before Start was called is not noticed.
+//   - LOCALAI_BACKEND_PARENT_PID is checked, not followed: a wrapper (a shell, sudo) that stays alive between
+//     supervisor and worker hides the supervisor's death. One warning line says so.
+//   - The process ends alone, whatever LOCALAI_BACKEND_PARENT_WATCH_SCOPE says; Status has [ScopeProcess].
+//   - It wakes every interval, and it is as late as that. The Go scheduler has to get around to it.
+//   - With -cover the process ends without writing its data, as it does with the native library.
+//
+// As with the native library, a worker whose parent is PID 1 has nothing to watch ([NoParent]), and a line on
+// stderr never keeps the process from ending.
+package parentwatch
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/mudler/localai-parentwatch/go/internal/driver"
+)
+
+// The contract with the environment of the worker. Whoever starts it sets these.
+const (
+	// EnvParentWatch switches the watcher off: false, 0, no or off. On Windows it is off unless the value is
+	// true, 1, yes or on.
+	EnvParentWatch = "LOCALAI_BACKEND_PARENT_WATCH"
+	// EnvParentWatchInterval is how often the poll tier looks: a duration as in [time.ParseDuration], or a bare
+	// number of seconds; from 10ms to 1h, 2s unless set.
+	EnvParentWatchInterval = "LOCALAI_BACKEND_PARENT_WATCH_INTERVAL"
+	// EnvParentWatchScope is group (the default) or process; see [Scope].
+	EnvParentWatchScope = "LOCALAI_BACKEND_PARENT_WATCH_SCOPE"
+	// EnvParentPID is who the supervisor is: PID or PID@STARTTIME@PIDNS; see [ChildEnv].
+	EnvParentPID = "LOCALAI_BACKEND_PARENT_PID"
+)
+
+// State is what came of the last attempt to start the watcher.
+type State string
+
+// The states. Later versions may have more.
+const (
+	// Armed: the supervisor is being watched.
+	Armed State = "armed"
+	// Disabled: switched off by LOCALAI_BACKEND_PARENT_WATCH.
+	Disabled State = "disabled"
+	// NoParent: there is nothing to watch, since PID 1 started this process.
+	NoParent State = "no_parent"
+	// Unsupported: not on this operating system.
+	Unsupported State = "unsupported"
+	// NotStarted: nobody has called Start.
+	NotStarted State = "not_started"
+	// Exhausted: no thread could be had, and a line on stderr said so. Start may be called again later.
+	Exhausted State = "exhausted"
+	// Invalid: an option is out of range, or the watcher is armed with other ones.
+	Invalid State = "invalid"
+	// Internal: a bug of the library, kept from the program.
+	Internal State = "internal"
+)
+
+// Tier is how the supervisor is being watched.
+type Tier int32
+
+const (
+	// TierNone: not at all.
+	TierNone Tier = iota
+	// TierEvent: the kernel wakes the watcher, which sleeps until then.
+	TierEvent
+	// TierPoll: the watcher looks every interval.
+	TierPoll
+)
+
+// String is none, event or poll.
+func (t Tier) String() string { return word(t, "none", "event", "poll") }
+
+// Scope is what ends when the supervisor is gone.
+type Scope int32
+
+const (
+	// ScopeGroup: the worker, and the helpers in its process group when it leads that group.
+	ScopeGroup Scope = 1 + iota
+	// ScopeProcess: the worker alone.
+	ScopeProcess
+)
+
+// String is group or process.
+func (s Scope) String() string { return word(s, "default", "group", "process") }
+
+func word[N ~int32](n N, words ...string) string {
+	if n < 0 || int(n) >= len(words) {
+		return fmt.Sprintf("unknown(%d)", n)
+	}
+	return words[n]
+}
+
+// Status tells how this process is being watched.
+type Status struct {
+	// State is what came of the last attempt to start the watcher.
+	State State
+	// Tier may go from TierEvent to TierPoll later, never back.
+	Tier Tier
+	// Native is whether the native library answered; false in the degraded mode.
+	Native bool
+	// LoadError is why the native library is not used though go/native is imported.
+	LoadError error
+	// Parent is the process id of the watched direct parent; 0 for none.
+	Parent int
+	// Supervisor is the process id of the watched supervisor when it is further up; 0 for none.
+	Supervisor int
+	// Interval is how often the poll tier looks: the armed one, else the environment's.
+	Interval time.Duration
+	// Scope is what ends with the supervisor: the armed one, else the environment's.
+	Scope Scope
+	// Grace is how long a hook may take. Go programs have none, so that it is 0; see [Start].
+	Grace time.Duration
+}
+
+// ErrInvalid is returned by [Start] when an option is out of range, or when the watcher is armed with other
+// options already. Nothing was changed.
+var ErrInvalid = errors.New("parentwatch: an option is out of range, or the watcher is armed with other ones")
+
+// Option is something that a program asks of [Start] in code. It beats the environment, except that a watcher
+// switched off stays off.
+type Option func(*driver.Options)
+
+// WithScope says what ends with the supervisor. Default, and for 0: what the environment says, else ScopeGroup. The
+// degraded mode ends the process alone.
+func WithScope(scope Scope) Option {
+	return func(o *driver.Options) {
+		if o.Scope = int32(scope); scope != 0 {
+			o.Texts[EnvParentWatchScope] = scope.String()
+		}
+	}
+}
+
+// WithInterval says how often the poll tier looks: from 10ms to 1h. Default: 2s.
+func WithInterval(interval time.Duration) Option {
+	return func(o *driver.Options) { o.Interval, o.Texts[EnvParentWatchInterval] = &interval, interval.String() }
+}
+
+// WithParent says who the supervisor is: PID or PID@STARTTIME@PIDNS, as LOCALAI_BACKEND_PARENT_PID does.
+func WithParent(token string) Option {
+	return func(o *driver.Options) { o.Parent, o.Texts[EnvParentPID] = &token, token }
+}
+
+// Start starts the watcher of this process, as the environment and the options ask for it. Call it first
+// thing in main; the status and the error may be ignored.
+//
+// It may be called from any goroutine, any number of times; once armed the watcher stays armed. When the
+// supervisor is proven to have died already, Start does not return: the process exits with status 1. A bad
+// value in the environment is one warning line on stderr.
+//
+// The error is about what the program asked for ([ErrInvalid]), or a bug of the library. It is nil in the
+// degraded mode, which the package comment describes: Status.LoadError tells of that. The status is the one
+// after the call, also beside an error.
+//
+// When the supervisor is gone the process ends at once: no deferred function, no signal handler and no hook
+// runs. Native code ends it, from a thread on which no Go code can run.
+func Start(opts ...Option) (Status, error) {
+	asked := driver.Options{Texts: map[string]string{}}
+	for _, opt := range opts {
+		opt(&asked)
+	}
+	watcher, missing := chosen()
+	if missing != nil && watcher.Enabled() {
+		reportMissing(missing)
+	}
+	var err error
+	switch state := State(watcher.Start(asked)); state {
+	case Armed, Disabled, NoParent, Unsupported, NotStarted, Exhausted:
+	case Invalid:
+		err = ErrInvalid
+	default:
+		err = fmt.Errorf("parentwatch: the native library answers %q", state)
+	}
+	return CurrentStatus(), err
+}
+
+// CurrentStatus tells how this process is being watched. It prints nothing. Before Start, interval and scope
+// are the environment's.
+func CurrentStatus() Status {
+	watcher, missing := chosen()
+	info := watcher.Info()
+	return Status{
+		State: State(info.State), Tier: Tier(info.Tier), Native: watcher != degraded, LoadError: missing,
+		Parent: info.Parent, Supervisor: info.Supervisor,
+		Interval: info.Interval, Scope: Scope(info.Scope), Grace: info.Grace,
+	}
+}
+
+// Enabled tells whether the environment leaves the watcher on. It prints nothing.
+func Enabled() bool {
+	watcher, _ := chosen()
+	return watcher.Enabled()
+}
+
+// Interval is the interval of the poll tier that the environment asks for: from 10ms to 1h, 2s unless set. It
+// prints nothing.
+func Interval() time.Duration {
+	watcher, _ := chosen()
+	return watcher.Interval()
+}
+
+// WatchParentDeath blocks until the process origPPID is no longer this process's parent, then calls onDeath. It
+// needs no watcher and does not read the environment; run it in a goroutine of its own.
+//
+// The kernel wakes it where it can; else it looks every interval, which is brought into 10ms to 1h. When
+// origPPID is 1 or less it returns at once without calling onDeath: nobody has died. When origPPID is not the
+// parent to begin with, it calls onDeath at once. With the native library, each call that waits holds an
+// operating system thread.
+func WatchParentDeath(origPPID int, interval time.Duration, onDeath func()) {
+	watcher, missing := chosen()
+	if missing != nil {
+		reportMissing(missing)
+	}
+	if watcher.WaitForExit(origPPID, interval) {
+		onDeath()
+	}
+}
+
+var degraded driver.Driver = &poller{state: NotStarted}
+
+// chosen is the native library, or the degraded mode and, when the library was asked for, why it is missing.
+func chosen() (driver.Driver, error) {
+	native, missing := driver.Open()
+	if native == nil {
+		return degraded, missing
+	}
+	return native, nil
+}
+
+var missingReported sync.Once
+
+// reportMissing says, once, that the program has asked for the native library in vain.
+func reportMissing(missing error) {
+	missingReported.Do(func() { say(fmt.Sprintf("polling the parent alone, since %v", missing)) })
+}

@@ -1,0 +1,14 @@
+// A program as LocalAI's static ones are: it must stay static with the watcher in it.
+package main
+
+import (
+	"fmt"
+	"os"
+
+	parentwatch "github.com/mudler/localai-parentwatch/go"
+)
+
+func main() {
+	status, err := parentwatch.Start()
+	fmt.Fprintln(os.Stdout, status.State, status.Tier, status.Native, err, parentwatch.ChildEnv())
+}

@@ -1,0 +1,50 @@
+# The Go module against the installed library.
+
+GO := target/go
+GO_PACKAGES := gcc libc6-dev
+# The two modules: the package parentwatch, which has no dependency, and go/native.
+GO_MODULES := go go/native
+# 2026.1, the last one that a Go 1.25 builds.
+GO_STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
+# Where the tests find the library: not where it was built.
+GO_LIBRARY := LOCALAI_PARENTWATCH_LIBRARY='$(PREFIX_TEST)/lib/$(SONAME)'
+
+.PHONY: check-go
+check-go: go-packages ## the Go module: format, vet, staticcheck, tests without cgo and with the race detector
+	@$(MAKE) --no-print-directory check-go-lint check-go-test
+
+# Before anything is built: a make of its own builds, so that this holds for `make -j` too.
+.PHONY: go-packages
+go-packages: toolchains
+	@scripts/install-packages.sh $(GO_PACKAGES)
+
+.PHONY: check-go-lint
+check-go-lint:
+	@unformatted=$$(gofmt -l go) && \
+		{ [[ -z $$unformatted ]] || { echo "not formatted by gofmt: $$unformatted" >&2; exit 1; }; }
+	@mkdir -p $(GO)
+	@GOBIN='$(CURDIR)/$(GO)' go install $(GO_STATICCHECK)
+	@for module in $(GO_MODULES); do \
+		(cd $$module && go mod tidy -diff && go vet ./... && '$(CURDIR)/$(GO)/staticcheck' ./...); \
+	done
+	@# Other systems build, and do without the library where it is not for them.
+	@for system in darwin/arm64 windows/amd64 freebsd/amd64 linux/arm; do \
+		for module in $(GO_MODULES); do \
+			GOOS=$${system%/*} GOARCH=$${system#*/} CGO_ENABLED=0 go vet -C $$module ./...; \
+		done; \
+	done
+
+# LocalAI builds its backends without cgo; the race detector needs it. What the tests run, a library among it, is none
+# of the files that go test remembers results by.
+.PHONY: check-go-test
+check-go-test: $(PREFIX_TEST)/.stamp
+	@mkdir -p $(GO)
+	@for race in '' -race; do \
+		for module in $(GO_MODULES); do \
+			echo "$$module $$race"; \
+			CGO_ENABLED=$$([[ $$race ]] && echo 1 || echo 0) $(GO_LIBRARY) \
+				go test -C $$module $$race -v -count=1 -timeout 5m ./... >$(GO)/test.log 2>&1 || \
+				{ cat $(GO)/test.log; exit 1; }; \
+			grep -E '^(ok|SKIPPED)' $(GO)/test.log; \
+		done; \
+	done
