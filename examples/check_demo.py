@@ -1,16 +1,20 @@
 #!/usr/bin/env python3
 """Judges the JSON of `localai-parentwatch demo --json` on standard input.
 
-usage: check_demo.py KIND... < demo.json
+usage: check_demo.py KIND[+helpers][+poll]... < demo.json
 
 Every worker of every KIND with the watcher must be gone within a second of its supervisor's death, in
 the event tier and with its port free; every one without it must have survived and answer Health.
+A kind "+helpers" has helpers that go and stay with it; a kind "+poll" is in the poll tier, and has
+its interval of two seconds more.
 """
 
 import json
 import sys
 
-LIMIT_US = 1_000_000
+LIMIT_US = {"event": 1_000_000, "poll": 3_000_000}
+# Helpers that do not follow a SIGTERM are killed a second after their worker is gone.
+HELPERS_US = 2_000_000
 
 
 def problems(report, kinds):
@@ -20,17 +24,28 @@ def problems(report, kinds):
         if found != set(kinds):
             yield f"{half}: the kinds are {sorted(found)}, expected {sorted(kinds)}"
     for worker in report["protected"]:
-        for key in ("gone_after_us", "port_free_after_us"):
-            if worker[key] is None or not 0 < worker[key] < LIMIT_US:
-                yield f"protected: {key} is not below a second: {worker}"
-        if worker["tier"] != "event":
-            yield f"protected: not in the event tier: {worker}"
+        options = kinds.get(worker["kind"], ())
+        tier = "poll" if "poll" in options else "event"
+        limits = dict.fromkeys(("gone_after_us", "port_free_after_us"), LIMIT_US[tier])
+        if "helpers" in options:
+            limits["helpers_gone_after_us"] = LIMIT_US[tier] + HELPERS_US
+        for key, limit in limits.items():
+            if worker[key] is None or not 0 < worker[key] < limit:
+                yield f"protected: {key} is not below {limit}: {worker}"
+        if worker["tier"] != tier:
+            yield f"protected: not in the {tier} tier: {worker}"
         if worker["exit_status"] != 1:
             yield f"protected: the exit status is not 1: {worker}"
     for worker in report["unprotected"]:
         if worker["survived"] is not True or worker["answers_health"] is not True:
             yield f"unprotected: did not survive, or does not answer: {worker}"
-    pids = [worker["pid"] for half in ("protected", "unprotected") for worker in report[half]]
+        if worker["helpers_alive"] != worker["helpers"]:
+            yield f"unprotected: its helpers did not survive: {worker}"
+    workers = [worker for half in ("protected", "unprotected") for worker in report[half]]
+    for worker in workers:
+        if (worker["helpers"] > 0) != ("helpers" in kinds.get(worker["kind"], ())):
+            yield f"helpers, or none: {worker}"
+    pids = [worker["pid"] for worker in workers]
     if len(set(pids)) != len(pids):
         yield f"a worker is reported twice: {pids}"
     if report["ok"] is not True or report["problems"]:
@@ -39,9 +54,12 @@ def problems(report, kinds):
 
 def main():
     """Prints the problems; the result is the exit status."""
-    kinds = sys.argv[1:]
-    if not kinds:
-        print("usage: check_demo.py KIND... < demo.json", file=sys.stderr)
+    kinds = {}
+    for argument in sys.argv[1:]:
+        kind, *options = argument.split("+")
+        kinds[kind] = options
+    if not kinds or not all({"helpers", "poll"}.issuperset(options) for options in kinds.values()):
+        print("usage: check_demo.py KIND[+helpers][+poll]... < demo.json", file=sys.stderr)
         return 2
     report = json.load(sys.stdin)
     found = list(problems(report, kinds))
@@ -49,9 +67,11 @@ def main():
         print(f"check_demo: {problem}", file=sys.stderr)
     if found:
         return 1
-    slowest = max(worker["gone_after_us"] for worker in report["protected"])
-    count = len(report["protected"])
-    print(f"demo: {count} protected workers gone, the last after {slowest} µs; {count} orphans seen")
+    for tier in LIMIT_US:
+        times = [worker["gone_after_us"] for worker in report["protected"] if worker["tier"] == tier]
+        if times:
+            print(f"demo, {tier} tier: {len(times)} workers gone, the last after {max(times)} µs")
+    print(f"demo: {len(report['unprotected'])} orphans seen")
     return 0
 
 

@@ -2,7 +2,7 @@
 
 DEMO := target/demo
 DEMO_PACKAGES := ca-certificates cmake g++ libgrpc++-dev libprotobuf-dev make pkg-config \
-	protobuf-compiler protobuf-compiler-grpc
+	protobuf-compiler protobuf-compiler-grpc python3-venv
 
 .PHONY: demo
 demo: demo-packages ## kill a supervisor of real gRPC workers and see them go (ARGS="--workers 4")
@@ -13,7 +13,7 @@ demo: demo-packages ## kill a supervisor of real gRPC workers and see them go (A
 demo-check: demo-packages ## the demo end to end, judged by its JSON
 	@$(MAKE) --no-print-directory demo-build
 	target/release/localai-parentwatch demo --json >$(DEMO)/demo.json
-	python3 examples/check_demo.py cpp rust <$(DEMO)/demo.json
+	python3 examples/check_demo.py cpp rust python+helpers go go-degraded+poll <$(DEMO)/demo.json
 
 # Before anything is built: a make of its own builds, so that this holds for `make -j` too.
 .PHONY: demo-packages
@@ -21,46 +21,56 @@ demo-packages: toolchains
 	@scripts/install-packages.sh $(DEMO_PACKAGES)
 
 .PHONY: demo-build
-demo-build: $(DEMO)/supervisor $(DEMO)/worker-cpp demo-build-rust
+demo-build: $(DEMO)/supervisor $(DEMO)/worker-cpp demo-build-rust demo-build-python demo-build-go
 
-# ---- the supervisor and the code that its gRPC calls are made of
+# ---- the supervisor, the Go worker, and the code that their gRPC calls are made of
 
 SUPERVISOR := examples/supervisor
-SUPERVISOR_PROTO := $(SUPERVISOR)/internal/backend
-SUPERVISOR_FILES := $(wildcard $(SUPERVISOR)/*.go $(SUPERVISOR_PROTO)/*.go) \
-	$(SUPERVISOR)/go.mod $(SUPERVISOR)/go.sum
+GO_PROTO := examples/proto
+GO_EXAMPLES := $(GO_PROTO) $(SUPERVISOR) examples/worker-go
 
-$(DEMO)/supervisor: $(SUPERVISOR_FILES)
-	@echo "building the supervisor"
+# Go knows best what there is to be done.
+.PHONY: $(DEMO)/supervisor
+$(DEMO)/supervisor:
 	@go build -C $(SUPERVISOR) -buildvcs=false -trimpath -o '$(CURDIR)/$@' .
 
-# `protoc` with the plugins that the supervisor's go.mod pins, into the directory $(1).
+# As LocalAI packs a backend: the program, and its libraries in lib/ beside it. The other one is static.
+.PHONY: demo-build-go
+demo-build-go: export CGO_ENABLED := 0
+demo-build-go: $(PREFIX_TEST)/.stamp
+	@install -D -C -m 755 '$(PREFIX_TEST)/lib/$(SONAME)' '$(DEMO)/lib/$(SONAME)'
+	@go build -C examples/worker-go -buildvcs=false -trimpath -o '$(CURDIR)/$(DEMO)/worker-go' .
+	@go build -C examples/worker-go -buildvcs=false -trimpath -tags degraded -o '$(CURDIR)/$(DEMO)/worker-go-degraded' .
+
+# `protoc` with the plugins that go.mod pins, into the directory $(1).
 define generate-go-proto
 	@mkdir -p $(DEMO)/tools $(1)
-	@go build -C $(SUPERVISOR) -buildvcs=false -o '$(CURDIR)/$(DEMO)/tools/' \
+	@go build -C $(GO_PROTO) -buildvcs=false -o '$(CURDIR)/$(DEMO)/tools/' \
 		google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
-	@options=paths=source_relative,Mbackend.proto=$$(go list -C $(SUPERVISOR) -m)/internal/backend && \
-		PATH='$(CURDIR)/$(DEMO)/tools':"$$PATH" protoc --proto_path=examples/proto \
+	@options=paths=source_relative,Mbackend.proto=$$(go list -C $(GO_PROTO) -m)/backend && \
+		PATH='$(CURDIR)/$(DEMO)/tools':"$$PATH" protoc --proto_path=$(GO_PROTO) \
 		--go_out=$(1) --go_opt="$$options" --go-grpc_out=$(1) --go-grpc_opt="$$options" backend.proto
 endef
 
 .PHONY: proto
-proto: demo-packages ## write the supervisor's gRPC code anew from examples/proto
-	$(call generate-go-proto,$(SUPERVISOR_PROTO))
+proto: demo-packages ## write the examples' Go gRPC code anew from examples/proto
+	$(call generate-go-proto,$(GO_PROTO)/backend)
 
 .PHONY: examples-check
-examples-check: demo-packages ## format, vet and tests of the examples (C++ worker, Go supervisor), and that the Go gRPC code is current
+examples-check: demo-packages ## format, vet and tests of the examples, and that the Go gRPC code is current
 	@rm -rf $(DEMO)/proto
 	$(call generate-go-proto,$(DEMO)/proto)
 	@# Another release of protoc makes the same code and writes another number into it.
-	@diff -r -I '^//[[:space:]-]*protoc ' $(DEMO)/proto $(SUPERVISOR_PROTO) || \
-		{ echo "$(SUPERVISOR_PROTO) is not what examples/proto makes: run make proto" >&2; exit 1; }
-	@unformatted=$$(gofmt -l $(SUPERVISOR)) && \
+	@diff -r -I '^//[[:space:]-]*protoc ' $(DEMO)/proto $(GO_PROTO)/backend || \
+		{ echo "$(GO_PROTO)/backend is not what examples/proto makes: run make proto" >&2; exit 1; }
+	@unformatted=$$(gofmt -l $(GO_EXAMPLES)) && \
 		{ [[ -z $$unformatted ]] || { echo "not formatted by gofmt: $$unformatted" >&2; exit 1; }; }
-	go vet -C $(SUPERVISOR) ./...
-	@$(MAKE) --no-print-directory $(DEMO)/worker-cpp
-	@# The worker is none of the files that go test remembers results by.
-	EXAMPLE_WORKER_CPP='$(CURDIR)/$(DEMO)/worker-cpp' go test -C $(SUPERVISOR) -count=1 ./...
+	@for module in $(GO_EXAMPLES); do (cd "$$module" && go mod tidy -diff && go vet ./...); done
+	@go vet -C examples/worker-go -tags degraded ./...
+	@$(MAKE) --no-print-directory demo-build
+	@! grep -q INTERP < <(readelf -lW $(DEMO)/worker-go-degraded) || { echo "$(DEMO)/worker-go-degraded is not static" >&2; exit 1; }
+	@# The workers are none of the files that go test remembers results by.
+	EXAMPLE_WORKERS='$(CURDIR)/$(DEMO)' go test -C $(SUPERVISOR) -count=1 ./...
 
 # ---- the workers and the program that runs the demo
 
@@ -82,3 +92,22 @@ demo-build-rust:
 	@cargo build $(if $(wildcard $(DEMO)/worker-rust),--quiet) --locked --release \
 		-p parentwatch-cli -p worker-rust
 	@install -C target/release/worker-rust $(DEMO)/worker-rust
+
+# The wheel as users have it, in an environment of its own: nothing of the source tree is on its path.
+.PHONY: demo-build-python
+demo-build-python: $(DEMO)/worker-python/.stamp
+	@$(MAKE) --no-print-directory wheel >$(DEMO)/wheel.log 2>&1 || { cat $(DEMO)/wheel.log; exit 1; }
+	@cd $(DEMO)/worker-python && wheel=$$(ls '$(CURDIR)'/dist/localai_parentwatch-*.whl) && sum=$$(sha256sum "$$wheel") && \
+		[[ $$(cat venv/.wheel 2>/dev/null) == "$$sum" ]] || { \
+			venv/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps "$$wheel" && \
+			echo "$$sum" >venv/.wheel; }
+
+$(DEMO)/worker-python/.stamp: $(wildcard examples/worker-python/*.*) examples/proto/backend.proto
+	@echo "building the Python worker"
+	@mkdir -p $(@D)
+	@test -x $(@D)/venv/bin/python || python3 -m venv $(@D)/venv
+	@$(@D)/venv/bin/python -m pip install --quiet --disable-pip-version-check -r examples/worker-python/requirements.txt
+	@$(@D)/venv/bin/python -m grpc_tools.protoc --proto_path=examples/proto --python_out=$(@D) --grpc_python_out=$(@D) \
+		backend.proto
+	@install -C examples/worker-python/run.sh examples/worker-python/*.py $(@D)
+	@touch $@

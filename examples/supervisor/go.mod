@@ -4,8 +4,9 @@ go 1.24.0
 
 require (
 	github.com/mudler/go-processmanager v0.1.2-0.20260720195933-3d64f5c974fc
+	github.com/mudler/localai-parentwatch/examples/proto v0.0.0
+	github.com/mudler/localai-parentwatch/go v0.0.0
 	google.golang.org/grpc v1.80.0
-	google.golang.org/protobuf v1.36.12
 )
 
 require (
@@ -13,10 +14,10 @@ require (
 	golang.org/x/sys v0.40.0 // indirect
 	golang.org/x/text v0.33.0 // indirect
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20260120221211-b8f7ae30c516 // indirect
-	google.golang.org/grpc/cmd/protoc-gen-go-grpc v1.6.1 // indirect
+	google.golang.org/protobuf v1.36.12 // indirect
 )
 
-tool (
-	google.golang.org/grpc/cmd/protoc-gen-go-grpc
-	google.golang.org/protobuf/cmd/protoc-gen-go
+replace (
+	github.com/mudler/localai-parentwatch/examples/proto => ../proto
+	github.com/mudler/localai-parentwatch/go => ../../go
 )

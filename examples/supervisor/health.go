@@ -13,7 +13,7 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 
-	"github.com/mudler/localai-parentwatch/examples/supervisor/internal/backend"
+	"github.com/mudler/localai-parentwatch/examples/proto/backend"
 )
 
 // healthReport is the answer of one server, and one line of the health command's output.

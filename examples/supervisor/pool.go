@@ -8,15 +8,16 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	process "github.com/mudler/go-processmanager"
-)
 
-// parentVariable tells a worker who its supervisor is, whatever stands between the two.
-const parentVariable = "LOCALAI_BACKEND_PARENT_PID"
+	parentwatch "github.com/mudler/localai-parentwatch/go"
+)
 
 // startAttempts is how often a worker that ends before it answers is started, each time on
 // another port: one that was free when it was chosen may be taken when the worker listens on it.
@@ -47,19 +48,15 @@ type pool struct {
 // startPool starts all workers at once and returns when every one of them answers Health. When
 // one does not, none is left running.
 func startPool(ctx context.Context, config poolConfig) (*pool, error) {
-	self, err := token()
-	if err != nil {
-		return nil, fmt.Errorf("cannot name myself to the workers: %w", err)
-	}
-	environment := append(os.Environ(), parentVariable+"="+self)
-
+	environment := workerEnvironment()
 	p := &pool{}
 	stateDir := config.stateDir
 	if stateDir == "" {
-		if p.tempDir, err = os.MkdirTemp("", "supervisor-"); err != nil {
+		tempDir, err := os.MkdirTemp("", "supervisor-")
+		if err != nil {
 			return nil, err
 		}
-		stateDir = p.tempDir
+		p.tempDir, stateDir = tempDir, tempDir
 	}
 	ports, err := freePorts(len(config.programs) * config.count)
 	if err != nil {
@@ -99,6 +96,14 @@ func startPool(ctx context.Context, config poolConfig) (*pool, error) {
 		return nil, err
 	}
 	return p, nil
+}
+
+// workerEnvironment is this process's own, and tells a worker who its supervisor is, whatever stands
+// between the two. A supervisor that somebody else has started may have inherited such a name, which
+// is not its own: of two entries the process manager hands over both, and a worker takes the first.
+func workerEnvironment() []string {
+	inherited := func(entry string) bool { return strings.HasPrefix(entry, parentwatch.EnvParentPID+"=") }
+	return append(slices.DeleteFunc(os.Environ(), inherited), parentwatch.ChildEnv())
 }
 
 // stop ends all workers gracefully, all at once.

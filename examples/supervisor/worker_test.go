@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -17,11 +19,29 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
-	"github.com/mudler/localai-parentwatch/examples/supervisor/internal/backend"
+	"github.com/mudler/localai-parentwatch/examples/proto/backend"
 )
 
-// workerVariable names the C++ worker that the tests in this file run: make examples-check sets it.
-const workerVariable = "EXAMPLE_WORKER_CPP"
+// workersVariable names the folder of the workers that the tests in this file run: make
+// examples-check sets it.
+const workersVariable = "EXAMPLE_WORKERS"
+
+// exampleWorker is a worker that can be told how long a load blocks, and stops gracefully.
+type exampleWorker struct {
+	name    string
+	program string // in the folder
+	args    []string
+	speaks  string // what its lines on stderr begin with
+	helpers int    // how many processes there are in its group, besides itself
+}
+
+var exampleWorkers = []exampleWorker{
+	{name: "cpp", program: "worker-cpp", speaks: "worker-cpp"},
+	{name: "go", program: "worker-go", speaks: "worker-go"},
+	// The engine, and the resource tracker of Python's multiprocessing.
+	{name: "python", program: "worker-python/run.sh", speaks: "worker-python", helpers: 2},
+	{name: "python, asyncio", program: "worker-python/run.sh", args: []string{"--aio"}, speaks: "worker-python", helpers: 2},
+}
 
 const (
 	// patience is for what is going to happen, sooner or later.
@@ -41,40 +61,47 @@ func TestMain(m *testing.M) {
 }
 
 // A stop asked for by a signal is the worker's own business: calls under way are answered, then it
-// exits with 0, whether or not the watcher is on.
+// exits with 0 and leaves no helper behind, whether or not the watcher is on.
 func TestGracefulStop(t *testing.T) {
-	program := workerProgram(t)
-	for _, number := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
-		var told []string
-		for _, watch := range []string{"on", "off"} {
-			t.Run(fmt.Sprintf("%v, watcher %s", number, watch), func(t *testing.T) {
-				w := startWorker(t, watch, program, "--load-seconds", "1")
-				await(t, "the watcher is "+watch, func() bool { return w.isWatching() == (watch == "on") })
-				loaded := w.load("m")
-				await(t, "the load is under way", func() bool { return w.says("loading m") })
-				w.signal(number)
-				if err := <-loaded; err != nil {
-					t.Errorf("the call that was under way: %v", err)
+	forEachWorker(t, func(t *testing.T, example exampleWorker) {
+		for _, number := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+			var told []string
+			for _, watch := range []string{"on", "off"} {
+				t.Run(fmt.Sprintf("%v, watcher %s", number, watch), func(t *testing.T) {
+					w := startWorker(t, watch, example, "--load-seconds", "1")
+					await(t, "the watcher is "+watch, func() bool { return w.isWatching() == (watch == "on") })
+					loaded := w.load("m")
+					await(t, "the load is under way", func() bool { return w.says("loading m") })
+					helpers := w.helpers(example.helpers)
+					w.signal(number)
+					if err := <-loaded; err != nil {
+						t.Errorf("the call that was under way: %v", err)
+					}
+					if status := w.exitStatus(patience); status.Signaled() || status.ExitStatus() != 0 {
+						t.Errorf("it ended with %s, expected exit status 0; stderr:\n%s", describe(status), w.stderr())
+					}
+					await(t, "its helpers are gone", helpers.areGone)
+					told = append(told, strings.ReplaceAll(w.stderr(), w.address, "ADDRESS"))
+				})
+			}
+			want := strings.ReplaceAll("NAME: listening on ADDRESS\nNAME: loading m\nNAME: stopping\nNAME: stopped\n", "NAME", example.speaks)
+			for _, text := range told {
+				if text != want {
+					t.Errorf("%v: stderr is\n%swanted:\n%s", number, text, want)
 				}
-				if status := w.exitStatus(patience); status.Signaled() || status.ExitStatus() != 0 {
-					t.Errorf("it ended with %s, expected exit status 0; stderr:\n%s", describe(status), w.stderr())
-				}
-				told = append(told, strings.ReplaceAll(w.stderr(), w.address, "ADDRESS"))
-			})
-		}
-		const want = "worker-cpp: listening on ADDRESS\nworker-cpp: loading m\nworker-cpp: stopping\nworker-cpp: stopped\n"
-		for _, text := range told {
-			if text != want {
-				t.Errorf("%v: stderr is\n%swanted:\n%s", number, text, want)
 			}
 		}
-	}
+	})
 }
 
 // More callers at a time than there are threads for, while a model is being loaded: each one gets its
 // own answer.
 func TestPredict(t *testing.T) {
-	w := startWorker(t, "on", workerProgram(t), "--load-seconds", "1")
+	forEachWorker(t, testPredict)
+}
+
+func testPredict(t *testing.T, example exampleWorker) {
+	w := startWorker(t, "on", example, "--load-seconds", "1")
 	loaded := w.load("m")
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -105,47 +132,60 @@ func TestPredict(t *testing.T) {
 
 // The supervisor dies while LoadModel blocks; also when a graceful stop is waiting for that load.
 func TestSupervisorDiesDuringLoad(t *testing.T) {
-	for _, stopping := range []bool{false, true} {
-		t.Run(fmt.Sprintf("stopping %v", stopping), func(t *testing.T) {
-			w, supervisor := startSupervisedWorker(t, workerProgram(t), "--load-seconds", "30")
-			loaded := w.load("m")
-			await(t, "the load is under way", func() bool { return w.says("loading m") })
-			if stopping {
-				w.signal(syscall.SIGTERM)
-				await(t, "the worker is stopping", func() bool { return w.says("stopping") })
-			}
-
-			pid, killed := w.pid, time.Now()
-			supervisor.Process.Kill()
-			supervisor.Wait() // Its worker is ours from here on.
-			status := w.exitStatus(patience)
-			took := time.Since(killed)
-			if status.Signaled() || status.ExitStatus() != 1 {
-				t.Errorf("it ended with %s, expected exit status 1; stderr:\n%s", describe(status), w.stderr())
-			}
-			if took > atOnce {
-				t.Errorf("gone %v after its supervisor, expected at most %v", took, atOnce)
-			}
-			want := fmt.Sprintf("supervisor %d is gone, worker %d exits (event)", supervisor.Process.Pid, pid)
-			if !w.says(want) {
-				t.Errorf("no %q in:\n%s", want, w.stderr())
-			}
-			if err := <-loaded; err == nil {
-				t.Error("LoadModel was answered: it did not block")
-			}
-			t.Logf("gone %v after its supervisor", took.Round(time.Microsecond))
-		})
-	}
+	forEachWorker(t, func(t *testing.T, example exampleWorker) {
+		for _, stopping := range []bool{false, true} {
+			t.Run(fmt.Sprintf("stopping %v", stopping), func(t *testing.T) {
+				testSupervisorDiesDuringLoad(t, example, stopping)
+			})
+		}
+	})
 }
 
-// workerProgram is the C++ worker's path.
-func workerProgram(t *testing.T) string {
-	t.Helper()
-	program := os.Getenv(workerVariable)
-	if program == "" {
-		t.Skipf("%s does not name the C++ worker", workerVariable)
+func testSupervisorDiesDuringLoad(t *testing.T, example exampleWorker, stopping bool) {
+	w, supervisor := startSupervisedWorker(t, example, "--load-seconds", "30")
+	loaded := w.load("m")
+	await(t, "the load is under way", func() bool { return w.says("loading m") })
+	helpers := w.helpers(example.helpers)
+	if stopping {
+		w.signal(syscall.SIGTERM)
+		await(t, "the worker is stopping", func() bool { return w.says("stopping") })
 	}
-	return program
+
+	pid, killed := w.pid, time.Now()
+	supervisor.Process.Kill()
+	supervisor.Wait() // Its worker is ours from here on.
+	status := w.exitStatus(patience)
+	took := time.Since(killed)
+	if status.Signaled() || status.ExitStatus() != 1 {
+		t.Errorf("it ended with %s, expected exit status 1; stderr:\n%s", describe(status), w.stderr())
+	}
+	if took > atOnce {
+		t.Errorf("gone %v after its supervisor, expected at most %v", took, atOnce)
+	}
+	want := fmt.Sprintf("supervisor %d is gone, worker %d exits (event)", supervisor.Process.Pid, pid)
+	if !w.says(want) {
+		t.Errorf("no %q in:\n%s", want, w.stderr())
+	}
+	if err := <-loaded; err == nil {
+		t.Error("LoadModel was answered: it did not block")
+	}
+	await(t, "its helpers are gone", helpers.areGone)
+	t.Logf("gone %v after its supervisor", took.Round(time.Microsecond))
+}
+
+// forEachWorker runs a test on every example, with the path of its program, all at once.
+func forEachWorker(t *testing.T, test func(*testing.T, exampleWorker)) {
+	folder := os.Getenv(workersVariable)
+	if folder == "" {
+		t.Skipf("%s does not name the folder of the workers", workersVariable)
+	}
+	for _, example := range exampleWorkers {
+		t.Run(example.name, func(t *testing.T) {
+			t.Parallel()
+			example.program = filepath.Join(folder, example.program)
+			test(t, example)
+		})
+	}
 }
 
 // runningWorker is a worker that answers Health, and a child of this process, now or in the end.
@@ -158,7 +198,7 @@ type runningWorker struct {
 }
 
 // startWorker starts a worker without any supervisor but this process.
-func startWorker(t *testing.T, watch, program string, args ...string) *runningWorker {
+func startWorker(t *testing.T, watch string, example exampleWorker, args ...string) *runningWorker {
 	t.Helper()
 	ports, err := freePorts(1)
 	if err != nil {
@@ -174,7 +214,8 @@ func startWorker(t *testing.T, watch, program string, args ...string) *runningWo
 		t.Fatal(err)
 	}
 	defer stderr.Close()
-	command := exec.Command(program, append(args, "--addr", w.address)...)
+	args = slices.Concat(example.args, args, []string{"--addr", w.address})
+	command := exec.Command(example.program, args...)
 	command.Env = append(os.Environ(), "LOCALAI_BACKEND_PARENT_WATCH="+watch)
 	command.Stderr = stderr
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -187,7 +228,7 @@ func startWorker(t *testing.T, watch, program string, args ...string) *runningWo
 }
 
 // startSupervisedWorker starts a supervisor in a process of its own, and a worker below it.
-func startSupervisedWorker(t *testing.T, program string, args ...string) (*runningWorker, *exec.Cmd) {
+func startSupervisedWorker(t *testing.T, example exampleWorker, args ...string) (*runningWorker, *exec.Cmd) {
 	t.Helper()
 	// Orphans come to this process, which sees their exit status then.
 	const prSetChildSubreaper = 36
@@ -196,12 +237,13 @@ func startSupervisedWorker(t *testing.T, program string, args ...string) (*runni
 	}
 	// The supervisor gives its workers an address and nothing else.
 	script := filepath.Join(t.TempDir(), "worker")
-	text := fmt.Sprintf("#!/bin/sh\nexec '%s' %s \"$@\"\n", program, strings.Join(args, " "))
+	args = slices.Concat(example.args, args)
+	text := fmt.Sprintf("#!/bin/sh\nexec '%s' %s \"$@\"\n", example.program, strings.Join(args, " "))
 	if err := os.WriteFile(script, []byte(text), 0o700); err != nil {
 		t.Fatal(err)
 	}
 
-	supervisor := exec.Command(os.Args[0], "--state-dir", t.TempDir(), "--worker", "cpp="+script)
+	supervisor := exec.Command(os.Args[0], "--state-dir", t.TempDir(), "--worker", "worker="+script)
 	supervisor.Env = append(os.Environ(), supervisorVariable+"=1", "LOCALAI_BACKEND_PARENT_WATCH=on")
 	supervisor.Stderr = os.Stderr
 	stdout, err := supervisor.StdoutPipe()
@@ -227,7 +269,7 @@ func (w *runningWorker) connect() {
 	// A number belongs to the worker until it is reaped, which exitStatus does, and sets it to 0.
 	w.t.Cleanup(func() {
 		if w.pid != 0 {
-			syscall.Kill(w.pid, syscall.SIGKILL)
+			syscall.Kill(-w.pid, syscall.SIGKILL) // Its group: helpers too.
 			syscall.Wait4(w.pid, nil, 0, nil)
 		}
 	})
@@ -272,6 +314,53 @@ func (w *runningWorker) isWatching() bool {
 	}
 	return false
 }
+
+// processGroup is a worker's, by its number.
+type processGroup struct {
+	t      *testing.T
+	number string
+}
+
+// helpers waits until there are as many processes in the worker's group, besides itself, as there
+// should be.
+func (w *runningWorker) helpers(count int) processGroup {
+	w.t.Helper()
+	group := processGroup{w.t, strconv.Itoa(w.pid)}
+	await(w.t, fmt.Sprintf("the worker has %d helpers", count), func() bool {
+		return len(group.members()) == count+1
+	})
+	pid := w.pid
+	w.t.Cleanup(func() {
+		if !group.areGone() { // Somebody is in it: the number is still this group's.
+			syscall.Kill(-pid, syscall.SIGKILL)
+		}
+	})
+	return group
+}
+
+// members are the processes of the group that have not ended.
+func (g processGroup) members() []string {
+	g.t.Helper()
+	paths, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil || len(paths) == 0 {
+		g.t.Fatalf("the processes of this machine: %v", err)
+	}
+	var members []string
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			continue // It has ended since.
+		}
+		// After the name, which may hold anything: the state, the parent and the group.
+		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+		if len(fields) > 2 && fields[0] != "Z" && fields[2] == g.number {
+			members = append(members, path)
+		}
+	}
+	return members
+}
+
+func (g processGroup) areGone() bool { return len(g.members()) == 0 }
 
 func (w *runningWorker) signal(number syscall.Signal) {
 	w.t.Helper()

@@ -1,8 +1,7 @@
-//! The children of this process, found in `/proc`: it is a subreaper, so whatever is left of a
+//! The children of this process: it is a subreaper, so whatever is left of a
 //! tree ends up here.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,6 +10,8 @@ use anyhow::bail;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, getpid, pidfd_open, pidfd_send_signal, waitpid,
 };
+
+use super::procfs::processes;
 
 /// How long killed processes may take to end.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -26,21 +27,8 @@ impl Children {
     /// Finds them, those among them that have ended and were not reaped included.
     pub fn find() -> io::Result<Self> {
         let parent = getpid().as_raw_nonzero().get();
-        let mut children = BTreeSet::new();
-        for entry in fs::read_dir("/proc")? {
-            let name = entry?.file_name();
-            let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
-                continue;
-            };
-            // A process may end between the listing and the look at it.
-            let Ok(stat) = fs::read(format!("/proc/{pid}/stat")) else {
-                continue;
-            };
-            if parent_in(&stat) == Some(parent) {
-                children.insert(pid);
-            }
-        }
-        Ok(Self(children))
+        let children = processes()?.into_iter().filter(|process| process.parent == parent);
+        Ok(Self(children.map(|process| process.pid).collect()))
     }
 
     /// Kills and reaps every child of this process that is not one of these, and every one that
@@ -78,29 +66,11 @@ fn end(pid: i32) -> io::Result<()> {
     Ok(())
 }
 
-/// The parent in the text of `/proc/PID/stat`, counted from the last `)`: the name before it may
-/// hold anything.
-fn parent_in(stat: &[u8]) -> Option<i32> {
-    let end = stat.iter().rposition(|&byte| byte == b')')?;
-    let rest = std::str::from_utf8(stat.get(end + 1..)?).ok()?;
-    rest.split_ascii_whitespace().nth(1)?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use std::process::Command;
 
     use super::*;
-
-    #[test]
-    fn reads_the_parent() {
-        assert_eq!(parent_in(b"42 (a) S 7 42 42 0"), Some(7));
-        assert_eq!(parent_in(b"42 (a) S 1 (b\n) R 7 42"), Some(7));
-        assert_eq!(parent_in(b"42 (\xff) S 7 42"), Some(7));
-        for bad in [&b""[..], b"42", b"42 (a)", b"42 (a) S", b"42 (a) S x"] {
-            assert_eq!(parent_in(bad), None);
-        }
-    }
 
     #[test]
     fn ends_others_only() {

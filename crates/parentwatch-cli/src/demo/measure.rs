@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{OnceLock, mpsc};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
@@ -23,9 +23,18 @@ const START_MARGIN: Duration = Duration::from_millis(50);
 /// How long to wait between two tries to listen on a port.
 const PORT_RETRY: Duration = Duration::from_micros(50);
 
+/// What became of a worker and of its helpers.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What became of the worker.
+    pub worker: Fate,
+    /// What became of the other processes in its group.
+    pub helpers: Helpers,
+}
+
 /// What became of a worker.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum Fate {
     /// It was alive when the watch ended.
     Alive {
         /// For how long it had outlived its supervisor by then.
@@ -42,6 +51,18 @@ pub enum Outcome {
     },
 }
 
+/// What became of a worker's helpers: the processes that were in its group before the kill.
+#[derive(Debug)]
+pub struct Helpers {
+    /// How many there were.
+    pub count: usize,
+    /// How many were alive when the watch ended.
+    pub alive: usize,
+    /// From the kill until it was seen, after the end of the worker, that the last of them had
+    /// ended; `None` if one was alive or there were none.
+    pub gone_after: Option<Duration>,
+}
+
 /// Kills the tree's supervisor with SIGKILL and watches each worker for `limit`; the outcomes come
 /// in the order of the workers.
 pub fn kill_and_watch(
@@ -51,7 +72,9 @@ pub fn kill_and_watch(
 ) -> anyhow::Result<Vec<Outcome>> {
     let (workers, supervisor) = tree.split();
     // A worker that ended by itself would look like one that was quick.
+    let mut helpers = Vec::with_capacity(workers.len());
     for worker in workers {
+        helpers.push(worker.find_helpers()?);
         if stop.wait_readable(worker.pidfd.as_fd(), Instant::now())? {
             bail!("worker {worker} ended before its supervisor was killed");
         }
@@ -61,12 +84,12 @@ pub fn kill_and_watch(
         // Every thread is about to block before the kill.
         let (ready, is_ready) = mpsc::channel();
         let mut watching = Vec::with_capacity(workers.len());
-        for worker in workers {
+        for (worker, helpers) in workers.iter().zip(&helpers) {
             let (ready, killed) = (ready.clone(), &killed);
             let watch = move || {
                 // Fails only if the thread that kills has given up.
                 let _ = ready.send(());
-                watch(worker, killed, Instant::now() + limit + START_MARGIN, stop)
+                watch(worker, helpers, killed, Instant::now() + limit + START_MARGIN, stop)
                     .with_context(|| format!("cannot watch worker {worker}"))
             };
             watching.push(thread::Builder::new().spawn_scoped(scope, watch).context("no thread")?);
@@ -84,9 +107,11 @@ pub fn kill_and_watch(
     })
 }
 
-/// Watches one worker until it is gone and its port is free, or until `deadline`.
+/// Watches one worker until it is gone, its port is free and its helpers are gone too, or until
+/// `deadline`.
 fn watch(
     worker: &Worker,
+    helpers: &[OwnedFd],
     killed: &OnceLock<Instant>,
     deadline: Instant,
     stop: &StopSignals,
@@ -95,14 +120,24 @@ fn watch(
     let Some(&killed) = killed.get() else {
         bail!("it ended before its supervisor was killed");
     };
-    if !ended {
-        return Ok(Outcome::Alive { after: killed.elapsed() });
+    let fate = match ended {
+        false => Fate::Alive { after: killed.elapsed() },
+        true => {
+            let exit_status = reap(worker)?;
+            let after = killed.elapsed();
+            let port_free = wait_for_port(worker.port, Instant::now() + PORT_LIMIT)?;
+            let port_free_after = port_free.map(|when| when.duration_since(killed));
+            Fate::Gone { after, exit_status, port_free_after }
+        }
+    };
+    let mut alive = 0;
+    for helper in helpers {
+        if !stop.wait_readable(helper.as_fd(), deadline)? {
+            alive += 1;
+        }
     }
-    let exit_status = reap(worker)?;
-    let after = killed.elapsed();
-    let port_free = wait_for_port(worker.port, Instant::now() + PORT_LIMIT)?;
-    let port_free_after = port_free.map(|when| when.duration_since(killed));
-    Ok(Outcome::Gone { after, exit_status, port_free_after })
+    let gone_after = (alive == 0 && !helpers.is_empty()).then(|| killed.elapsed());
+    Ok(Outcome { worker: fate, helpers: Helpers { count: helpers.len(), alive, gone_after } })
 }
 
 /// Takes the exit status of a worker that has ended: it has become a child of this process when

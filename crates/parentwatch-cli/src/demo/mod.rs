@@ -7,6 +7,7 @@
 mod children;
 mod death_line;
 mod measure;
+mod procfs;
 mod render;
 mod report;
 mod tree;
@@ -20,18 +21,24 @@ use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::signals::StopSignals;
-use report::{Orphan, Protected, Report};
+use report::{Limits, Orphan, Protected, Report};
 use tree::{Tree, Watch};
 
-/// How long a protected worker may outlive its supervisor.
-const LIMIT: Duration = Duration::from_secs(1);
+/// How long protected workers and their helpers may outlive their supervisor: a second, after the
+/// interval of 2 s in the poll tier; helpers are killed a second after their worker is gone.
+const LIMITS: Limits = Limits {
+    event: Duration::from_secs(1),
+    poll: Duration::from_secs(3),
+    helpers: Duration::from_secs(2),
+};
 
 /// Kill a supervisor of real gRPC workers and show what they do
 ///
 /// A supervisor written in Go starts the workers as LocalAI starts its backends and is killed with
 /// SIGKILL: once with the watcher in the workers, once with the watcher switched off. Exits with 1
-/// when a protected worker was alive one second later, or when the workers without the watcher did
-/// not survive, in which case the demo has shown nothing.
+/// when a protected worker or one of its helpers was alive one second later (in the poll tier:
+/// after one more interval), or when the workers without the watcher did not survive, in which case
+/// the demo has shown nothing.
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// How many workers of each kind to start
@@ -49,7 +56,13 @@ pub struct Options {
 
     /// A kind of worker and its program; may be repeated
     #[arg(long = "worker", value_name = "KIND=PATH",
-          default_values = ["cpp=target/demo/worker-cpp", "rust=target/demo/worker-rust"])]
+          default_values = [
+              "cpp=target/demo/worker-cpp",
+              "rust=target/demo/worker-rust",
+              "python=target/demo/worker-python/run.sh",
+              "go=target/demo/worker-go",
+              "go-degraded=target/demo/worker-go-degraded",
+          ])]
     programs: Vec<Program>,
 
     /// How long the workers have to become ready, in seconds
@@ -101,13 +114,13 @@ pub fn run(options: &Options) -> anyhow::Result<bool> {
     let unprotected = unprotected(options, &stop, &progress)?;
     progress.done();
 
-    let report = Report::new(protected, unprotected, LIMIT);
+    let report = Report::new(protected, unprotected, &LIMITS);
     let mut stdout = anstream::AutoStream::auto(io::stdout().lock());
     let fancy =
         io::stdout().is_terminal() && stdout.current_choice() != anstream::ColorChoice::Never;
     let text = match options.json {
         true => serde_json::to_string_pretty(&report)? + "\n",
-        false => render::report(&report, fancy, LIMIT, options.orphan_time),
+        false => render::report(&report, fancy, &LIMITS, options.orphan_time),
     };
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context("cannot print")?;
     Ok(report.ok)
@@ -123,7 +136,7 @@ fn protected(
     let mut tree = Tree::start(options, Watch::On, stop)?;
     tree.require_health(stop)?;
     progress.say("killing the supervisor");
-    let outcomes = measure::kill_and_watch(&mut tree, LIMIT, stop)?;
+    let outcomes = measure::kill_and_watch(&mut tree, LIMITS.longest(), stop)?;
     let seen = tree.workers().iter().zip(outcomes);
     let seen = seen.map(|(worker, outcome)| Protected::new(worker, &outcome)).collect();
     tree.end()?;

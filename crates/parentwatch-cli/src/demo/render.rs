@@ -8,7 +8,7 @@ use tabled::builder::Builder;
 use tabled::settings::object::Columns;
 use tabled::settings::{Alignment, Modify, Padding, Style as Borders};
 
-use super::report::{Orphan, Protected, Report};
+use super::report::{Limits, Orphan, Protected, Report};
 
 const TITLE: Style = Style::new().bold();
 const GOOD: Style = AnsiColor::Green.on_default();
@@ -16,17 +16,28 @@ const BAD: Style = AnsiColor::Red.on_default().bold();
 
 /// Draws the report. The colours are escape sequences, for whoever prints it to take out again
 /// where they are not wanted; `fancy` asks for frames.
-pub fn report(report: &Report, fancy: bool, limit: Duration, orphan_time: Duration) -> String {
+pub fn report(report: &Report, fancy: bool, limits: &Limits, orphan_time: Duration) -> String {
     let mut text = String::new();
     section(
         &mut text,
         fancy,
         "With the watcher",
         "supervisor killed with SIGKILL",
-        (&["worker", "pid", "tier", "port", "gone after", "port free after"], &[1, 3, 4, 5]),
-        report.protected.iter().map(|worker| protected_row(worker, limit)),
+        (
+            &[
+                "worker",
+                "pid",
+                "tier",
+                "port",
+                "gone after",
+                "port free after",
+                "helpers gone after",
+            ],
+            &[1, 3, 4, 5, 6],
+        ),
+        report.protected.iter().map(|worker| protected_row(worker, limits)),
     );
-    let problems: Vec<_> = report.protected.iter().filter_map(|w| w.problem(limit)).collect();
+    let problems: Vec<_> = report.protected.iter().filter_map(|w| w.problem(limits)).collect();
     verdict(&mut text, &problems, || protected_summary(&report.protected));
     text.push('\n');
 
@@ -36,7 +47,7 @@ pub fn report(report: &Report, fancy: bool, limit: Duration, orphan_time: Durati
         fancy,
         "Without it",
         "LOCALAI_BACKEND_PARENT_WATCH=off, supervisor killed with SIGKILL",
-        (&["worker", "pid", "port", &then, "Health"], &[1, 2]),
+        (&["worker", "pid", "port", &then, "Health", "helpers"], &[1, 2]),
         report.unprotected.iter().map(orphan_row),
     );
     let problems: Vec<_> = report.unprotected.iter().filter_map(Orphan::problem).collect();
@@ -88,9 +99,11 @@ fn verdict(text: &mut String, problems: &[String], summary: impl FnOnce() -> Str
     }
 }
 
-fn protected_row(worker: &Protected, limit: Duration) -> Vec<String> {
+fn protected_row(worker: &Protected, limits: &Limits) -> Vec<String> {
     let time = |time: Option<Duration>, otherwise: &str| match time {
-        Some(time) if time <= limit => format!("{GOOD}{}{GOOD:#}", duration(time)),
+        Some(time) if worker.is_in_time(time, limits) => {
+            format!("{GOOD}{}{GOOD:#}", duration(time))
+        }
         Some(time) => format!("{BAD}{}{BAD:#}", duration(time)),
         None => format!("{BAD}{otherwise}{BAD:#}"),
     };
@@ -101,18 +114,26 @@ fn protected_row(worker: &Protected, limit: Duration) -> Vec<String> {
         worker.port.to_string(),
         time(worker.gone_after, "alive"),
         time(worker.port_free_after, "held"),
+        match worker.helpers {
+            0 => "-".to_owned(),
+            count => format!("{count}: {}", time(worker.helpers_gone_after, "alive")),
+        },
     ]
 }
 
+/// The longest times of each tier that there was.
 fn protected_summary(workers: &[Protected]) -> String {
-    let longest = |time: fn(&Protected) -> Option<Duration>| {
-        duration(workers.iter().filter_map(time).max().unwrap_or_default())
+    let summary = |tier: &&str| {
+        let workers = || workers.iter().filter(|worker| worker.tier.as_deref() == Some(tier));
+        let gone = workers().filter_map(|worker| worker.gone_after).max()?;
+        let free = workers().filter_map(|worker| worker.port_free_after).max()?;
+        Some(format!(
+            "in the {tier} tier every worker was gone {} after the kill, every port free after {}",
+            duration(gone),
+            duration(free),
+        ))
     };
-    format!(
-        "every worker was gone {} after the kill, every port free after {}",
-        longest(|worker| worker.gone_after),
-        longest(|worker| worker.port_free_after),
-    )
+    ["event", "poll"].iter().filter_map(summary).collect::<Vec<_>>().join("; ")
 }
 
 fn orphan_row(orphan: &Orphan) -> Vec<String> {
@@ -125,7 +146,13 @@ fn orphan_row(orphan: &Orphan) -> Vec<String> {
         true => "answers".to_owned(),
         false => format!("{BAD}no answer{BAD:#}"),
     };
-    vec![orphan.kind.clone(), orphan.pid.to_string(), orphan.port.to_string(), state, health]
+    let helpers = match (orphan.helpers, orphan.helpers_alive) {
+        (0, _) => "-".to_owned(),
+        (count, alive) if alive == count => format!("{count} alive"),
+        (count, alive) => format!("{BAD}{alive} of {count} alive{BAD:#}"),
+    };
+    let (pid, port) = (orphan.pid.to_string(), orphan.port.to_string());
+    vec![orphan.kind.clone(), pid, port, state, health, helpers]
 }
 
 /// Writes a time with three significant digits, in the unit that a person would take.
@@ -147,11 +174,11 @@ fn duration(time: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::tests::{LIMIT, orphan, protected};
+    use super::super::report::tests::{LIMITS, orphan, polling, protected, with_helpers};
     use super::*;
 
     fn plain(given: &Report) -> String {
-        anstream::adapter::strip_str(&report(given, false, LIMIT, LIMIT)).to_string()
+        anstream::adapter::strip_str(&report(given, false, &LIMITS, LIMITS.event)).to_string()
     }
 
     #[test]
@@ -175,16 +202,20 @@ mod tests {
 
     #[test]
     fn plain_text() {
-        let report = Report::new(vec![protected()], vec![orphan()], LIMIT);
+        let workers = vec![protected(), with_helpers(), polling()];
+        let report = Report::new(workers, vec![orphan()], &LIMITS);
         let expected = "\
 With the watcher: supervisor killed with SIGKILL
-worker    pid   tier     port   gone after   port free after
-cpp      4243   event   40001       840 µs           1.32 ms
-ok: every worker was gone 840 µs after the kill, every port free after 1.32 ms
+worker         pid   tier     port   gone after   port free after   helpers gone after
+cpp           4243   event   40001       840 µs           1.32 ms                    -
+python        4243   event   40001       840 µs           1.32 ms           2: 4.25 ms
+go-degraded   4243   poll    40001       1.50 s            1.50 s                    -
+ok: in the event tier every worker was gone 840 µs after the kill, every port free after 1.32 ms; \
+in the poll tier every worker was gone 1.50 s after the kill, every port free after 1.50 s
 
 Without it: LOCALAI_BACKEND_PARENT_WATCH=off, supervisor killed with SIGKILL
-worker    pid    port   after 1.00 s   Health
-rust     4250   40002   alive          answers
+worker    pid    port   after 1.00 s   Health    helpers
+rust     4250   40002   alive          answers   2 alive
 ok: every orphan held on to its port and memory, until the demo ended it
 ";
         assert_eq!(plain(&report), expected);
@@ -192,24 +223,24 @@ ok: every orphan held on to its port and memory, until the demo ended it
 
     #[test]
     fn frames_are_for_terminals() {
-        let given = Report::new(vec![protected()], vec![orphan()], LIMIT);
-        assert!(report(&given, true, LIMIT, LIMIT).contains('╭'));
-        assert!(!report(&given, false, LIMIT, LIMIT).contains('│'));
+        let given = Report::new(vec![protected()], vec![orphan()], &LIMITS);
+        assert!(report(&given, true, &LIMITS, LIMITS.event).contains('╭'));
+        assert!(!report(&given, false, &LIMITS, LIMITS.event).contains('│'));
     }
 
     #[test]
     fn says_what_failed() {
         let alive =
             Protected { gone_after: None, port_free_after: None, tier: None, ..protected() };
-        let dead = Orphan { survived: false, answers_health: false, ..orphan() };
-        let text = plain(&Report::new(vec![alive], vec![dead], LIMIT));
+        let dead = Orphan { survived: false, answers_health: false, helpers_alive: 1, ..orphan() };
+        let text = plain(&Report::new(vec![alive], vec![dead], &LIMITS));
         assert!(text.contains("cpp      4243   -"), "{text}");
-        assert!(text.contains("alive              held\n"), "{text}");
+        assert!(text.contains("alive              held                    -\n"), "{text}");
         assert!(
-            text.contains("\nFAILED: worker cpp 4243 was alive 1s after its supervisor\n"),
+            text.contains("\nFAILED: worker cpp 4243 was alive 4s after its supervisor\n"),
             "{text}"
         );
-        assert!(text.contains("gone           no answer\n"), "{text}");
+        assert!(text.contains("gone           no answer   1 of 2 alive\n"), "{text}");
         assert!(text.contains("\nFAILED: worker rust 4250 did not survive"), "{text}");
         assert!(!text.contains("\nok"), "{text}");
     }

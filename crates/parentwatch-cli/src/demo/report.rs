@@ -5,8 +5,39 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::death_line;
-use super::measure::Outcome;
+use super::measure::{Fate, Outcome};
 use super::tree::Worker;
+
+/// How long things may take after the supervisor was killed.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Until a worker in the event tier is gone.
+    pub event: Duration,
+    /// Until a worker in the poll tier is gone.
+    pub poll: Duration,
+    /// How much later than their worker its helpers may be gone.
+    pub helpers: Duration,
+}
+
+impl Limits {
+    /// How long to watch: nothing may take longer.
+    pub fn longest(&self) -> Duration {
+        self.event.max(self.poll) + self.helpers
+    }
+
+    /// The same for workers and their helpers together.
+    fn with_helpers(&self) -> Self {
+        Self { event: self.event + self.helpers, poll: self.poll + self.helpers, ..*self }
+    }
+
+    /// Until a worker that says it was in `tier` is gone.
+    fn of(&self, tier: Option<&str>) -> Duration {
+        match tier {
+            Some("poll") => self.poll,
+            _ => self.event,
+        }
+    }
+}
 
 /// Everything that the demo has seen.
 #[derive(Debug, Serialize)]
@@ -40,14 +71,19 @@ pub struct Protected {
     pub port_free_after: Option<Duration>,
     /// Its exit status; none if it is alive or was ended by a signal.
     pub exit_status: Option<i32>,
+    /// How many helpers were in its process group before the kill.
+    pub helpers: usize,
+    /// From the kill until the last of them had ended; none if one was alive or there were none.
+    #[serde(rename = "helpers_gone_after_us", serialize_with = "microseconds")]
+    pub helpers_gone_after: Option<Duration>,
 }
 
 impl Protected {
     /// What became of `worker`.
     pub fn new(worker: &Worker, outcome: &Outcome) -> Self {
-        let (gone_after, port_free_after, exit_status) = match *outcome {
-            Outcome::Alive { .. } => (None, None, None),
-            Outcome::Gone { after, port_free_after, exit_status } => {
+        let (gone_after, port_free_after, exit_status) = match outcome.worker {
+            Fate::Alive { .. } => (None, None, None),
+            Fate::Gone { after, port_free_after, exit_status } => {
                 (Some(after), port_free_after, exit_status)
             }
         };
@@ -59,14 +95,21 @@ impl Protected {
             gone_after,
             port_free_after,
             exit_status,
+            helpers: outcome.helpers.count,
+            helpers_gone_after: outcome.helpers.gone_after,
         }
     }
 
+    /// Whether `time` is what a worker of its tier may take.
+    pub fn is_in_time(&self, time: Duration, limits: &Limits) -> bool {
+        time <= limits.of(self.tier.as_deref())
+    }
+
     /// Why this is not what a worker should do when its supervisor dies.
-    pub fn problem(&self, limit: Duration) -> Option<String> {
+    pub fn problem(&self, limits: &Limits) -> Option<String> {
         let what = match (self.gone_after, self.port_free_after) {
-            (None, _) => format!("was alive {limit:?} after its supervisor"),
-            (Some(after), _) if after > limit => {
+            (None, _) => format!("was alive {:?} after its supervisor", limits.longest()),
+            (Some(after), _) if !self.is_in_time(after, limits) => {
                 format!("ended only {after:?} after its supervisor")
             }
             (_, None) => format!("is gone, but port {} cannot be listened on", self.port),
@@ -75,7 +118,14 @@ impl Protected {
             _ if self.exit_status != Some(1) => {
                 format!("is gone, but with {:?} as exit status, not 1", self.exit_status)
             }
-            _ => return None,
+            _ => match (self.helpers, self.helpers_gone_after) {
+                (0, _) => return None,
+                (_, None) => "is gone, but not every one of its helpers".to_owned(),
+                (_, Some(after)) if !self.is_in_time(after, &limits.with_helpers()) => {
+                    format!("is gone, but its helpers ended only {after:?} after the supervisor")
+                }
+                _ => return None,
+            },
         };
         Some(format!("worker {} {} {what}", self.kind, self.pid))
     }
@@ -94,6 +144,10 @@ pub struct Orphan {
     pub survived: bool,
     /// Whether it answered `Health` then.
     pub answers_health: bool,
+    /// How many helpers were in its process group before the kill.
+    pub helpers: usize,
+    /// How many of them were still alive at the end of the watch.
+    pub helpers_alive: usize,
     /// From the kill until the end of the watch, or until it was gone.
     #[serde(rename = "watched_for_us", serialize_with = "some_microseconds")]
     pub watched_for: Duration,
@@ -102,9 +156,9 @@ pub struct Orphan {
 impl Orphan {
     /// What became of `worker`, which then answered `Health` or not.
     pub fn new(worker: &Worker, outcome: &Outcome, answers_health: bool) -> Self {
-        let (survived, watched_for) = match *outcome {
-            Outcome::Alive { after } => (true, after),
-            Outcome::Gone { after, .. } => (false, after),
+        let (survived, watched_for) = match outcome.worker {
+            Fate::Alive { after } => (true, after),
+            Fate::Gone { after, .. } => (false, after),
         };
         Self {
             kind: worker.kind.clone(),
@@ -112,6 +166,8 @@ impl Orphan {
             port: worker.port,
             survived,
             answers_health,
+            helpers: outcome.helpers.count,
+            helpers_alive: outcome.helpers.alive,
             watched_for,
         }
     }
@@ -119,7 +175,8 @@ impl Orphan {
     /// Why this is not what a worker without a watcher does, and the demo therefore shows nothing.
     pub fn problem(&self) -> Option<String> {
         let what = match (self.survived, self.answers_health) {
-            (true, true) => return None,
+            (true, true) if self.helpers_alive == self.helpers => return None,
+            (true, true) => "did not keep its helpers",
             (true, false) => "does not answer Health",
             (false, _) => "did not survive its supervisor",
         };
@@ -132,10 +189,10 @@ impl Orphan {
 
 impl Report {
     /// Judges what was seen.
-    pub fn new(protected: Vec<Protected>, unprotected: Vec<Orphan>, limit: Duration) -> Self {
+    pub fn new(protected: Vec<Protected>, unprotected: Vec<Orphan>, limits: &Limits) -> Self {
         let problems: Vec<String> = protected
             .iter()
-            .filter_map(|worker| worker.problem(limit))
+            .filter_map(|worker| worker.problem(limits))
             .chain(unprotected.iter().filter_map(Orphan::problem))
             .collect();
         Self { protected, unprotected, ok: problems.is_empty(), problems }
@@ -156,7 +213,11 @@ fn microseconds<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result
 pub mod tests {
     use super::*;
 
-    pub const LIMIT: Duration = Duration::from_secs(1);
+    pub const LIMITS: Limits = Limits {
+        event: Duration::from_secs(1),
+        poll: Duration::from_secs(3),
+        helpers: Duration::from_secs(1),
+    };
 
     pub fn protected() -> Protected {
         Protected {
@@ -167,6 +228,23 @@ pub mod tests {
             gone_after: Some(Duration::from_micros(840)),
             port_free_after: Some(Duration::from_micros(1320)),
             exit_status: Some(1),
+            helpers: 0,
+            helpers_gone_after: None,
+        }
+    }
+
+    pub fn with_helpers() -> Protected {
+        let gone = Some(Duration::from_micros(4250));
+        Protected { kind: "python".to_owned(), helpers: 2, helpers_gone_after: gone, ..protected() }
+    }
+
+    pub fn polling() -> Protected {
+        Protected {
+            kind: "go-degraded".to_owned(),
+            tier: Some("poll".to_owned()),
+            gone_after: Some(Duration::from_millis(1500)),
+            port_free_after: Some(Duration::from_millis(1501)),
+            ..protected()
         }
     }
 
@@ -177,12 +255,14 @@ pub mod tests {
             port: 40002,
             survived: true,
             answers_health: true,
-            watched_for: LIMIT,
+            helpers: 2,
+            helpers_alive: 2,
+            watched_for: LIMITS.event,
         }
     }
 
     fn problems(protected: Protected, orphan: Orphan) -> String {
-        let report = Report::new(vec![protected], vec![orphan], LIMIT);
+        let report = Report::new(vec![protected], vec![orphan], &LIMITS);
         assert_eq!(report.ok, report.problems.is_empty());
         report.problems.join("\n")
     }
@@ -191,8 +271,8 @@ pub mod tests {
     fn judges() {
         assert_eq!(problems(protected(), orphan()), "");
         let alive = Protected { gone_after: None, port_free_after: None, ..protected() };
-        assert_eq!(problems(alive, orphan()), "worker cpp 4243 was alive 1s after its supervisor");
-        let late = Protected { gone_after: Some(LIMIT * 2), ..protected() };
+        assert_eq!(problems(alive, orphan()), "worker cpp 4243 was alive 4s after its supervisor");
+        let late = Protected { gone_after: Some(LIMITS.event * 2), ..protected() };
         assert!(problems(late, orphan()).contains("ended only 2s after"));
         let held = Protected { port_free_after: None, ..protected() };
         assert!(problems(held, orphan()).contains("port 40001 cannot be listened on"));
@@ -200,6 +280,18 @@ pub mod tests {
         assert!(problems(silent, orphan()).contains("left no death line"));
         let crashed = Protected { exit_status: None, ..protected() };
         assert!(problems(crashed, orphan()).contains("exit status"));
+        assert_eq!(problems(polling(), orphan()), "");
+        let late = Protected { gone_after: Some(LIMITS.poll * 2), ..polling() };
+        assert!(problems(late, orphan()).contains("ended only 6s after"));
+        assert_eq!(problems(with_helpers(), orphan()), "");
+        let killed = Protected { helpers_gone_after: Some(LIMITS.event * 3 / 2), ..with_helpers() };
+        assert_eq!(problems(killed, orphan()), "", "they did not follow the SIGTERM");
+        let left = Protected { helpers_gone_after: None, ..with_helpers() };
+        assert!(problems(left, orphan()).contains("not every one of its helpers"));
+        let slow = Protected { helpers_gone_after: Some(LIMITS.event * 3), ..with_helpers() };
+        assert!(problems(slow, orphan()).contains("its helpers ended only 3s after"));
+        let alone = Orphan { helpers_alive: 1, ..orphan() };
+        assert!(problems(protected(), alone).contains("did not keep its helpers"));
         let dead = Orphan { survived: false, ..orphan() };
         assert!(problems(protected(), dead).contains("proves nothing"));
         let mute = Orphan { answers_health: false, ..orphan() };
@@ -208,17 +300,19 @@ pub mod tests {
 
     #[test]
     fn writes_json() {
-        let report = Report::new(vec![protected()], vec![orphan()], LIMIT);
+        let report = Report::new(vec![protected()], vec![orphan()], &LIMITS);
         assert_eq!(
             serde_json::to_value(&report).unwrap(),
             serde_json::json!({
                 "protected": [{
                     "kind": "cpp", "pid": 4243, "tier": "event", "port": 40001,
                     "gone_after_us": 840, "port_free_after_us": 1320, "exit_status": 1,
+                    "helpers": 0, "helpers_gone_after_us": null,
                 }],
                 "unprotected": [{
                     "kind": "rust", "pid": 4250, "port": 40002, "survived": true,
-                    "answers_health": true, "watched_for_us": 1_000_000,
+                    "answers_health": true, "helpers": 2, "helpers_alive": 2,
+                    "watched_for_us": 1_000_000,
                 }],
                 "ok": true,
                 "problems": [],

@@ -16,10 +16,14 @@ use tempfile::TempDir;
 
 use super::Options;
 use super::children::Children;
+use super::procfs::processes;
 use crate::signals::StopSignals;
 
 /// The variable that switches the watcher off.
 const WATCH: &str = "LOCALAI_BACKEND_PARENT_WATCH";
+
+/// The variable that says how often the poll tier looks.
+const INTERVAL: &str = "LOCALAI_BACKEND_PARENT_WATCH_INTERVAL";
 
 /// How long the supervisor may take beyond the time that its workers have.
 const SUPERVISOR_MARGIN: Duration = Duration::from_secs(2);
@@ -74,6 +78,24 @@ impl Worker {
             .unwrap_or_default()
     }
 
+    /// Handles on its helpers: the other processes in its group, whose leader it is.
+    pub fn find_helpers(&self) -> io::Result<Vec<OwnedFd>> {
+        let mut helpers = Vec::new();
+        for process in processes()? {
+            if process.group != self.pid || process.pid == self.pid || process.is_zombie {
+                continue;
+            }
+            let Some(pid) = Pid::from_raw(process.pid) else { continue };
+            match pidfd_open(pid, PidfdFlags::empty()) {
+                Ok(pidfd) => helpers.push(pidfd),
+                // It has ended since it was listed.
+                Err(rustix::io::Errno::SRCH) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(helpers)
+    }
+
     fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
@@ -121,6 +143,8 @@ impl Tree {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(stderr)
+            // The poll tier is judged by the interval that is the default.
+            .env_remove(INTERVAL)
             // A ^C is for this program alone, which then ends the tree.
             .process_group(0);
         for program in &options.programs {

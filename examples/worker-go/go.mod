@@ -1,0 +1,25 @@
+module github.com/mudler/localai-parentwatch/examples/worker-go
+
+go 1.25.0
+
+require (
+	github.com/mudler/localai-parentwatch/examples/proto v0.0.0
+	github.com/mudler/localai-parentwatch/go v0.0.0
+	github.com/mudler/localai-parentwatch/go/native v0.0.0
+	google.golang.org/grpc v1.80.0
+)
+
+require (
+	github.com/ebitengine/purego v0.11.3 // indirect
+	golang.org/x/net v0.49.0 // indirect
+	golang.org/x/sys v0.40.0 // indirect
+	golang.org/x/text v0.33.0 // indirect
+	google.golang.org/genproto/googleapis/rpc v0.0.0-20260120221211-b8f7ae30c516 // indirect
+	google.golang.org/protobuf v1.36.12 // indirect
+)
+
+replace (
+	github.com/mudler/localai-parentwatch/examples/proto => ../proto
+	github.com/mudler/localai-parentwatch/go => ../../go
+	github.com/mudler/localai-parentwatch/go/native => ../../go/native
+)
