@@ -11,7 +11,7 @@ from driver import capabilities, procfs
 from driver.cells import Cells, scenario_of
 from driver.failures import DiedByMistake, StillAlive, WrongExit
 from driver.pidfd import set_subreaper
-from driver.programs import CONTROLS, Programs
+from driver.programs import CONTROLS, DEGRADED, Programs
 from driver.roles import Supervisor, Worker
 from driver.stderr import Stderr
 from driver.tree import Tree, kill_descendants
@@ -36,8 +36,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--worker",
         action="append",
         metavar="NAME",
-        help="only this worker (repeatable). A control, poller, pdeathsig or naive, runs every "
-        "scenario as if it were a worker: its failures are failures",
+        help="only this worker (repeatable). A control (poller, pdeathsig, naive, poller-python) runs "
+        "every scenario as if it were a worker: its failures are failures",
     )
     group.addoption("--build", type=Path, default=TARGET / "e2e", help="the suite's programs")
     group.addoption("--prefix", type=Path, default=TARGET / "prefix", help="the installed library")
@@ -50,6 +50,14 @@ def pytest_configure(config: pytest.Config) -> None:
         "the test's parameters are among those given), and must",
     )
     config.addinivalue_line("markers", "needs(capability, …): skipped where it cannot be had")
+    config.addinivalue_line(
+        "markers", "only_for(worker, …): a tree of the scenario that only these workers can make"
+    )
+    config.addinivalue_line(
+        "markers",
+        "not_for(worker, …, because, **parameters): one tree of the scenario that these workers cannot "
+        "make, or end otherwise (where the test's parameters are among those given)",
+    )
     config.stash[_cells] = Cells(HERE)
     if mistakes := config.stash[_cells].mistakes():
         raise pytest.UsageError("scenarios.toml and the tests disagree:\n" + "\n".join(mistakes))
@@ -60,6 +68,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "language" not in metafunc.fixturenames:
         raise pytest.UsageError(f"{metafunc.function.__name__} does not run over any worker")
     languages = metafunc.config.stash[_cells].languages(scenario_of(metafunc.function.__name__) or "")
+    if only := metafunc.definition.get_closest_marker("only_for"):
+        if strangers := set(only.args) - set(languages):
+            raise pytest.UsageError(f"{metafunc.function.__name__}: no cell is run for {strangers}")
+        languages = list(only.args)
     languages += sorted({mark.args[0] for mark in metafunc.definition.iter_markers("fails_with")})
     if chosen := metafunc.config.getoption("--worker"):
         languages = [name for name in chosen if name in languages or name in CONTROLS]
@@ -67,28 +79,37 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A control is expected to fail where a mark says so; elsewhere it is not run at all."""
-    if config.getoption("--worker"):
-        return
+    """Leaves out what a mark leaves out, and the event tier of a worker that has none. A control is
+    expected to fail where a mark says so; elsewhere it is not run at all, unless it was asked for."""
     kept = []
     for item in items:
         parameters = item.callspec.params  # type: ignore[attr-defined]
-        if parameters["language"] not in CONTROLS:
-            kept.append(item)
-            continue
-        for mark in item.iter_markers("fails_with"):
-            wanted = dict(mark.kwargs)
-            because = wanted.pop("because")
-            if mark.args[0] == parameters["language"] and all(
-                parameters[name] in values for name, values in wanted.items()
-            ):
+        language = parameters["language"]
+        if language in CONTROLS and not config.getoption("--worker"):
+            if because := _marked(item, "fails_with"):
                 scenario = scenario_of(item.originalname) or ""
                 item.add_marker(
                     pytest.mark.xfail(strict=True, raises=_FAILURES[scenario[0]], reason=because)
                 )
                 kept.append(item)
-                break
+        elif language in DEGRADED and parameters.get("tier") == "event":
+            continue
+        elif not _marked(item, "not_for"):
+            kept.append(item)
     items[:] = kept
+
+
+def _marked(item: pytest.Item, name: str) -> str | None:
+    """Why a mark of that name concerns the item: its worker, and its parameters where it names some."""
+    parameters = item.callspec.params  # type: ignore[attr-defined]
+    for mark in item.iter_markers(name):
+        wanted = dict(mark.kwargs)
+        because = wanted.pop("because")
+        if parameters["language"] in mark.args and all(
+            parameters[parameter] in values for parameter, values in wanted.items()
+        ):
+            return because
+    return None
 
 
 @pytest.hookimpl(wrapper=True)
@@ -132,7 +153,7 @@ def tree(
     """The tree of this test. A parameter `tier` of the test sets the tier of its workers; the poll
     tier is the real one: pidfd_open is refused by seccomp."""
     tree = Tree(programs, language, tmp_path / "stderr.log")
-    tree.tier = request.node.callspec.params.get("tier", "event")
+    tree.tier = request.node.callspec.params.get("tier", tree.tier)
     yield tree
     tree.close(failed=request.node.stash.get(_call_failed, True))
 

@@ -29,6 +29,9 @@ PID_NAMESPACE = ["unshare", "--pid", "--fork", "--mount-proc"]
 EVENT_SECONDS = 1.0
 """The contract of the event tier, far above what it takes."""
 
+GRACE_MS = 300
+"""What a hook has where the test waits for its end."""
+
 both_tiers = pytest.mark.parametrize("tier", ["event", "poll"])
 reaped_or_zombie = pytest.mark.parametrize("remains", ["reaped", "zombie"])
 
@@ -136,6 +139,9 @@ def arm_without_reply(worker: Worker) -> None:
 
 
 @pytest.mark.fails_with("poller", because="it takes the adopter for its parent")
+@pytest.mark.fails_with(
+    "poller-python", because="it takes the adopter for its parent", remains=["reaped"], tier=["event"]
+)
 @reaped_or_zombie
 @both_tiers
 def test_f05_died_before_arming_adopted_by_subreaper(
@@ -237,6 +243,7 @@ def test_f06_supervisor_dies_before_the_handle(
         worker.assert_gone()
 
 
+@pytest.mark.not_for("go-native", because="its runtime makes threads of its own by the same call")
 def test_f06_supervisor_dies_before_the_thread(tree: Tree, supervisor: Supervisor) -> None:
     """(driver) ── supervisor † ── worker, held by seccomp in the making of its watcher thread"""
     worker = supervisor.worker(arm="request", steps=["--notify", "clone3", str(REPORT_FD)])
@@ -254,6 +261,12 @@ def test_f06_supervisor_dies_before_the_thread(tree: Tree, supervisor: Superviso
 
 
 @pytest.mark.fails_with("poller", because="its parent is the wrapper, which lives", tier=["event"])
+@pytest.mark.fails_with(
+    "poller-python",
+    because="its parent is the wrapper, which lives",
+    remains=["reaped"],
+    tier=["event"],
+)
 @reaped_or_zombie
 @both_tiers
 def test_f07_wrapper_stays_alive(named_supervisor: Supervisor, remains: str, tier: str) -> None:
@@ -323,6 +336,72 @@ def test_f08_wrapper_dies(named_supervisor: Supervisor, tier: str) -> None:
     named_supervisor.assert_serving()
 
 
+# -- F09, F10: an interpreter that lets nobody in --------------------------------------------------
+
+
+def hold_gil(worker: Worker) -> None:
+    """Has a C call of the worker hold the interpreter's lock for a minute: no reply can be had."""
+    with worker.session() as session:
+        session.send("hold-gil")
+        worker.tree.await_report("worker", "holding")
+
+
+@pytest.mark.fails_with("poller-python", because="it needs the lock to look", tier=["event"])
+@both_tiers
+def test_f09_c_call_holds_the_gil(supervisor: Supervisor, tier: str) -> None:
+    """(driver) ── supervisor † ── worker, a C call of it holds the GIL for 60 s"""
+    worker = supervisor.worker()
+    worker.assert_armed()
+    hold_gil(worker)
+    supervisor.kill()
+    worker.assert_gone()
+    worker.assert_death_line(supervisor)
+
+
+def test_f09_hook_waits_for_the_gil(supervisor: Supervisor) -> None:
+    """(driver) ── supervisor † ── worker, with a hook: dead at the end of the grace, without it"""
+    worker = supervisor.worker(arguments=["--hook", "return", "--grace", str(GRACE_MS)])
+    hold_gil(worker)
+    killed = time.monotonic()
+    supervisor.kill()
+    worker.assert_gone()
+    assert time.monotonic() - killed >= GRACE_MS / 1000
+
+
+def finalize(worker: Worker, how: str) -> None:
+    """Has the interpreter end, and waits until it hangs in that."""
+    with worker.session() as session:
+        session.send("finalize", how)
+        worker.tree.await_report("worker", "finalizing")
+
+
+@pytest.mark.fails_with(
+    "poller-python",
+    because="a thread that wants the lock is ended once finalization has begun",
+    how=["destructor"],
+    tier=["event"],
+)
+@pytest.mark.parametrize("how", ["thread", "atexit", "destructor"])
+@both_tiers
+def test_f10_interpreter_hangs_in_finalization(supervisor: Supervisor, how: str, tier: str) -> None:
+    """(driver) ── supervisor † ── worker, its interpreter hangs where the test is named after"""
+    worker = supervisor.worker()
+    worker.assert_armed()
+    finalize(worker, how)
+    assert not worker.port_is_free()
+    supervisor.kill()
+    worker.assert_gone()
+    worker.assert_death_line(supervisor)
+
+
+def test_f10_hook_has_no_interpreter(supervisor: Supervisor) -> None:
+    """(driver) ── supervisor † ── worker, with a hook, its interpreter hangs: without the hook"""
+    worker = supervisor.worker(arguments=["--hook", "hang", "--grace", "60000"])
+    finalize(worker, "destructor")
+    supervisor.kill()
+    worker.assert_gone()
+
+
 # -- F11: whatever stderr is -----------------------------------------------------------------------
 
 
@@ -330,6 +409,11 @@ def test_f08_wrapper_dies(named_supervisor: Supervisor, tier: str) -> None:
     "poller",
     because="its log line blocks or raises SIGPIPE (closed: the port has taken number 2)",
     stderr=["closed", "broken-pipe", "full-pipe", "full-fifo", "full-socket", "stopped-terminal"],
+)
+@pytest.mark.fails_with(
+    "poller-python",
+    because="its log line blocks, or raises and ends its thread",
+    stderr=["full-device", "broken-pipe-ignored", "full-pipe"],
 )
 @pytest.mark.parametrize("stderr", STDERR_KINDS, indirect=True)
 def test_f11_stderr(tree: Tree, stderr: Stderr) -> None:
@@ -342,6 +426,7 @@ def test_f11_stderr(tree: Tree, stderr: Stderr) -> None:
 
 
 @pytest.mark.fails_with("poller", because="its log line raises SIGXFSZ before it exits")
+@pytest.mark.fails_with("poller-python", because="its log line raises and ends its thread")
 def test_f11_file_at_its_size_limit(supervisor: Supervisor) -> None:
     """driver ── supervisor † ── worker, its stderr a file that it may not write to any further"""
     worker = supervisor.worker()
@@ -381,6 +466,10 @@ def test_f11_pipe_kept_full_by_other_threads(tree: Tree, reader: str) -> None:
 FAST = {INTERVAL: "50ms"}
 
 
+no_library = pytest.mark.not_for("go-native", because="to load the library takes a descriptor")
+
+
+@no_library
 def test_f12_no_descriptor_left(supervisor: Supervisor) -> None:
     """(driver) ── supervisor † ── worker, at its RLIMIT_NOFILE when it arms and when it dies"""
     worker = supervisor.worker(arm="request", env=FAST)
@@ -395,6 +484,7 @@ def test_f12_no_descriptor_left(supervisor: Supervisor) -> None:
         worker.assert_gone()
 
 
+@no_library
 def test_f12_no_descriptor_left_with_helpers(supervisor: Supervisor) -> None:
     """(driver) ── supervisor † ── worker, at its RLIMIT_NOFILE ── helper, ignores SIGTERM"""
     worker = supervisor.worker(arm="request", env=FAST)
@@ -406,6 +496,24 @@ def test_f12_no_descriptor_left_with_helpers(supervisor: Supervisor) -> None:
         supervisor.kill()
         worker.assert_gone()
     helper.assert_gone(Exit(signal=signal.SIGKILL))
+
+
+@pytest.mark.only_for("go-native")
+@pytest.mark.parametrize("library", ["loaded", "not-loaded"])
+def test_f12_no_descriptor_left_for_the_library(supervisor: Supervisor, library: str) -> None:
+    """(driver) ── supervisor † ── worker, at its RLIMIT_NOFILE when it arms, or loads the library"""
+    worker = supervisor.worker(arm="request", env=FAST)
+    with worker.session() as session:
+        if library == "loaded":
+            assert session.ask("info")["native"]
+        else:
+            session.ask("ping")
+        resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (3, 3))
+        assert session.ask("arm")["status"] == "armed"
+        info = session.ask("info")
+        assert (info["tier"], info["native"]) == ("poll", library == "loaded")
+        supervisor.kill()
+        worker.assert_gone()
 
 
 @pytest.mark.parametrize("error", ["ENOSYS", "EPERM"])
@@ -469,10 +577,27 @@ def test_f14_forked_while_another_thread_arms(tree: Tree, supervisor: Supervisor
         child.assert_gone()
 
 
+@pytest.mark.only_for("python")
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_f14_child_of_multiprocessing_arms_for_itself(
+    tree: Tree, supervisor: Supervisor, worker: Worker, method: str
+) -> None:
+    """(driver) ── supervisor ── worker, armed † ── child of multiprocessing, arms"""
+    worker.ask("multiprocessing", method)
+    child = tree.await_worker("child")
+    assert child.info()["state"] == "not_started"
+    assert child.arm() == "armed"
+    child.assert_armed(watched=[worker.pid])
+    worker.kill()
+    child.assert_gone()
+    child.assert_death_line(worker)
+
+
 # -- F15: helpers ----------------------------------------------------------------------------------
 
 
 @pytest.mark.fails_with("poller", because="it leaves the helpers behind", tier=["event"])
+@pytest.mark.fails_with("poller-python", because="it leaves the helpers behind", tier=["event"])
 @both_tiers
 def test_f15_helpers_go_too(tree: Tree, supervisor: Supervisor, shared_memory: Path, tier: str) -> None:
     """
@@ -490,6 +615,35 @@ def test_f15_helpers_go_too(tree: Tree, supervisor: Supervisor, shared_memory: P
     plain.assert_gone(Exit(signal=signal.SIGTERM))
     tracker.assert_gone(Exit(status=0))
     assert not shared_memory.exists()
+    stubborn.assert_gone(Exit(signal=signal.SIGKILL))
+    tree.wait_for_strangers_to_end()
+
+
+@pytest.mark.only_for("python")
+@pytest.mark.fails_with("poller-python", because="it leaves the children behind", tier=["event"])
+@both_tiers
+def test_f15_shared_memory_and_children_of_multiprocessing(
+    tree: Tree, supervisor: Supervisor, shared_memory: Path, tier: str
+) -> None:
+    """
+    (driver) ── supervisor † ── worker ─┬─ forked
+                                        ├─ spawned
+                                        ├─ stubborn, ignores SIGTERM
+                                        └─ resource tracker, ignores SIGTERM, cleans /dev/shm
+    """
+    worker = supervisor.worker()
+    worker.ask("share", shared_memory.name)
+    children = []
+    for method in ("fork", "spawn"):
+        worker.ask("multiprocessing", method)
+        children.append(tree.await_worker("child"))
+    stubborn = worker.start_helper("stubborn", "--ignores-term")
+    assert shared_memory.exists()
+    supervisor.kill()
+    worker.assert_gone()
+    for child in children:
+        child.assert_gone(Exit(signal=signal.SIGTERM))
+    wait_until(lambda: not shared_memory.exists(), "the resource tracker cleans /dev/shm")
     stubborn.assert_gone(Exit(signal=signal.SIGKILL))
     tree.wait_for_strangers_to_end()
 
@@ -602,9 +756,6 @@ def test_f15_scope_process_leaves_the_helpers(tree: Tree, supervisor: Supervisor
 # -- F16: the hook ---------------------------------------------------------------------------------
 
 
-GRACE_MS = 300
-
-
 def test_f16_hook_hangs(tree: Tree, supervisor: Supervisor) -> None:
     """(driver) ── supervisor † ── worker, its hook hangs"""
     worker = supervisor.worker(arguments=["--hook", "hang", "--grace", str(GRACE_MS)])
@@ -622,6 +773,26 @@ def test_f16_hook_returns(tree: Tree, supervisor: Supervisor) -> None:
     supervisor.kill()
     tree.await_report("worker", "hook")
     worker.assert_gone()
+
+
+@pytest.mark.only_for("python")
+@pytest.mark.parametrize("hook", ["raise", "exit"])
+def test_f16_hook_raises(tree: Tree, supervisor: Supervisor, hook: str) -> None:
+    """(driver) ── supervisor † ── worker, its hook raises an exception, or SystemExit"""
+    worker = supervisor.worker(arguments=["--hook", hook, "--grace", "60000"])
+    supervisor.kill()
+    tree.await_report("worker", "hook")
+    worker.assert_gone()
+    assert {"raise": "ZeroDivisionError", "exit": "SystemExit"}[hook] in tree.log()
+
+
+@pytest.mark.only_for("python")
+def test_f16_hook_ends_the_process(tree: Tree, supervisor: Supervisor) -> None:
+    """(driver) ── supervisor † ── worker, its hook calls os._exit(7)"""
+    worker = supervisor.worker(arguments=["--hook", "os-exit", "--grace", "60000"])
+    supervisor.kill()
+    tree.await_report("worker", "hook")
+    worker.assert_gone(Exit(status=7))
 
 
 def test_f16_hook_hangs_with_helpers(supervisor: Supervisor) -> None:
@@ -662,6 +833,7 @@ def test_f18_nested_pid_namespace(tree: Tree, name: str | None, tier: str) -> No
 
 
 @pytest.mark.needs("pid-namespace")
+@pytest.mark.not_for("go-degraded", because="it looks no further up than the wrapper")
 @pytest.mark.fails_with("poller", because="its parent is the wrapper, which lives", tier=["event"])
 @both_tiers
 def test_f18_nested_pid_namespace_with_wrapper(tree: Tree, tier: str) -> None:
@@ -693,12 +865,27 @@ def many_descriptors() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_f19_a_thousand_workers(many_descriptors: None, supervisor: Supervisor) -> None:
+@pytest.mark.not_for("python", because="a thousand interpreters need more than a minute and 8 GB")
+def test_f19_a_thousand_workers(tree: Tree, many_descriptors: None, supervisor: Supervisor) -> None:
     """(driver) ── supervisor † ── worker, a thousand times"""
-    workers = [supervisor.worker(f"worker-{number}") for number in range(WORKERS)]
+    # A thousand that look as often as in the other scenarios would be busy with that.
+    env = {INTERVAL: "2s"} if tree.is_degraded else {}
+    workers = [supervisor.worker(f"worker-{number}", env=env) for number in range(WORKERS)]
     supervisor.kill()
     for worker in workers:
         worker.assert_gone()
+
+
+@pytest.mark.only_for("python")
+def test_f19_a_thousand_forked_workers(many_descriptors: None, supervisor: Supervisor) -> None:
+    """(driver) ── supervisor ── worker † ── child, forked, arms, a thousand times"""
+    worker = supervisor.worker(env={"LOCALAI_BACKEND_PARENT_WATCH_SCOPE": "process"})
+    children = [fork(worker) for _ in range(WORKERS)]
+    for child in children:
+        assert child.arm() == "armed"
+    worker.kill()
+    for child in children:
+        child.assert_gone()
 
 
 def test_f20_processors_overloaded(tree: Tree, supervisor: Supervisor, worker: Worker) -> None:

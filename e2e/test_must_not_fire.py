@@ -73,6 +73,7 @@ def test_n02_supervisor_execs(named_supervisor: Supervisor, request_to_exec: str
     worker.assert_gone()
 
 
+@pytest.mark.not_for("go-degraded", because="it looks no further up than the wrapper")
 @both_tiers
 def test_n02_supervisor_execs_above_a_wrapper(named_supervisor: Supervisor, tier: str) -> None:
     """driver ── supervisor, becomes another program ── wrapper ── worker"""
@@ -96,6 +97,7 @@ def test_n03_supervisor_stopped_and_continued(supervisor: Supervisor, tier: str)
     worker.assert_gone()
 
 
+@pytest.mark.not_for("go-degraded", because="it looks no further up than the wrapper")
 @both_tiers
 def test_n03_supervisor_above_a_wrapper_stopped_and_continued(
     named_supervisor: Supervisor, tier: str
@@ -271,6 +273,7 @@ def test_n09_worker_in_the_group_of_a_sibling(tree: Tree, supervisor: Supervisor
     sibling.assert_serving()
 
 
+@pytest.mark.not_for("go-degraded", because="it looks no further up than the parent")
 def test_n09_process_in_between_dies(tree: Tree, named_supervisor: Supervisor) -> None:
     """driver ── supervisor, names itself ── leader of the group ── between † ── worker: goes alone"""
     leader = named_supervisor.supervisor("leader")
@@ -403,6 +406,7 @@ def test_n11_proc_hidden_with_wrapper(tree: Tree, name: str, mount: str, tier: s
     supervisor.assert_serving()
 
 
+@pytest.mark.not_for("go-degraded", because="it looks no further up than the wrapper")
 @pytest.mark.parametrize("tier", ["poll"])
 def test_n11_no_descriptor_for_a_look(named_supervisor: Supervisor, tier: str) -> None:
     """driver ── supervisor, names itself ── wrapper ── worker, at its RLIMIT_NOFILE once armed"""
@@ -418,6 +422,7 @@ def test_n11_no_descriptor_for_a_look(named_supervisor: Supervisor, tier: str) -
         worker.assert_gone()
 
 
+@pytest.mark.not_for("go-degraded", because="it looks no further up than the wrapper")
 @pytest.mark.needs("private-proc", "pid-namespace")
 @pytest.mark.parametrize("proc", ["none", "another-namespace-s"])
 @pytest.mark.parametrize("tier", ["poll"])
@@ -584,6 +589,7 @@ def test_n16_supervisor_inherited_a_dead_one(tree: Tree, name: str, remains: str
     arms=["before"],
     wrapped=[False],
 )
+@pytest.mark.not_for("go-degraded", because="it looks no further up than the wrapper", wrapped=[True])
 @pytest.mark.parametrize("arms", ["before", "after"])
 @pytest.mark.parametrize("wrapped", [False, True], ids=["direct", "wrapped"])
 @both_tiers

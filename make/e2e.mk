@@ -11,7 +11,8 @@ E2E_PKG_CONFIG = PKG_CONFIG_PATH='$(PREFIX_TEST)/lib/pkgconfig' pkg-config
 E2E_PROTOCOL := e2e/protocol/protocol.c e2e/protocol/protocol.h
 E2E_REQUESTS := e2e/workers/c/requests.c e2e/workers/c/requests.h
 E2E_PROGRAMS := $(addprefix $(E2E)/,supervisor helper launch \
-	worker-c worker-cpp worker-rust worker-poller worker-pdeathsig worker-naive)
+	worker-c worker-cpp worker-rust worker-go-native worker-go-degraded \
+	worker-poller worker-pdeathsig worker-naive python/.stamp)
 
 .PHONY: e2e
 e2e: e2e-programs $(VENV)/.e2e ## process-tree tests over every worker (ARGS="-k f05" goes to pytest)
@@ -63,3 +64,21 @@ $(E2E)/worker-poller $(E2E)/worker-pdeathsig $(E2E)/worker-naive: $(E2E)/worker-
 $(E2E)/worker-rust: FORCE | $(E2E)
 	cargo build --quiet --locked --release -p e2e-worker-rust
 	@install -C target/release/e2e-worker-rust $@
+
+# The library lies beside the program, as LocalAI packages it. go knows best what there is to be done.
+$(E2E)/worker-go-native: FORCE $(PREFIX_TEST)/.stamp | $(E2E)
+	@ln -sfn '$(PREFIX_TEST)/lib' $(E2E)/lib
+	CGO_ENABLED=0 go build -C e2e/workers/go -buildvcs=false -trimpath -tags native -o '$(CURDIR)/$@' .
+
+$(E2E)/worker-go-degraded: FORCE | $(E2E)
+	CGO_ENABLED=0 go build -C e2e/workers/go -buildvcs=false -trimpath -o '$(CURDIR)/$@' .
+
+# The worker in Python has the wheel, in an environment of its own: never the source. It is installed again
+# only when a file in it has changed: the archive also holds the time of its making.
+E2E_WHEEL_CONTENTS := import sys, zipfile; \
+	print(*sorted((file.filename, file.CRC) for file in zipfile.ZipFile(sys.argv[1]).infolist()))
+$(E2E)/python/.stamp: wheel FORCE | $(E2E)
+	@wheel=$$(echo dist/localai_parentwatch-*.whl) && contents=$$(python3 -c '$(E2E_WHEEL_CONTENTS)' "$$wheel") && \
+		{ [[ $$(cat $@ 2>/dev/null) == "$$contents" ]] || { python3 -m venv --clear $(@D) && \
+		$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-index --no-deps "$$wheel" && \
+		echo "$$contents" >$@; }; }

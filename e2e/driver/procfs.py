@@ -8,6 +8,8 @@ from pathlib import Path
 INITIAL_PID_NAMESPACE = 4026531836
 WATCHER_THREAD = "parent-watch"
 
+_LOOKS = 5
+
 
 def _stat_fields(pid: int) -> list[str]:
     """The fields of /proc/PID/stat from the third on: [0] is the state, [1] the parent."""
@@ -140,6 +142,16 @@ def descriptors(pid: int) -> list[Descriptor]:
 
 def descendants(ancestor: int) -> dict[int, str]:
     """Every process below `ancestor`, zombies included, with its state."""
+    # Whose parent ended while this looked is below another one by now: the next look finds it there.
+    for _ in range(_LOOKS):
+        below, complete = _look_for_descendants(ancestor)
+        if complete:
+            break
+    return below
+
+
+def _look_for_descendants(ancestor: int) -> tuple[dict[int, str], bool]:
+    """What is below `ancestor`, and whether every process had a parent."""
     parents: dict[int, int] = {}
     states: dict[int, str] = {}
     for name in os.listdir("/proc"):
@@ -151,10 +163,12 @@ def descendants(ancestor: int) -> dict[int, str]:
             continue
         states[int(name)], parents[int(name)] = fields[0], int(fields[1])
     below: dict[int, str] = {}
+    complete = True
     for pid in parents:
         above = pid
         while above in parents and above != ancestor:
             above = parents[above]
         if above == ancestor and pid != ancestor:
             below[pid] = states[pid]
-    return below
+        complete = complete and above in (ancestor, 0)
+    return below, complete

@@ -3,23 +3,40 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-LANGUAGES = ("c", "cpp", "rust")
-"""What there is a worker in."""
+COMPILED = ("c", "cpp", "rust", "go-native", "go-degraded", "poller", "pdeathsig", "naive")
+"""Workers that are programs of their own in the build directory."""
 
-CONTROLS = ("poller", "pdeathsig", "naive")
+DEGRADED = ("go-degraded",)
+"""Workers without the core: they look at their parent every so often, from no thread of their own."""
+
+CONTROLS = ("poller", "pdeathsig", "naive", "poller-python")
 """Watchers that are known to be wrong: the suite asserts that they fail where they must."""
+
+POLLERS = ("poller", "poller-python")
+"""The controls that look every so often and know no other tier."""
+
+_SOURCES = Path(__file__).parent.parent
 
 
 @dataclass(frozen=True)
 class Programs:
-    """The build directory of the suite and the prefix into which the library is installed."""
+    """The build directory of the suite and the prefix into which the library is installed. A worker is
+    the beginning of a command line."""
 
     build: Path
     prefix: Path
     workers: dict[str, list[str]] = field(init=False)
 
     def __post_init__(self) -> None:
-        workers = {name: [str(self.build / f"worker-{name}")] for name in (*LANGUAGES, *CONTROLS)}
+        workers = {name: [str(self.build / f"worker-{name}")] for name in COMPILED}
+        # Isolated: what is imported is what is installed beside the interpreter, and nothing else.
+        python = [str(self.build / "python" / "bin" / "python"), "-I"]
+        workers["python"] = [*python, str(_SOURCES / "workers" / "python" / "worker.py")]
+        workers["poller-python"] = [
+            *python,
+            str(_SOURCES / "controls" / "poller.py"),
+            *workers["python"][len(python) :],
+        ]
         object.__setattr__(self, "workers", workers)
 
     @property

@@ -133,12 +133,15 @@ class Process:
 
     def assert_gone(self, expected: Exit | None = None, seconds: float | None = None) -> None:
         """The process ends, is reaped, and has ended as expected (None: however)."""
-        deadline = Deadline(seconds or (_CONTROL_PATIENCE if self.tree.is_control else PATIENCE))
+        deadline = Deadline(seconds or self._patience())
         if not self.pidfd.wait_ended(deadline):
             raise StillAlive(f"{self} is still alive; the log:\n{self.tree.log()}")
         ended = self.pidfd.reap(Deadline()) or self.tree.reported_exit(self.name)
         if expected is not None and ended is not None and ended != expected:
             raise WrongExit(f"{self}: {ended}, not {expected}; the log:\n{self.tree.log()}")
+
+    def _patience(self) -> float:
+        return _CONTROL_PATIENCE if self.tree.is_control else PATIENCE
 
 
 class Endpoint(Process):
@@ -297,10 +300,15 @@ class Worker(Endpoint):
         assert info["tier"] == (tier or self.tree.tier), info
         if watched is not None:
             assert sorted(filter(None, info["watched"])) == sorted(watched), info
-        self.watcher()
+        if not self.tree.is_degraded:
+            self.watcher()
 
     def await_looks(self, looks: int = _LOOKS) -> None:
         """Waits until a watcher that polls has looked so many times from now on."""
+        if self.tree.is_degraded:
+            # No thread of it can be watched. A worker that starts now lives for one look at least.
+            self.tree.see_a_death()
+            return
         try:
             watcher = self.watcher()
             # The end of a look that is under way counts for one; the others are whole.
@@ -333,7 +341,7 @@ class Worker(Endpoint):
         poller.register(helper.pidfd.fd, select.POLLIN)
         if self.pidfd.fd not in dict(poller.poll(Deadline().left_ms())):
             raise StillAlive(f"{self} is still alive, and {helper} is not")
-        while not self._port_is_free():
+        while not self.port_is_free():
             if helper.pidfd.has_ended():
                 raise StillAlive(f"the port of {self} was held as long as {helper} was alive")
         self.assert_gone()
@@ -343,9 +351,10 @@ class Worker(Endpoint):
         if expected is BY_THE_WATCHER and self.tree.language == "pdeathsig":
             expected = Exit(signal=signal.SIGKILL)
         super().assert_gone(expected, seconds)
-        wait_until(self._port_is_free, f"port {self.port} is free", failure=StillAlive)
+        deadline = Deadline(self._patience())
+        wait_until(self.port_is_free, f"port {self.port} is free", deadline, StillAlive)
 
-    def _port_is_free(self) -> bool:
+    def port_is_free(self) -> bool:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

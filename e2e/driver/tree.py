@@ -17,7 +17,7 @@ from driver import procfs
 from driver.deadline import Deadline, wait_until
 from driver.failures import DiedByMistake, LeftBehind
 from driver.pidfd import Exit, Pidfd, set_subreaper
-from driver.programs import CONTROLS, Programs
+from driver.programs import CONTROLS, DEGRADED, POLLERS, Programs
 from driver.roles import Process, Supervisor, Worker
 
 REPORT_FD = 60
@@ -48,7 +48,7 @@ class Tree:
     def __init__(self, programs: Programs, language: str, log: Path) -> None:
         self.programs = programs
         self.language = language
-        self.tier = "event"
+        self.tier = "poll" if language in DEGRADED else "event"
         self.processes: list[Process] = []
         self._log = log
         self._reports: list[Report] = []
@@ -138,7 +138,7 @@ class Tree:
         env.setdefault(INTERVAL, "50ms" if self.tier == "poll" else "1h")
         if self.tier == "poll":
             steps += ["--refuse", "pidfd_open", "ENOSYS"]
-        if self.language == "poller":
+        if self.language in POLLERS:
             env[INTERVAL] = "100ms"
         for variable, value in env.items():
             steps += ["--env", f"{variable}={value}"]
@@ -227,6 +227,10 @@ class Tree:
     @property
     def is_control(self) -> bool:
         return self.language in CONTROLS
+
+    @property
+    def is_degraded(self) -> bool:
+        return self.language in DEGRADED
 
     def see_a_death(self) -> None:
         """Lets a second worker of the same kind lose its supervisor, and sees it go. Whatever the

@@ -12,7 +12,8 @@
  *   --ignore N, --default N    the disposition of signal number N
  *   --env NAME=VALUE           one variable; NAME alone removes it
  *   --names-itself token|pid   LOCALAI_BACKEND_PARENT_PID names this very process
- *   --user N                   this user and group and no other
+ *   --user N                   this user and group and no other, with the right to read every file: the
+ *                              program, or its interpreter, may lie below a directory that only root enters
  *   --refuse SYSCALL ERRNO     seccomp: the system call fails
  *   --notify SYSCALL FD        seccomp: the system call waits for an answer; the listener goes to
  *                              the socket FD by SCM_RIGHTS
@@ -24,6 +25,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/audit.h>
+#include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <signal.h>
@@ -122,6 +124,18 @@ static void set_environment(char *assignment) {
     setenv(assignment, equals + 1, 1);
 }
 
+static void change_user(unsigned id) {
+    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+    unsigned right = 1U << CAP_DAC_OVERRIDE;
+    struct __user_cap_data_struct rights[_LINUX_CAPABILITY_U32S_3] = {{right, right, right}};
+    if (prctl(PR_SET_KEEPCAPS, 1L, 0L, 0L, 0L) < 0 || setgroups(0, NULL) < 0 ||
+        setresgid(id, id, id) < 0 || setresuid(id, id, id) < 0 ||
+        syscall(SYS_capset, &header, rights) < 0 ||
+        prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, (long)CAP_DAC_OVERRIDE, 0L, 0L) < 0) {
+        fail("--user");
+    }
+}
+
 static char *next(char ***words) {
     char *word = **words;
     if (word == NULL) {
@@ -134,7 +148,6 @@ static char *next(char ***words) {
 
 int main(int argc, char **argv) {
     (void)argc;
-    int image = -1;
     char **words = argv + 1;
     for (;;) {
         const char *step = next(&words);
@@ -172,18 +185,7 @@ int main(int argc, char **argv) {
             own_token(token, sizeof token, strcmp(next(&words), "token") == 0);
             setenv("LOCALAI_BACKEND_PARENT_PID", token, 1);
         } else if (strcmp(step, "--user") == 0) {
-            unsigned id = (unsigned)atoi(next(&words));
-            /* The program may lie below a directory that the user cannot enter. */
-            char **program = words;
-            while (strcmp(next(&program), "--") != 0) {
-            }
-            image = open(*program, O_RDONLY | O_CLOEXEC);
-            if (image < 0) {
-                fail(*program);
-            }
-            if (setgroups(0, NULL) < 0 || setresgid(id, id, id) < 0 || setresuid(id, id, id) < 0) {
-                fail("--user");
-            }
+            change_user((unsigned)atoi(next(&words)));
         } else if (strcmp(step, "--refuse") == 0) {
             unsigned number = system_call_number(next(&words));
             install_filter(number, SECCOMP_RET_ERRNO | error_number(next(&words)), 0);
@@ -199,10 +201,6 @@ int main(int argc, char **argv) {
     }
     char **program = words;
     next(&words);
-    if (image >= 0) {
-        fexecve(image, program, environ);
-    } else {
-        execvp(*program, program);
-    }
+    execvp(*program, program);
     fail(*program);
 }

@@ -1,0 +1,249 @@
+// The worker in Go: the command line and the requests of e2e/workers/c/worker.c, over the Go module. Built
+// with the tag "native" it has the native library, else it is the degraded mode. There is no fork, no hook
+// and no exit handler in it, since there are none in Go.
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	parentwatch "github.com/mudler/localai-parentwatch/go"
+)
+
+const (
+	threads   = 16
+	separator = "\x1f"
+)
+
+var (
+	reportFD = flag.Int("report", -1, "the socket that takes the reports")
+	name     = flag.String("name", "worker", "what the driver calls this process")
+	when     = flag.String("arm", "first", "first or request")
+)
+
+type message map[string]any
+
+func main() {
+	flag.Parse()
+	status := string(parentwatch.NotStarted)
+	if *when == "first" {
+		status = arm()
+	} else {
+		haveThreads()
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		fail(err)
+	}
+	port := listener.Addr().(*net.TCPAddr).Port
+	report(message{"event": "serving", "pid": os.Getpid(), "port": port, "status": status})
+	for {
+		if connection, err := listener.Accept(); err == nil {
+			serve(connection)
+		}
+	}
+}
+
+// haveThreads makes the threads that the runtime will need. It ends the program when it gets none, and a
+// scenario in which there are none to be had arms later.
+func haveThreads() {
+	var all sync.WaitGroup
+	for range threads {
+		all.Go(func() {
+			pause := syscall.NsecToTimespec(int64(time.Millisecond))
+			_ = syscall.Nanosleep(&pause, nil)
+		})
+	}
+	all.Wait()
+}
+
+// serve answers until the driver closes the connection.
+func serve(connection net.Conn) {
+	defer connection.Close()
+	lines := bufio.NewScanner(connection)
+	for lines.Scan() {
+		words := strings.Split(lines.Text(), separator)
+		reply, err := answer(words[0], words[1:])
+		if err != nil {
+			fail(fmt.Errorf("%s: %w", words[0], err))
+		}
+		// A driver that has closed the connection is not interested in the reply.
+		_, _ = connection.Write(append(encode(reply), '\n'))
+	}
+}
+
+func answer(request string, arguments []string) (message, error) {
+	switch request {
+	case "ping":
+		return message{"pid": os.Getpid(), "ppid": os.Getppid()}, nil
+	case "info":
+		return info(), nil
+	case "arm":
+		return message{"status": arm()}, nil
+	case "arm-from-threads":
+		return message{"statuses": armFromThreads()}, nil
+	case "arm-in-thread":
+		go arm()
+		return message{}, nil
+	case "token":
+		return message{"token": strings.TrimPrefix(parentwatch.ChildEnv(), parentwatch.EnvParentPID+"=")}, nil
+	case "start":
+		return start(arguments)
+	case "handle":
+		handle(syscall.SIGUSR1, "handled")
+		handle(syscall.SIGUSR2, "waited")
+		return message{}, nil
+	case "flood":
+		flood()
+		return message{}, nil
+	case "resist":
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGTERM)
+		return message{}, nil
+	}
+	numbers := make([]int, len(arguments))
+	for i, argument := range arguments {
+		number, err := strconv.Atoi(argument)
+		if err != nil {
+			return nil, err
+		}
+		numbers[i] = number
+	}
+	switch {
+	case request == "setuid" && len(numbers) == 1:
+		return message{"result": 0}, syscall.Setuid(numbers[0])
+	case request == "replace" && len(numbers) > 0:
+		return message{}, replace(numbers[0], numbers[1:])
+	case request == "close" && len(numbers) == 1:
+		return message{}, syscall.Close(numbers[0])
+	}
+	return nil, fmt.Errorf("an unknown request")
+}
+
+func arm() string {
+	status, _ := parentwatch.Start()
+	return string(status.State)
+}
+
+func info() message {
+	status := parentwatch.CurrentStatus()
+	return message{
+		"state":       status.State,
+		"tier":        status.Tier.String(),
+		"watched":     []int{status.Parent, status.Supervisor},
+		"scope":       status.Scope.String(),
+		"interval_ns": status.Interval.Nanoseconds(),
+		"grace_ns":    status.Grace.Nanoseconds(),
+		"native":      status.Native,
+	}
+}
+
+func armFromThreads() []string {
+	statuses := make([]string, threads)
+	begin := make(chan struct{})
+	var all sync.WaitGroup
+	for i := range statuses {
+		all.Go(func() {
+			runtime.LockOSThread()
+			<-begin
+			statuses[i] = arm()
+		})
+	}
+	close(begin)
+	all.Wait()
+	return statuses
+}
+
+// start starts a helper in this process group. Its stdin is a pipe that stays open as long as this process.
+func start(command []string) (message, error) {
+	helper := exec.Command(command[0], command[1:]...)
+	helper.Stdout, helper.Stderr = os.Stdout, os.Stderr
+	stdin, err := helper.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := helper.Start(); err != nil {
+		return nil, err
+	}
+	kept = append(kept, stdin)
+	return message{"pid": helper.Process.Pid}, nil
+}
+
+// kept is what is not to be closed by the garbage collector.
+var kept []any
+
+func handle(number os.Signal, event string) {
+	received := make(chan os.Signal, 1)
+	signal.Notify(received, number)
+	go func() {
+		for range received {
+			report(message{"event": event})
+		}
+	}()
+}
+
+// replace puts a readable pipe, or a pidfd on another process, over a descriptor, as a host does that closes
+// what it does not know.
+func replace(target int, pid []int) error {
+	var source int
+	if len(pid) > 0 {
+		// pidfd_open has the same number on every architecture but alpha.
+		const pidfdOpen = 434
+		descriptor, _, errno := syscall.Syscall(pidfdOpen, uintptr(pid[0]), 0, 0)
+		if errno != 0 {
+			return errno
+		}
+		source = int(descriptor)
+	} else {
+		var ends [2]int
+		if err := syscall.Pipe2(ends[:], syscall.O_CLOEXEC); err != nil {
+			return err
+		}
+		if _, err := syscall.Write(ends[1], []byte("x")); err != nil {
+			return err
+		}
+		source = ends[0]
+	}
+	return syscall.Dup3(source, target, syscall.O_CLOEXEC)
+}
+
+// flood has four goroutines write to os.Stderr for ever, which has a lock.
+func flood() {
+	for range 4 {
+		go func() {
+			for {
+				fmt.Fprintln(os.Stderr, "the host logs without end, line after line after line after line after line")
+			}
+		}()
+	}
+}
+
+func report(content message) {
+	content["name"] = *name
+	// Never SIGPIPE: the disposition is part of what is tested.
+	_ = syscall.Sendto(*reportFD, encode(content), syscall.MSG_NOSIGNAL, nil)
+}
+
+func encode(content message) []byte {
+	text, err := json.Marshal(content)
+	if err != nil {
+		fail(err)
+	}
+	return text
+}
+
+func fail(err error) {
+	fmt.Fprintln(os.Stderr, "worker-go:", err)
+	os.Exit(2)
+}

@@ -1,0 +1,5 @@
+//go:build native
+
+package main
+
+import _ "github.com/mudler/localai-parentwatch/go/native"

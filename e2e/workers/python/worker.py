@@ -1,0 +1,282 @@
+"""The worker in Python: the command line and the requests of e2e/workers/c/worker.c, over the installed
+wheel. What only Python can do has words of its own:
+
+    --hook raise|exit|os-exit   a hook that raises, calls sys.exit, or os._exit(7)
+
+    hold-gil                a report, no reply: a C call holds the interpreter's lock for a minute
+    finalize HOW            a report, no reply: the interpreter ends, and does not come to its end: a
+                            thread that is not a daemon, an exit handler or a destructor never returns
+    multiprocessing METHOD  {"pid"}: a child of multiprocessing that goes on as a worker of its own,
+                            named child, not armed
+    share NAME              {}: shared memory of that name, and with it Python's resource tracker
+"""
+
+import atexit
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import types
+
+import localai_parentwatch
+
+THREADS = 16
+BACKLOG = 16
+SEPARATOR = b"\x1f"
+
+
+def hang(*_: object) -> None:
+    while True:
+        time.sleep(3600)
+
+
+class Reports:
+    """The socket to the driver. It has to work in a destructor at the end of the interpreter, too."""
+
+    def __init__(self, connection: socket.socket, name: str) -> None:
+        self.connection = connection
+        self.name = name
+
+    def send(self, event: str, **content: object) -> None:
+        self.connection.send(self.packet(event, **content), socket.MSG_NOSIGNAL)
+
+    def packet(self, event: str, **content: object) -> bytes:
+        return json.dumps({"name": self.name, "event": event, **content}).encode()
+
+
+class Hangs(types.ModuleType):
+    """A module whose destructor never returns."""
+
+    def __init__(self, reports: Reports) -> None:
+        super().__init__("hangs")
+        self.reports = reports
+        self.hang = hang
+
+    def __del__(self) -> None:
+        self.reports.send("finalizing")
+        self.hang()
+
+
+class Worker:
+    """One process that serves: the worker, or a child of it."""
+
+    def __init__(self, reports: Reports, options: dict[str, str]) -> None:
+        self.reports = reports
+        self.options = options
+        self.listener: socket.socket | None = None
+        # What has to stay: a pipe that is closed tells a helper that this process is gone.
+        self.kept: list[object] = []
+
+    def run(self, status: str) -> None:
+        self.open_port(status)
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                continue
+            with connection:
+                self.serve(connection)
+
+    def open_port(self, status: str) -> None:
+        self.listener = socket.socket()
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.listener.bind(("127.0.0.1", 0))
+        self.listener.listen(BACKLOG)
+        port = self.listener.getsockname()[1]
+        self.reports.send("serving", pid=os.getpid(), port=port, status=status)
+
+    def serve(self, connection: socket.socket) -> None:
+        """Answers until the driver closes the connection, or it is not ours: a forked child's."""
+        with connection.makefile("rb") as requests:
+            while line := requests.readline():
+                request, *arguments = line.rstrip(b"\n").split(SEPARATOR)
+                answer = getattr(self, "answer_" + request.decode().replace("-", "_"))(*arguments)
+                if answer is None:
+                    return
+                # A driver that has closed the connection is not interested in the reply.
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    connection.sendall(json.dumps(answer).encode() + b"\n")
+
+    def arm(self) -> str:
+        options: dict[str, object] = {}
+        if "--grace" in self.options:
+            options["grace"] = int(self.options["--grace"]) / 1000
+        if "--hook" in self.options:
+            options["on_death"] = self.hook
+        return localai_parentwatch.start_parent_death_watcher(**options).name.lower()
+
+    def hook(self) -> None:
+        self.reports.send("hook")
+        {
+            "return": lambda: None,
+            "hang": hang,
+            "raise": lambda: 1 // 0,
+            "exit": lambda: sys.exit(7),
+            "os-exit": lambda: os._exit(7),
+        }[self.options["--hook"]]()
+
+    # -- what every language answers ------------------------------------------------------------
+
+    def answer_ping(self) -> dict:
+        return {"pid": os.getpid(), "ppid": os.getppid()}
+
+    def answer_info(self) -> dict:
+        info = localai_parentwatch.status()
+        return {
+            "state": info.state.name.lower(),
+            "tier": info.tier,
+            "watched": info.watched,
+            "scope": info.scope,
+            "interval_ns": round(info.interval * 1e9),
+            "grace_ns": round(info.grace * 1e9),
+        }
+
+    def answer_arm(self) -> dict:
+        return {"status": self.arm()}
+
+    def answer_arm_from_threads(self) -> dict:
+        barrier = threading.Barrier(THREADS)
+        statuses: list[str] = []
+
+        def arm() -> None:
+            barrier.wait()
+            statuses.append(self.arm())
+
+        threads = [threading.Thread(target=arm) for _ in range(THREADS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return {"statuses": statuses}
+
+    def answer_arm_in_thread(self) -> dict:
+        threading.Thread(target=self.arm, daemon=True).start()
+        return {}
+
+    def answer_token(self) -> dict:
+        return {"token": localai_parentwatch.token()}
+
+    def answer_start(self, *command: bytes) -> dict:
+        # What is not close-on-exec goes to the helper, as everywhere; Python would close it.
+        helper = subprocess.Popen(command, stdin=subprocess.PIPE, close_fds=False)
+        self.kept.append(helper)
+        return {"pid": helper.pid}
+
+    def answer_fork(self) -> dict | None:
+        if child := os.fork():
+            return {"pid": child}
+        self.become_child()
+        return None
+
+    def become_child(self) -> None:
+        self.reports.name = "child"
+        self.listener.close()
+        self.open_port("not_started")
+
+    def answer_handle(self) -> dict:
+        signal.signal(signal.SIGUSR1, lambda *_: self.reports.send("handled"))
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
+
+        def wait() -> None:
+            while True:
+                signal.sigwait([signal.SIGUSR2])
+                self.reports.send("waited")
+
+        threading.Thread(target=wait, daemon=True).start()
+        return {}
+
+    def answer_setuid(self, user: bytes) -> dict:
+        os.setuid(int(user))
+        return {"result": 0}
+
+    def answer_replace(self, target: bytes, pid: bytes | None = None) -> dict:
+        if pid is None:
+            source, write_end = os.pipe()
+            os.write(write_end, b"x")
+        else:
+            source = os.pidfd_open(int(pid))
+        os.dup2(source, int(target), inheritable=False)
+        return {}
+
+    def answer_close(self, descriptor: bytes) -> dict:
+        os.close(int(descriptor))
+        return {}
+
+    def answer_flood(self) -> dict:
+        line = "the host logs without end, line after line after line after line after line"
+
+        def flood() -> None:
+            while True:
+                print(line, file=sys.stderr)
+
+        for _ in range(4):
+            threading.Thread(target=flood, daemon=True).start()
+        return {}
+
+    def answer_resist(self) -> dict:
+        signal.signal(signal.SIGTERM, hang)
+        atexit.register(hang)
+        return {}
+
+    # -- what only Python can do ----------------------------------------------------------------
+
+    def answer_hold_gil(self) -> None:
+        import ctypes
+
+        # Not through Python's own send, which would let another thread have the lock.
+        packet = self.reports.packet("holding")
+        libc = ctypes.PyDLL(None)
+        libc.send(self.reports.connection.fileno(), packet, len(packet), socket.MSG_NOSIGNAL)
+        libc.sleep(60)
+
+    def answer_finalize(self, how: bytes) -> None:
+        def finalizing() -> None:
+            self.reports.send("finalizing")
+            hang()
+
+        # The port stays open as long as the interpreter hangs.
+        self.listener.detach()
+        if how == b"thread":
+            threading.Thread(target=finalizing).start()
+        elif how == b"atexit":
+            atexit.register(finalizing)
+        else:
+            # The modules are what the interpreter lets go of.
+            sys.modules["hangs"] = Hangs(self.reports)
+        sys.exit(0)
+
+    def answer_multiprocessing(self, method: bytes) -> dict:
+        import multiprocessing
+
+        context = multiprocessing.get_context(method.decode())
+        child = context.Process(target=run_child, args=(self.reports.connection,))
+        child.start()
+        self.kept.append(child)
+        return {"pid": child.pid}
+
+    def answer_share(self, name: bytes) -> dict:
+        from multiprocessing.shared_memory import SharedMemory
+
+        self.kept.append(SharedMemory(name.decode(), create=True, size=4096))
+        return {}
+
+
+def run_child(connection: socket.socket) -> None:
+    Worker(Reports(connection, "child"), {}).run("not_started")
+
+
+def main() -> None:
+    words = iter(sys.argv[1:])
+    options = dict(zip(words, words, strict=True))
+    reports = Reports(socket.socket(fileno=int(options["--report"])), options.get("--name", "worker"))
+    worker = Worker(reports, options)
+    worker.run(worker.arm() if options.get("--arm", "first") == "first" else "not_started")
+
+
+if __name__ == "__main__":
+    main()
