@@ -648,6 +648,27 @@ def test_f15_shared_memory_and_children_of_multiprocessing(
     tree.wait_for_strangers_to_end()
 
 
+@pytest.mark.only_for("python")
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_f15_shared_memory_and_a_child_that_does_not_want_to_end(
+    tree: Tree, supervisor: Supervisor, shared_memory: Path, method: str
+) -> None:
+    """
+    (driver) ── supervisor † ── worker ─┬─ child, hangs in SIGTERM's handler, holds the tracker's pipe
+                                        └─ resource tracker, ignores SIGTERM, cleans /dev/shm
+    """
+    worker = supervisor.worker()
+    worker.ask("share", shared_memory.name)
+    worker.ask("multiprocessing", method)
+    child = tree.await_worker("child")
+    child.ask("resist")
+    supervisor.kill()
+    worker.assert_gone_before(child)
+    child.assert_gone(Exit(signal=signal.SIGKILL))
+    tree.wait_for_strangers_to_end()
+    assert not shared_memory.exists(), "the resource tracker is the last to go"
+
+
 def test_f15_helpers_in_the_group_of_a_wrapper(tree: Tree, named_supervisor: Supervisor) -> None:
     """
     driver ── supervisor, names itself † ── wrapper, leads the group ── worker ─┬─ plain

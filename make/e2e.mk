@@ -1,5 +1,5 @@
 # The process-tree tests: every scenario over every worker. ARGS goes to pytest, for example
-# make e2e ARGS="-k f05 --worker c". The trees are independent of each other: E2E_JOBS of them at a time.
+# make e2e ARGS="-k f05 --worker=c". The trees are independent of each other: E2E_JOBS of them at a time.
 E2E_JOBS ?= 4
 E2E := target/e2e
 E2E_CC ?= cc

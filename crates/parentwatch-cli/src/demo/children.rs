@@ -13,8 +13,11 @@ use rustix::process::{
 
 use super::procfs::processes;
 
-/// How long killed processes may take to end.
-const LIMIT: Duration = Duration::from_secs(5);
+/// What they have to end by themselves: what Python's resource tracker cleans up stays if it is killed.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// How long it may take until they have ended.
+const LIMIT: Duration = Duration::from_secs(7);
 
 /// How long to wait between two looks at them.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -31,34 +34,39 @@ impl Children {
         Ok(Self(children.map(|process| process.pid).collect()))
     }
 
-    /// Kills and reaps every child of this process that is not one of these, and every one that
-    /// comes to it as their children become orphans.
+    /// Ends and reaps every child of this process that is not one of these, and every one that
+    /// comes to it as their children become orphans: by SIGTERM, and by SIGKILL what is left then.
     pub fn end_others(&self) -> anyhow::Result<()> {
-        let deadline = Instant::now() + LIMIT;
+        let start = Instant::now();
+        let mut asked = BTreeSet::new();
         loop {
             let mut others = Self::find()?.0;
             others.retain(|pid| !self.0.contains(pid));
             if others.is_empty() {
                 return Ok(());
             }
-            if Instant::now() >= deadline {
+            if start.elapsed() >= LIMIT {
                 bail!("{} processes of the demo do not end: {others:?}", others.len());
             }
             for pid in others {
-                end(pid)?;
+                if start.elapsed() >= GRACE {
+                    end(pid, Some(Signal::KILL))?;
+                } else {
+                    end(pid, asked.insert(pid).then_some(Signal::TERM))?;
+                }
             }
             thread::sleep(PAUSE);
         }
     }
 }
 
-/// Kills one child, and reaps it if it has ended. Nobody else reaps it, so that the number is its.
-fn end(pid: i32) -> io::Result<()> {
+/// Signals one child, and reaps it if it has ended. Nobody else reaps it, so that the number is its.
+fn end(pid: i32, signal: Option<Signal>) -> io::Result<()> {
     let Some(pid) = Pid::from_raw(pid) else {
         return Ok(());
     };
     let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
-    match pidfd_send_signal(pidfd, Signal::KILL) {
+    match signal.map_or(Ok(()), |signal| pidfd_send_signal(pidfd, signal)) {
         Ok(()) | Err(rustix::io::Errno::SRCH) => {}
         Err(error) => return Err(error.into()),
     }
@@ -68,12 +76,18 @@ fn end(pid: i32) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
+    use std::io::{BufRead, BufReader, Read};
+    use std::process::{Command, Stdio};
+    use std::sync::Mutex;
 
     use super::*;
 
+    /// Whoever ends others must be alone with its own.
+    static ALONE: Mutex<()> = Mutex::new(());
+
     #[test]
     fn ends_others_only() {
+        let _alone = ALONE.lock();
         let mut bystander = Command::new("sleep").arg("60").spawn().unwrap();
         let bystanders = Children::find().unwrap();
         let mut other = Command::new("sleep").arg("60").spawn().unwrap();
@@ -82,5 +96,31 @@ mod tests {
         assert!(other.try_wait().is_err(), "reaped already");
         bystander.kill().unwrap();
         bystander.wait().unwrap();
+    }
+
+    #[test]
+    fn asks_before_it_kills() {
+        let _alone = ALONE.lock();
+        let bystanders = Children::find().unwrap();
+        let shell = |script: &str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap()
+        };
+        let mut polite =
+            shell("trap 'echo bye; exit' TERM; echo hello; while :; do sleep 0.01; done");
+        let mut stubborn = shell("trap '' TERM; echo hello; exec sleep 60");
+        let [mut polite, mut stubborn] =
+            [&mut polite, &mut stubborn].map(|child| BufReader::new(child.stdout.take().unwrap()));
+        for said in [&mut polite, &mut stubborn] {
+            let mut line = String::new();
+            said.read_line(&mut line).unwrap();
+            assert_eq!(line, "hello\n", "its trap is set");
+        }
+        bystanders.end_others().unwrap();
+        let mut rest = String::new();
+        polite.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "bye\n");
+        stubborn.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "bye\n", "it was killed");
     }
 }

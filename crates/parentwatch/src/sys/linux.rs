@@ -4,6 +4,7 @@ mod group;
 mod lines;
 mod memory;
 mod pidfd;
+mod processes;
 mod procfs;
 mod stderr;
 

@@ -1,6 +1,6 @@
 //! The end of the helpers in the worker's process group: SIGTERM now, SIGKILL 1 s after the worker is
 //! gone. Not SIGKILL at once: Python's multiprocessing resource tracker ignores SIGTERM, and cleans
-//! `/dev/shm` when the last of its users is gone.
+//! `/dev/shm` when the last of its users is gone. So it is also the last to be killed.
 //!
 //! Everything here runs in the dying path or in a forked child of it: system calls alone, no locks, no
 //! allocation.
@@ -10,6 +10,8 @@ use std::ffi::c_void;
 use std::time::Duration;
 
 use super::memory::let_go_of_memory;
+use super::processes::ProcessIds;
+use super::procfs::{is_in_group, is_resource_tracker, procfs_is_ours};
 use super::{errno, own_pid, process_group, wait};
 
 /// What the helpers have, once the worker is gone, to end by themselves.
@@ -17,6 +19,8 @@ const HELPER_GRACE: Duration = Duration::from_secs(1);
 /// How long the reaper waits for the worker to be gone: the kernel may be busy for long with what the
 /// worker held.
 const WORKER_PATIENCE: Duration = Duration::from_secs(10);
+/// What a resource tracker has to clean up in, once every other helper has been killed.
+const TRACKER_GRACE: Duration = Duration::from_secs(1);
 /// How often the reaper looks whether helpers are left.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -117,6 +121,55 @@ impl Group {
     /// Zombies count too: the kernel does not tell them apart here.
     fn has_members(&self) -> bool {
         self.signal(0) != libc::ESRCH
+    }
+
+    /// For the reaper, which ends when nobody is left.
+    fn wait_until_empty(&self, patience: Duration) {
+        for _ in 0..looks_in(patience) {
+            if !self.has_members() {
+                exit();
+            }
+            pause(-1, LOOK);
+        }
+    }
+
+    /// Its members, as `/proc` has them, if that has the numbers of our own PID namespace.
+    fn members(&self) -> impl Iterator<Item = i32> {
+        let processes = procfs_is_ours().then(ProcessIds::all).flatten();
+        processes.into_iter().flatten().filter(|pid| is_in_group(*pid, self.id))
+    }
+
+    /// A look at all processes takes its time with thousands of them: it is for helpers that are left when
+    /// their grace is over.
+    fn has_tracker(&self) -> bool {
+        self.members().any(is_resource_tracker)
+    }
+
+    /// A tracker cleans up when the others, who hold its pipe, are gone.
+    fn kill_all_but_trackers(&self) {
+        for pid in self.members() {
+            // SAFETY: a system call of two integers.
+            let opened = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+            let Some(pidfd) = i32::try_from(opened).ok().filter(|pidfd| *pidfd >= 0) else {
+                continue;
+            };
+            // Asked once more, now that the number cannot be given to another process; and as long as the group
+            // has members, its own number cannot either.
+            if is_in_group(pid, self.id) && !is_resource_tracker(pid) && self.has_members() {
+                // SAFETY: a system call of integers; no signal information is given.
+                unsafe {
+                    libc::syscall(
+                        libc::SYS_pidfd_send_signal,
+                        pidfd,
+                        libc::SIGKILL,
+                        std::ptr::null::<libc::siginfo_t>(),
+                        0,
+                    );
+                }
+            }
+            // SAFETY: opened above.
+            unsafe { libc::syscall(libc::SYS_close, pidfd) };
+        }
     }
 }
 
@@ -230,11 +283,10 @@ fn reap(group: &Group, worker: i32, first: i32) -> ! {
     }
     wait_until_gone(worker);
     group.signal(first);
-    for _ in 0..looks_in(HELPER_GRACE) {
-        if !group.has_members() {
-            exit();
-        }
-        pause(-1, LOOK);
+    group.wait_until_empty(HELPER_GRACE);
+    if group.has_tracker() {
+        group.kill_all_but_trackers();
+        group.wait_until_empty(TRACKER_GRACE);
     }
     group.signal(libc::SIGKILL);
     exit()

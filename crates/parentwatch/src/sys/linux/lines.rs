@@ -2,6 +2,8 @@
 
 use std::ffi::CStr;
 
+use super::procfs::open;
+
 pub(super) struct Lines {
     fd: i32,
     buffer: [u8; 1024],
@@ -11,9 +13,8 @@ pub(super) struct Lines {
 
 impl Lines {
     pub(super) fn of(path: &CStr) -> Option<Lines> {
-        // SAFETY: a C string; the descriptor is ours until it is closed in `drop`.
-        let fd = unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
-        (fd >= 0).then_some(Lines { fd, buffer: [0; 1024], begin: 0, end: 0 })
+        let fd = open(path, 0)?;
+        Some(Lines { fd, buffer: [0; 1024], begin: 0, end: 0 })
     }
 
     /// The next line, without its line feed. One that does not fit comes in parts.

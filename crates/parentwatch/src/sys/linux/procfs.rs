@@ -68,31 +68,59 @@ fn inode(path: &CStr) -> Option<u64> {
     }
 }
 
+/// A file to be read. The bare system calls, here and below: the reaper makes them when the memory of whoever
+/// wraps libc's is gone.
+pub(super) fn open(path: &CStr, flags: i32) -> Option<i32> {
+    let flags = libc::O_RDONLY | libc::O_CLOEXEC | flags;
+    // SAFETY: a C string; whoever asks for the descriptor closes it.
+    let fd = unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags) };
+    i32::try_from(fd).ok().filter(|fd| *fd >= 0)
+}
+
 /// The beginning of a file, as much as the buffer holds.
 fn read<'a>(path: &CStr, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
-    // SAFETY: a C string; the descriptor is ours from here to the close.
-    let fd = unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
-    if fd < 0 {
-        return None;
-    }
+    let fd = open(path, 0)?;
     // SAFETY: the buffer is valid for its length.
-    let length = unsafe { libc::read(fd, buffer.as_mut_ptr().cast(), buffer.len()) };
+    let length = unsafe { libc::syscall(libc::SYS_read, fd, buffer.as_mut_ptr(), buffer.len()) };
     // SAFETY: opened above.
-    unsafe { libc::close(fd) };
+    unsafe { libc::syscall(libc::SYS_close, fd) };
     usize::try_from(length).ok().and_then(|length| buffer.get(..length))
+}
+
+/// Whether the process is in that process group. Only to be believed when `/proc` is ours.
+pub(super) fn is_in_group(pid: i32, group: i32) -> bool {
+    let mut buffer = [0; 1024];
+    let path = Path::new(format_args!("/proc/{pid}/stat"));
+    let line = path.as_c_str().and_then(|path| read(path, &mut buffer));
+    // field 5
+    let found = line.and_then(|line| integer(fields_after_name(line)?.nth(2)?));
+    found == u64::try_from(group).ok()
+}
+
+/// Whether it is Python's resource tracker, or joblib's, by its command line. It cleans `/dev/shm` when the last
+/// of its users is gone, and ignores SIGTERM.
+pub(super) fn is_resource_tracker(pid: i32) -> bool {
+    const COMMAND: &[u8] = b"resource_tracker import main";
+    let mut buffer = [0; 2048];
+    let path = Path::new(format_args!("/proc/{pid}/cmdline"));
+    let line = path.as_c_str().and_then(|path| read(path, &mut buffer));
+    line.is_some_and(|line| line.windows(COMMAND.len()).any(|part| part == COMMAND))
 }
 
 fn read_stat(path: &CStr) -> Option<Stat> {
     parse_stat(read(path, &mut [0; 1024])?)
 }
 
-/// The second field is the program's name in parentheses, and may hold anything, a `)` too: the fields
-/// are counted from the last one.
-fn parse_stat(line: &[u8]) -> Option<Stat> {
+/// What a line of `/proc/PID/stat` has from field 3 on. The second field is the program's name in parentheses, and
+/// may hold anything, a `)` too: the fields are counted from the last one.
+fn fields_after_name(line: &[u8]) -> Option<impl Iterator<Item = &[u8]>> {
     let name_end = line.iter().rposition(|b| *b == b')')?;
-    let mut fields =
-        line.get(name_end + 1..)?.split(|b| *b == b' ' || *b == b'\n').filter(|f| !f.is_empty());
-    // what is left of `fields` begins with field 3
+    let fields = line.get(name_end + 1..)?.split(|b| *b == b' ' || *b == b'\n');
+    Some(fields.filter(|field| !field.is_empty()))
+}
+
+fn parse_stat(line: &[u8]) -> Option<Stat> {
+    let mut fields = fields_after_name(line)?;
     let state = *fields.next()?.first()?;
     let parent = i32::try_from(integer(fields.next()?)?).ok()?;
     let threads = integer(fields.nth(15)?)?; // field 20
@@ -144,6 +172,28 @@ mod tests {
             parse_stat(line),
             Some(Stat { parent: 7, start: 12345, state: b'S', threads: 9 })
         );
+    }
+
+    #[test]
+    fn a_process_is_in_its_own_group_and_is_no_tracker() {
+        let group = super::super::process_group();
+        assert!(is_in_group(own_pid(), group));
+        assert!(!is_in_group(own_pid(), group + 1));
+        assert!(!is_in_group(0, group), "there is no such file");
+        assert!(!is_resource_tracker(own_pid()));
+    }
+
+    #[test]
+    fn a_tracker_is_known_by_its_command_line() {
+        let command = "from multiprocessing.resource_tracker import main;main(5)";
+        let mut child = std::process::Command::new("/bin/sh")
+            .args(["-c", "read line", command])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        assert!(is_resource_tracker(i32::try_from(child.id()).unwrap()));
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     #[test]
