@@ -337,6 +337,13 @@ mod tests {
     }
 
     #[test]
+    fn only_a_value_that_is_too_long_is_cut() {
+        let shown = "x".repeat(64);
+        assert_eq!(escaped(shown.as_bytes()), shown);
+        assert_eq!(escaped("x".repeat(65).as_bytes()), format!("{shown}..."));
+    }
+
+    #[test]
     fn a_scope_is_read_as_it_is_written() {
         for scope in [Scope::Group, Scope::Process] {
             assert_eq!(scope.to_string().parse(), Ok(scope));
@@ -345,6 +352,7 @@ mod tests {
         for text in ["", "tree", "groups", "gro up", "1"] {
             assert_eq!(text.parse::<Scope>(), Err(ParseScopeError), "{text:?}");
         }
+        assert_eq!(ParseScopeError.to_string(), "expected \"group\" or \"process\"");
     }
 
     #[test]

@@ -341,7 +341,10 @@ mod tests {
         for sighting in
             [Sighting::Alive { start: 50 }, Sighting::Hidden, Sighting::Ended, Sighting::Absent]
         {
-            assert_eq!(decide(&Facts { parent: 100, ..facts(sighting) }), Decision::Parent);
+            let parent = Facts { parent: 100, ..facts(sighting) };
+            assert_eq!(decide(&parent), Decision::Parent);
+            let no_procfs = Facts { own_pid_namespace: None, ..parent };
+            assert_eq!(decide(&no_procfs), Decision::Parent, "it needs no /proc");
         }
     }
 
@@ -412,6 +415,56 @@ mod tests {
         assert!(unproven(decide(&Facts { own_pid: 100, ..alive })));
         assert!(unproven(decide(&facts(Sighting::Hidden))));
         assert!(unproven(decide(&Facts { parent: 100, ..facts(Sighting::Alive { start: 51 }) })));
+    }
+
+    /// What is resolved in a real tree: this process ── shell ── sleep, where the last one stands for the parent.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn real_processes_are_resolved() {
+        use std::io::Read;
+        let mut shell = std::process::Command::new("/bin/sh")
+            .args(["-c", "sleep 60 >/dev/null & echo $!; exec >/dev/null; wait"])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        shell.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+        let sleep: i32 = said.trim().parse().unwrap();
+        let supervisor = i32::try_from(shell.id()).unwrap();
+        let start = sys::stat(supervisor).unwrap().start;
+        let namespace = sys::pid_namespace().unwrap();
+        let token = |pid: i32, start: u64| -> Supervisor {
+            format!("{pid}@{start}@{namespace}").parse().unwrap()
+        };
+        let decision = |named, parent| resolve(named, parent).decision;
+
+        let above = resolve(token(supervisor, start), sleep);
+        assert_eq!(above.decision, Decision::ParentAndSupervisor);
+        assert_eq!(above.start, Some(start));
+        assert_eq!(above.handle.is_some(), Handle::open(supervisor).is_ok());
+        assert_eq!(above.group_leader, None, "it is not the leader of our group");
+        let parent = resolve(token(supervisor, start), supervisor);
+        assert_eq!(parent.decision, Decision::Parent);
+        assert!(parent.handle.is_none() && parent.start.is_none());
+        let plain: Supervisor = supervisor.to_string().parse().unwrap();
+        assert_eq!(decision(plain, supervisor), Decision::Parent);
+        assert_eq!(decision(plain, sleep), Decision::ParentAndSupervisor);
+        assert!(unproven(decision(token(supervisor, start + 1), supervisor)), "of another start");
+        assert!(unproven(decision(token(sleep, sys::stat(sleep).unwrap().start), supervisor)));
+
+        // SAFETY: our own descendant, which its parent has not reaped.
+        unsafe { libc::kill(sleep, libc::SIGKILL) };
+        shell.wait().unwrap();
+        let dead = token(supervisor, start);
+        let older = i32::try_from(std::process::id()).unwrap();
+        // As if this process, which is older, were the adopter of a child of the shell.
+        assert_eq!(decision(dead, older), Decision::Orphaned);
+    }
+
+    #[test]
+    fn what_is_no_supervisor_is_told_what_was_expected() {
+        let expected = "expected PID or PID@STARTTIME@PIDNS, in decimal digits";
+        assert_eq!("x".parse::<Supervisor>().unwrap_err().to_string(), expected);
     }
 
     #[test]

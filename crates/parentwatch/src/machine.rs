@@ -303,6 +303,29 @@ mod tests {
     }
 
     #[test]
+    fn without_a_parent_only_a_supervisor_that_was_named_matters() {
+        let identified = |has_parent, decision| {
+            Arming::Identify.step(ArmingEvent::Identified { has_parent, decision })
+        };
+        let unproven = Some(Decision::Unproven("a test"));
+        for has_parent in [false, true] {
+            assert_eq!(
+                identified(has_parent, Some(Decision::Parent)),
+                Arming::MakeHook(Plan::Watch),
+                "PID 1 too, when it was named"
+            );
+            assert_eq!(
+                identified(has_parent, Some(Decision::Orphaned)),
+                Arming::MakeHook(Plan::Die)
+            );
+        }
+        for decision in [None, unproven, Some(Decision::ParentAndSupervisor)] {
+            assert_eq!(identified(true, decision), Arming::MakeHook(Plan::Watch));
+            assert_eq!(identified(false, decision), Arming::NoParent);
+        }
+    }
+
+    #[test]
     fn an_event_that_was_not_asked_for_changes_nothing() {
         let targets = Targets { parent: By::Handle, supervisor: None };
         for state in [Arming::Identify, Arming::Recheck(targets), Arming::Armed(targets)] {

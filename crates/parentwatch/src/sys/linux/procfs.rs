@@ -191,7 +191,13 @@ mod tests {
             .stdin(std::process::Stdio::piped())
             .spawn()
             .unwrap();
-        assert!(is_resource_tracker(i32::try_from(child.id()).unwrap()));
+        let pid = i32::try_from(child.id()).unwrap();
+        // For a moment after its exec a process has no command line.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while !is_resource_tracker(pid) {
+            assert!(std::time::Instant::now() < deadline, "it is not known");
+            super::super::super::nap(std::time::Duration::from_millis(1));
+        }
         child.kill().unwrap();
         child.wait().unwrap();
     }
