@@ -11,15 +11,18 @@ import signal
 import struct
 import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from driver import procfs
+from driver.cgroups import VERSIONS, Cgroup
 from driver.deadline import Deadline, wait_until
 from driver.failures import DiedByMistake
+from driver.limits import TaskLimit
 from driver.pidfd import Exit
+from driver.programs import Programs
 from driver.roles import NOBODY, SHELL_WRAPPER, Supervisor, Worker
 from driver.seccomp import Listener
 from driver.stderr import STDERR_FD, STDERR_KINDS, Stderr
@@ -32,7 +35,12 @@ EVENT_SECONDS = 1.0
 GRACE_MS = 300
 """What a hook has where the test waits for its end."""
 
+ANOTHER_USER = NOBODY - 1
+GIB = 1 << 30
+
 both_tiers = pytest.mark.parametrize("tier", ["event", "poll"])
+either_freezer = pytest.mark.parametrize("freezer", VERSIONS, indirect=True)
+limited = pytest.mark.parametrize("task_limit", ["rlimit", "cgroup"], indirect=True)
 reaped_or_zombie = pytest.mark.parametrize("remains", ["reaped", "zombie"])
 
 
@@ -100,6 +108,80 @@ def test_f01_orphan_goes_to_init(tree: Tree, supervisor: Supervisor, worker: Wor
         worker.assert_gone()
 
 
+@pytest.mark.needs("root")
+@pytest.mark.fails_with(
+    "pdeathsig",
+    because="it is lost when the worker changes its user, and not sent where no signal may be",
+    who=["worker-after-arming", "supervisor"],
+    tier=["event"],
+)
+@pytest.mark.parametrize("who", ["worker-before-arming", "worker-after-arming", "supervisor"])
+@both_tiers
+def test_f01_user_dropped(named_supervisor: Supervisor, who: str, tier: str) -> None:
+    """(driver) ── supervisor † ── worker, one of them root no longer"""
+    worker = named_supervisor.worker(arm="request")
+    if who == "worker-before-arming":
+        worker.change_user(NOBODY)
+    assert worker.arm() == "armed"
+    if who == "worker-after-arming":
+        worker.change_user(NOBODY)
+    elif who == "supervisor":
+        named_supervisor.change_user(ANOTHER_USER)
+    worker.assert_armed(watched=[named_supervisor.pid])
+    worker.assert_lives_on()
+    named_supervisor.kill()
+    worker.assert_gone()
+
+
+@pytest.mark.needs("root")
+@pytest.mark.not_for("go-degraded", because="it looks no further up than the wrapper")
+@both_tiers
+def test_f01_user_dropped_below_a_wrapper(named_supervisor: Supervisor, tier: str) -> None:
+    """driver ── supervisor, user 65533 † ── wrapper, root ── worker, user 65534: may signal neither"""
+    _wrapper, worker = named_supervisor.wrapped_worker()
+    worker.change_user(NOBODY)
+    named_supervisor.change_user(ANOTHER_USER)
+    worker.assert_lives_on()
+    named_supervisor.kill()
+    worker.assert_gone()
+
+
+@pytest.fixture
+def memory_of_its_own(programs: Programs) -> Iterator[None]:
+    """One such test at a time, and only where there is twice as much memory as it takes."""
+    with (programs.build / "memory.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        available = procfs.memory_available()
+        if available < 4 * GIB:
+            pytest.skip(f"needs 4 GiB of memory, and {available / GIB:.1f} GiB are available")
+        yield
+
+
+def test_f01_supervisor_with_two_gibibytes(
+    supervisor: Supervisor,
+    worker: Worker,
+    memory_of_its_own: None,
+    record_property: Callable[[str, object], None],
+) -> None:
+    """(driver) ── supervisor, 2 GiB resident † ── worker
+
+    Nobody can know of the death before the kernel has taken the memory back. How long that takes is
+    told beside what the worker adds to it; neither is bounded here."""
+    supervisor.ask("fill", 2 * GIB)
+    assert procfs.resident_kib(supervisor.pid) >= 2 * GIB >> 10
+    killed = time.monotonic()
+    supervisor.pidfd.send(signal.SIGKILL)
+    assert supervisor.pidfd.wait_ended(Deadline())
+    supervisor_gone = time.monotonic()
+    worker.pidfd.wait_ended(Deadline())
+    worker_gone = time.monotonic()
+    worker.assert_gone()
+    for who, gone in (("supervisor", supervisor_gone), ("worker", worker_gone)):
+        milliseconds = round((gone - killed) * 1e3, 1)
+        print(f"{who} gone {milliseconds} ms after the SIGKILL")
+        record_property(f"{who}_gone_after_ms", milliseconds)
+
+
 def test_f02_supervisor_exits_cleanly(supervisor: Supervisor, worker: Worker) -> None:
     """(driver) ── supervisor, exit(0) † ── worker"""
     supervisor.exit_cleanly()
@@ -125,6 +207,22 @@ def test_f04_orphan_goes_to_subreaper(tree: Tree, tier: str) -> None:
     supervisor.kill()
     worker.assert_gone()
     inner.assert_serving()
+
+
+@both_tiers
+def test_f04_inner_subreaper_dies_first(tree: Tree, tier: str) -> None:
+    """(driver) ── (subreaper) ── (subreaper) †, first ── supervisor †, then ── worker"""
+    outer = tree.supervisor("outer-subreaper", subreaper=True)
+    inner = outer.supervisor("inner-subreaper", subreaper=True)
+    supervisor = inner.supervisor("supervisor")
+    worker = supervisor.worker()
+    inner.kill()
+    supervisor.await_adoption(inner.pid)
+    assert supervisor.parent() == outer.pid
+    worker.assert_lives_on()
+    supervisor.kill()
+    worker.assert_gone()
+    outer.assert_serving()
 
 
 # -- F05: the supervisor died before the worker armed ----------------------------------------------
@@ -153,6 +251,20 @@ def test_f05_died_before_arming_adopted_by_subreaper(
     worker.await_adoption(named_supervisor.pid)
     arm_without_reply(worker)
     worker.assert_gone()
+
+
+@both_tiers
+def test_f05_died_before_arming_below_nested_subreapers(tree: Tree, tier: str) -> None:
+    """driver ── subreaper ── (subreaper) ── supervisor, names itself † ── worker, arms afterwards"""
+    inner = tree.supervisor("outer-subreaper", subreaper=True).supervisor("inner", subreaper=True)
+    supervisor = inner.supervisor("supervisor", names_itself="token")
+    worker = supervisor.worker(arm="request")
+    supervisor.kill()
+    worker.await_adoption(supervisor.pid)
+    assert worker.parent() == inner.pid
+    arm_without_reply(worker)
+    worker.assert_gone()
+    inner.assert_serving()
 
 
 @pytest.mark.needs("pid-namespace")
@@ -485,6 +597,7 @@ def test_f12_no_descriptor_left(supervisor: Supervisor) -> None:
 
 
 @no_library
+@pytest.mark.not_for("go-degraded", because="it ends the process alone")
 def test_f12_no_descriptor_left_with_helpers(supervisor: Supervisor) -> None:
     """(driver) ── supervisor † ── worker, at its RLIMIT_NOFILE ── helper, ignores SIGTERM"""
     worker = supervisor.worker(arm="request", env=FAST)
@@ -522,6 +635,36 @@ def test_f13_pidfd_open_refused(supervisor: Supervisor, error: str) -> None:
     worker = supervisor.worker(steps=["--refuse", "pidfd_open", error], env=FAST)
     worker.assert_armed("poll")
     worker.await_looks()
+    supervisor.kill()
+    worker.assert_gone()
+
+
+@pytest.mark.not_for("go-degraded", because="it makes none of these calls")
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        ("pidfd_send_signal", "ENOSYS"),
+        ("pwritev2", "ENOSYS"),
+        ("close_range", "ENOSYS"),
+        ("close_range", "EPERM"),
+    ],
+)
+def test_f13_newer_calls_refused(tree: Tree, supervisor: Supervisor, call: str, error: str) -> None:
+    """(driver) ── supervisor † ── worker, a system call fails by seccomp ── helper, ignores SIGTERM"""
+    worker = supervisor.worker(steps=["--refuse", call, error])
+    helper = worker.start_helper("helper", "--ignores-term")
+    worker.assert_armed()
+    supervisor.kill()
+    worker.assert_gone()
+    worker.assert_death_line(supervisor)
+    helper.assert_gone(Exit(signal=signal.SIGKILL))
+    tree.wait_for_strangers_to_end()
+
+
+def test_f13_clone3_refused(supervisor: Supervisor) -> None:
+    """(driver) ── supervisor † ── worker, clone3 fails with ENOSYS: the C library has another way"""
+    worker = supervisor.worker(steps=["--refuse", "clone3", "ENOSYS"])
+    worker.assert_armed(watched=[supervisor.pid])
     supervisor.kill()
     worker.assert_gone()
 
@@ -738,13 +881,14 @@ def test_f15_stopped_helper(tree: Tree, supervisor: Supervisor, worker: Worker) 
 
 
 @pytest.mark.needs("root")
-def test_f15_no_process_to_be_had(tree: Tree) -> None:
-    """driver ── outer ── session leader ── (supervisor) † ── worker, at its RLIMIT_NPROC ── helper"""
+@limited
+def test_f15_no_process_to_be_had(tree: Tree, task_limit: TaskLimit) -> None:
+    """driver ── outer ── session leader ── (supervisor) † ── worker, gets no process ── helper"""
     leader = tree.supervisor("outer").supervisor("leader", leads_session=True)
     supervisor = leader.supervisor("supervisor")
-    worker = supervisor.worker(steps=["--user", str(NOBODY)])
+    worker = supervisor.worker(steps=task_limit.steps)
     helper = worker.start_helper("helper")
-    worker.limit_processes(1)
+    task_limit.leave(worker, 0)
     supervisor.kill()
     worker.assert_gone()
     helper.assert_gone()
@@ -752,16 +896,40 @@ def test_f15_no_process_to_be_had(tree: Tree) -> None:
 
 
 @pytest.mark.needs("root", "pid-namespace")
-def test_f15_no_process_to_be_had_and_no_session_to_be_seen(tree: Tree) -> None:
-    """session leader … driver ── [ init ── supervisor † ── worker, at its RLIMIT_NPROC ── helper ]"""
+@limited
+def test_f15_no_process_to_be_had_and_no_session_to_be_seen(tree: Tree, task_limit: TaskLimit) -> None:
+    """session leader … driver ── [ init ── supervisor † ── worker, gets no process ── helper ]"""
     supervisor = tree.supervisor("init", via=PID_NAMESPACE).supervisor("supervisor")
-    worker = supervisor.worker(steps=["--user", str(NOBODY)])
+    worker = supervisor.worker(steps=task_limit.steps)
     helper = worker.start_helper("helper")
-    worker.limit_processes(1)
+    task_limit.leave(worker, 0)
     supervisor.kill()
     # No group to step into, and no process to make one: the last resort, for the worker as well.
     worker.assert_gone(Exit(signal=signal.SIGKILL))
     helper.assert_gone(Exit(signal=signal.SIGKILL))
+
+
+def test_f15_no_group_to_be_had(supervisor: Supervisor) -> None:
+    """(driver) ── supervisor † ── worker, setpgid fails by seccomp ── helper, ignores SIGTERM"""
+    worker = supervisor.worker(steps=["--refuse", "setpgid", "EPERM"])
+    helper = worker.start_helper("helper", "--ignores-term")
+    supervisor.kill()
+    # The last resort here, too.
+    worker.assert_gone(Exit(signal=signal.SIGKILL))
+    helper.assert_gone(Exit(signal=signal.SIGKILL))
+
+
+@pytest.mark.needs("root")
+def test_f15_helper_that_may_not_be_signalled(
+    tree: Tree, supervisor: Supervisor, worker: Worker
+) -> None:
+    """(driver) ── supervisor † ── worker, user 65534 by now ── helper, still root: lives on"""
+    helper = worker.start_helper("helper")
+    worker.change_user(NOBODY)
+    supervisor.kill()
+    worker.assert_gone(with_helpers=False)
+    tree.wait_for_strangers_to_end()
+    helper.assert_alive()
 
 
 def test_f15_scope_process_leaves_the_helpers(tree: Tree, supervisor: Supervisor) -> None:
@@ -769,7 +937,7 @@ def test_f15_scope_process_leaves_the_helpers(tree: Tree, supervisor: Supervisor
     worker = supervisor.worker(env={"LOCALAI_BACKEND_PARENT_WATCH_SCOPE": "process"})
     helper = worker.start_helper("helper")
     supervisor.kill()
-    worker.assert_gone()
+    worker.assert_gone(with_helpers=False)
     tree.wait_for_strangers_to_end()
     helper.assert_alive()
 
@@ -807,13 +975,23 @@ def test_f16_hook_raises(tree: Tree, supervisor: Supervisor, hook: str) -> None:
     assert {"raise": "ZeroDivisionError", "exit": "SystemExit"}[hook] in tree.log()
 
 
-@pytest.mark.only_for("python")
-def test_f16_hook_ends_the_process(tree: Tree, supervisor: Supervisor) -> None:
-    """(driver) ── supervisor † ── worker, its hook calls os._exit(7)"""
-    worker = supervisor.worker(arguments=["--hook", "os-exit", "--grace", "60000"])
+@pytest.mark.parametrize("leader", ["group", "session"])
+@pytest.mark.parametrize("way", ["leave", "crash"])
+def test_f16_hook_ends_the_process(
+    tree: Tree, supervisor: Supervisor, way: str, leader: str
+) -> None:
+    """(driver) ── supervisor † ── worker, its hook ends it ─┬─ plain
+                                                             └─ stubborn, ignores SIGTERM"""
+    session = {"steps": ["--setsid"], "request": "spawn-in-group"} if leader == "session" else {}
+    worker = supervisor.worker(arguments=["--hook", way, "--grace", "60000"], **session)
+    plain = worker.start_helper("plain")
+    stubborn = worker.start_helper("stubborn", "--ignores-term")
     supervisor.kill()
     tree.await_report("worker", "hook")
-    worker.assert_gone(Exit(status=7))
+    worker.assert_gone(Exit(status=7) if way == "leave" else Exit(signal=signal.SIGABRT))
+    plain.assert_gone(Exit(signal=signal.SIGTERM))
+    stubborn.assert_gone(Exit(signal=signal.SIGKILL))
+    tree.wait_for_strangers_to_end()
 
 
 def test_f16_hook_hangs_with_helpers(supervisor: Supervisor) -> None:
@@ -836,6 +1014,47 @@ def test_f17_supervisor_stopped_then_killed(supervisor: Supervisor, tier: str) -
     supervisor.stop()
     worker.assert_lives_on()
     supervisor.kill()
+    worker.assert_gone()
+
+
+@either_freezer
+def test_f17_supervisor_frozen_then_killed(
+    supervisor: Supervisor, worker: Worker, freezer: Cgroup
+) -> None:
+    """(driver) ── supervisor, in a cgroup that is frozen, then † ── worker"""
+    freezer.add(supervisor)
+    freezer.freeze()
+    worker.assert_lives_on()
+    supervisor.pidfd.send(signal.SIGKILL)
+    if freezer.holds_the_killed:
+        worker.assert_lives_on()
+        freezer.thaw()
+    supervisor.await_end()
+    worker.assert_gone()
+
+
+@both_tiers
+def test_f17_worker_stopped_meanwhile(supervisor: Supervisor, tier: str) -> None:
+    """(driver) ── supervisor † ── worker, SIGSTOP before, SIGCONT afterwards"""
+    worker = supervisor.worker()
+    worker.assert_armed()
+    worker.stop()
+    supervisor.kill()
+    worker.await_adoption(supervisor.pid)
+    worker.assert_alive()
+    worker.resume()
+    worker.assert_gone()
+
+
+@either_freezer
+def test_f17_worker_frozen_meanwhile(supervisor: Supervisor, worker: Worker, freezer: Cgroup) -> None:
+    """(driver) ── supervisor † ── worker, in a cgroup that is frozen before and thawed afterwards"""
+    freezer.add(worker)
+    freezer.freeze()
+    supervisor.kill()
+    worker.await_adoption(supervisor.pid)
+    worker.assert_alive()
+    freezer.thaw()
     worker.assert_gone()
 
 

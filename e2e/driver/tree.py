@@ -9,6 +9,7 @@ import select
 import signal
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ INTERVAL = "LOCALAI_BACKEND_PARENT_WATCH_INTERVAL"
 
 _SAFE_FD = 200
 _UCRED = struct.Struct("iii")
-_REAPER_GRACE = 5.0
+_REAPER_GRACE = 10.0
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Tree:
         self._receiver.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self._inner_pids: dict[str, int] = {}
         self._deaths = 0
+        self._last_death: float | None = None
 
     # -- starting ---------------------------------------------------------------------------
 
@@ -231,6 +233,21 @@ class Tree:
     @property
     def is_degraded(self) -> bool:
         return self.language in DEGRADED
+
+    def note_death(self) -> None:
+        """From now on a worker can know that the process that it watches is gone."""
+        self._last_death = time.monotonic()
+
+    def seconds_since_death(self) -> float | None:
+        return None if self._last_death is None else time.monotonic() - self._last_death
+
+    def workers_gone_after(self) -> list[float]:
+        """For each worker that was seen to go: the seconds since the last death before that."""
+        return [
+            process.gone_after
+            for process in self.processes
+            if isinstance(process, Worker) and process.gone_after is not None
+        ]
 
     def see_a_death(self) -> None:
         """Lets a second worker of the same kind lose its supervisor, and sees it go. Whatever the

@@ -45,15 +45,18 @@ impl Death {
         ));
         sys::write_to_stderr(line.as_bytes());
 
+        // A group that an ancestor leads dies with the supervisor or with that leader. That some process
+        // in between has died is no reason for its healthy members to go.
+        let leader = self
+            .group_leader
+            .filter(|leader| cause.whose == Whose::Supervisor || *leader == cause.pid);
+        let mut has_group = self.scope == Scope::Group;
         if let Some(hook) = &self.hook {
+            // It may end the process its own way, or crash it: the helpers go all the same.
+            has_group = has_group && !sys::end_group_once_gone(leader, self.grace);
             hook.run(self.grace);
         }
-        if self.scope == Scope::Group {
-            // A group that an ancestor leads dies with the supervisor or with that leader. That some process
-            // in between has died is no reason for its healthy members to go.
-            let leader = self
-                .group_leader
-                .filter(|leader| cause.whose == Whose::Supervisor || *leader == cause.pid);
+        if has_group {
             sys::end_group(leader);
         }
         sys::exit_now()

@@ -66,8 +66,8 @@ impl Options {
     /// its own (`parent-hook`, at least 1 MiB of stack, signals blocked) that arming makes, and is bounded
     /// by the grace. Whether it returns, panics or hangs, the worker exits with status 1.
     ///
-    /// A hook that calls `exit` ends the process its own way; one that is still running when the grace
-    /// is over is cut off wherever it is.
+    /// A hook that calls `exit`, or crashes, ends the process its own way, with a status of its own; the helpers
+    /// go all the same. One that is still running when the grace is over is cut off wherever it is.
     pub fn on_death(mut self, hook: impl FnOnce() + Send + 'static) -> Options {
         self.on_death = Some(Hook::closure(hook));
         self

@@ -25,22 +25,30 @@ pub enum Exit {
 /// meanwhile are handled by their handlers; the wait goes on. It is no cancellation point. For a `pid` of 1 or
 /// less it returns at once, and so it does when `pid` is not the parent to begin with.
 pub fn wait_for_exit(pid: i32, interval: Duration) -> Exit {
-    let Ok(exit) = wait_for_exit_or(pid, interval, || Ok::<(), Infallible>(()));
+    let Ok(exit) = wait(pid, interval, None, || Ok::<(), Infallible>(()));
     exit
 }
 
 /// [`wait_for_exit`] with a way out: `go_on` is asked on the calling thread before it sleeps, so also
-/// after every signal that was handled on this thread and ended a sleep. It is for programs whose signal
-/// handlers only take a note, as those of Python do.
+/// after every signal that was handled on this thread and ended a sleep, and at least every interval. It is for
+/// programs whose signal handlers only take a note, as those of Python do, on whichever thread it was.
 ///
 /// # Errors
 ///
-/// That of `go_on`, at once: the wait is over, and says nothing about the parent. A signal that comes
-/// between that question and the sleep is not asked about before the next wake, as with any other call that
-/// is told of signals by `EINTR`.
+/// That of `go_on`, at once: the wait is over, and says nothing about the parent.
 pub fn wait_for_exit_or<E>(
     pid: i32,
     interval: Duration,
+    go_on: impl FnMut() -> Result<(), E>,
+) -> Result<Exit, E> {
+    wait(pid, interval, Some(interval), go_on)
+}
+
+/// `asks` is how long a sleep may be before `go_on` is asked again, whether or not the kernel wakes us.
+fn wait<E>(
+    pid: i32,
+    interval: Duration,
+    asks: Option<Duration>,
     mut go_on: impl FnMut() -> Result<(), E>,
 ) -> Result<Exit, E> {
     if !sys::SUPPORTED {
@@ -50,13 +58,14 @@ pub fn wait_for_exit_or<E>(
         return Ok(Exit::NoParent);
     }
     let _whole = sys::CancellationDisabled::here();
-    let interval = interval.clamp(MIN_INTERVAL, MAX_INTERVAL);
+    let within_limits = |time: Duration| time.clamp(MIN_INTERVAL, MAX_INTERVAL);
+    let (interval, asks) = (within_limits(interval), asks.map(within_limits));
     let mut handle = Handle::open(pid).ok();
     let mut fired = false;
     let mut pause = interval;
     while !sys::parent_is_gone(pid, fired) {
         go_on()?;
-        let timeout = handle.is_none().then_some(pause);
+        let timeout = if handle.is_some() { asks } else { Some(pause) };
         let [wake, _] = sys::wait([handle.as_ref().map(Handle::raw), None], timeout);
         fired = wake == Wake::Readable;
         pause = pause.saturating_mul(2).min(interval);

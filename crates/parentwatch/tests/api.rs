@@ -111,6 +111,20 @@ fn from_the_first_call_to_the_armed_watcher() {
 extern "C" fn ignore(_signal: libc::c_int) {}
 
 #[test]
+fn a_wait_is_asked_at_every_interval() {
+    let parent = i32::try_from(std::os::unix::process::parent_id()).unwrap();
+    let mut asked = 0;
+    let waited = parentwatch::wait_for_exit_or(parent, Duration::from_millis(10), || {
+        asked += 1;
+        if asked < 4 { Ok(()) } else { Err("asked") }
+    });
+    match parent {
+        ..=1 => assert_eq!((waited, asked), (Ok(Exit::NoParent), 0)),
+        _ => assert_eq!((waited, asked), (Err("asked"), 4)),
+    }
+}
+
+#[test]
 fn a_wait_is_asked_whether_to_go_on_when_a_signal_has_come() {
     // SAFETY: the handler does nothing.
     unsafe { libc::signal(libc::SIGUSR1, ignore as extern "C" fn(libc::c_int) as usize) };

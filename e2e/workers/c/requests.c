@@ -48,6 +48,34 @@ static void hook_hangs(void *unused) {
     hang();
 }
 
+static void hook_leaves(void *unused) {
+    hook_returns(unused);
+    _exit(7);
+}
+
+static void hook_crashes(void *unused) {
+    hook_returns(unused);
+    abort();
+}
+
+/* What the option --hook names. */
+static localai_parentwatch_on_death_t hook_named(const char *mode) {
+    static const struct {
+        const char *mode;
+        localai_parentwatch_on_death_t hook;
+    } hooks[] = {{"return", hook_returns},
+                 {"hang", hook_hangs},
+                 {"leave", hook_leaves},
+                 {"crash", hook_crashes}};
+    for (size_t i = 0; i < sizeof hooks / sizeof *hooks; i++) {
+        if (strcmp(mode, hooks[i].mode) == 0) {
+            return hooks[i].hook;
+        }
+    }
+    fail("--hook");
+    return NULL;
+}
+
 static void answer_info(int connection) {
     static const char *const tiers[] = {"none", "event", "poll"};
     static const char *const scopes[] = {"default", "group", "process"};
@@ -197,7 +225,7 @@ void read_command_line(int argc, char **argv) {
             when = optarg;
             break;
         case HOOK:
-            options.on_death = strcmp(optarg, "hang") == 0 ? hook_hangs : hook_returns;
+            options.on_death = hook_named(optarg);
             break;
         case GRACE:
             options.grace_ns = strtoull(optarg, NULL, 10) * 1000000;

@@ -2,12 +2,12 @@
  * The worker in C. Every language's worker has this command line and answers these requests, so
  * that one scenario is one process tree over all of them. What is the same in C++ is in requests.c.
  *
- *   worker --report FD --name NAME [--arm first|request] [--hook return|hang] [--grace MS]
- *          [--library PATH]
+ *   worker --report FD --name NAME [--arm first|request] [--hook return|hang|leave|crash]
+ *          [--grace MS] [--library PATH]
  *
  * --arm first (the default) arms as the first thing in main, before the port is opened; --arm
  * request leaves it to the request. --hook gives a hook, which reports that it runs and then
- * returns or hangs. --library (C only) loads the library at run time instead of the one that is
+ * returns, hangs, ends the process with status 7, or aborts it. --library (C only) loads the library at run time instead of the one that is
  * linked.
  *
  *   ping             {"pid", "ppid"}

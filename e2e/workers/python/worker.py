@@ -1,7 +1,7 @@
 """The worker in Python: the command line and the requests of e2e/workers/c/worker.c, over the installed
 wheel. What only Python can do has words of its own:
 
-    --hook raise|exit|os-exit   a hook that raises, calls sys.exit, or os._exit(7)
+    --hook raise|exit       a hook that raises, or calls sys.exit
 
     hold-gil                a report, no reply: a C call holds the interpreter's lock for a minute
     finalize HOW            a report, no reply: the interpreter ends, and does not come to its end: a
@@ -117,7 +117,8 @@ class Worker:
             "hang": hang,
             "raise": lambda: 1 // 0,
             "exit": lambda: sys.exit(7),
-            "os-exit": lambda: os._exit(7),
+            "leave": lambda: os._exit(7),
+            "crash": os.abort,
         }[self.options["--hook"]]()
 
     # -- what every language answers ------------------------------------------------------------

@@ -8,7 +8,7 @@ mod processes;
 mod procfs;
 mod stderr;
 
-pub(crate) use group::end_group;
+pub(crate) use group::{end_group, end_group_once_gone};
 pub(crate) use pidfd::Handle;
 pub(crate) use procfs::{
     clock_is_initial, looks_gone, own_start_time, pid_namespace, procfs_is_ours, stat,

@@ -158,6 +158,11 @@ pub(crate) fn end_group(_proven_leader: Option<i32>) {
     }
 }
 
+/// There is no reaper here.
+pub(crate) fn end_group_once_gone(_proven_leader: Option<i32>, _patience: Duration) -> bool {
+    false
+}
+
 /// Takes a pending, blocked signal away.
 ///
 /// # Safety

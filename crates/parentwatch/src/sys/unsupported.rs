@@ -107,6 +107,10 @@ pub(crate) fn write_to_stderr(_line: &[u8]) {}
 
 pub(crate) fn end_group(_leader: Option<i32>) {}
 
+pub(crate) fn end_group_once_gone(_leader: Option<i32>, _patience: Duration) -> bool {
+    false
+}
+
 pub(crate) fn exit_now() -> ! {
     std::process::exit(1)
 }

@@ -29,6 +29,32 @@ fn main() {
 enum Hook {
     Return,
     Hang,
+    Leave,
+    Crash,
+}
+
+impl Hook {
+    fn named(mode: &str) -> io::Result<Hook> {
+        match mode {
+            "return" => Ok(Hook::Return),
+            "hang" => Ok(Hook::Hang),
+            "leave" => Ok(Hook::Leave),
+            "crash" => Ok(Hook::Crash),
+            _ => Err(invalid("an unknown hook")),
+        }
+    }
+
+    fn run(self) {
+        match self {
+            Hook::Return => {}
+            Hook::Hang => loop {
+                thread::park();
+            },
+            // SAFETY: ends the process.
+            Hook::Leave => unsafe { libc::_exit(7) },
+            Hook::Crash => std::process::abort(),
+        }
+    }
 }
 
 struct Worker {
@@ -55,8 +81,7 @@ impl Worker {
                 "--report" => REPORT_FD.store(parse(&value)?, Ordering::Relaxed),
                 "--name" => worker.name = value,
                 "--arm" => worker.arms_first = value == "first",
-                "--hook" if value == "hang" => worker.hook = Some(Hook::Hang),
-                "--hook" => worker.hook = Some(Hook::Return),
+                "--hook" => worker.hook = Some(Hook::named(&value)?),
                 "--grace" => worker.grace = Some(Duration::from_millis(parse(&value)?)),
                 _ => return Err(invalid("an unknown option")),
             }
@@ -160,9 +185,7 @@ impl Worker {
             let name = self.name.clone();
             options = options.on_death(move || {
                 report(&format!(r#"{{"name":"{name}","event":"hook"}}"#));
-                while let Hook::Hang = hook {
-                    thread::park();
-                }
+                hook.run();
             });
         }
         word(options.start())

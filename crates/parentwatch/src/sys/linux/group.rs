@@ -19,27 +19,24 @@ const HELPER_GRACE: Duration = Duration::from_secs(1);
 /// How long the reaper waits for the worker to be gone: the kernel may be busy for long with what the
 /// worker held.
 const WORKER_PATIENCE: Duration = Duration::from_secs(10);
-/// What a resource tracker has to clean up in, once every other helper has been killed.
-const TRACKER_GRACE: Duration = Duration::from_secs(1);
+/// What a resource tracker, which holds nothing of weight itself, has to clean up in, once every other helper
+/// has been killed.
+const TRACKER_GRACE: Duration = Duration::from_secs(5);
 /// How often the reaper looks whether helpers are left.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Ends the other members of our process group, when we lead it, or when its leader is `proven_leader`.
 /// Otherwise nothing proves whose group it is, and its members live.
 pub(crate) fn end_group(proven_leader: Option<i32>) {
-    let id = process_group();
-    let worker = own_pid();
-    let ours = id == worker;
-    if id <= 1 || !(ours || proven_leader == Some(id)) {
-        return;
-    }
+    let Some(id) = group_to_end(proven_leader) else { return };
+    let ours = id == own_pid();
     // SAFETY: asks about ourselves.
-    let leads_session = ours && unsafe { libc::getsid(0) } == worker;
+    let leads_session = ours && unsafe { libc::getsid(0) } == id;
     if leads_session {
         // A session leader cannot leave its group (setpgid(2): EPERM), so it can neither tell whether
         // there are others nor signal them without itself: its reaper does both.
         let group = Group::open(id);
-        if !fork_reaper(&group, worker, libc::SIGTERM) {
+        if !fork_reaper(&group, libc::SIGTERM, WORKER_PATIENCE) {
             group.signal(libc::SIGKILL);
         }
         return;
@@ -60,11 +57,24 @@ pub(crate) fn end_group(proven_leader: Option<i32>) {
         if ours {
             group = Group::open(id);
         }
-        if !fork_reaper(&group, worker, 0) {
+        if !fork_reaper(&group, NO_SIGNAL, WORKER_PATIENCE) {
             group.signal(libc::SIGKILL);
         }
     }
     step.collect();
+}
+
+/// Makes a reaper that ends the same members once we are gone, in whatever way that comes about within `patience`
+/// and what the kernel takes. Whether there is one; else they are still to be ended.
+pub(crate) fn end_group_once_gone(proven_leader: Option<i32>, patience: Duration) -> bool {
+    group_to_end(proven_leader).is_some_and(|id| {
+        fork_reaper(&Group::open(id), libc::SIGTERM, patience.saturating_add(WORKER_PATIENCE))
+    })
+}
+
+fn group_to_end(proven_leader: Option<i32>) -> Option<i32> {
+    let id = process_group();
+    (id > 1 && (id == own_pid() || proven_leader == Some(id))).then_some(id)
 }
 
 /// A process group, by its number and, where the kernel can, by the identity of its leader, so that a
@@ -254,18 +264,20 @@ fn clone_group_leader() -> i32 {
     }
 }
 
-/// Makes the reaper. `first` is what it sends once the worker is gone, 0 for nothing. It is fork(2)
-/// without the handlers of pthread_atfork(3), which take locks: the bare system call.
-fn fork_reaper(group: &Group, worker: i32, first: i32) -> bool {
+/// Nothing is sent.
+const NO_SIGNAL: i32 = 0;
+
+/// Makes the reaper. `first` is what it sends once the worker is gone. It is fork(2) without the handlers of
+/// pthread_atfork(3), which take locks: the bare system call. As long as the worker lives its own waits do not see
+/// the reaper (`__WCLONE`, wait(2)), which sends no SIGCHLD.
+fn fork_reaper(group: &Group, first: i32, patience: Duration) -> bool {
     const NONE: libc::c_ulong = 0;
-    let flags = libc::SIGCHLD as libc::c_ulong;
-    // The flags come first, but on one processor (clone(2)).
-    let (first_argument, second) =
-        if cfg!(target_arch = "s390x") { (NONE, flags) } else { (flags, NONE) };
+    let worker = own_pid();
+    // No flags, no stack of its own, nowhere to write a number to: in whatever order they come (clone(2)).
     // SAFETY: the child gets a copy of our memory and of this thread alone, makes system calls alone,
     // and does not return from `reap`.
-    match unsafe { libc::syscall(libc::SYS_clone, first_argument, second, NONE, NONE, NONE) } {
-        0 => reap(group, worker, first),
+    match unsafe { libc::syscall(libc::SYS_clone, NONE, NONE, NONE, NONE, NONE) } {
+        0 => reap(group, worker, first, patience),
         reaper => reaper > 0,
     }
 }
@@ -273,7 +285,7 @@ fn fork_reaper(group: &Group, worker: i32, first: i32) -> bool {
 /// The reaper: outlives the worker by a moment, in a group of its own, with every descriptor closed and
 /// without the worker's memory (a port, a pipe or a GPU must not stay open for its sake). It leaves the worker's
 /// group before anything is sent to it.
-fn reap(group: &Group, worker: i32, first: i32) -> ! {
+fn reap(group: &Group, worker: i32, first: i32, patience: Duration) -> ! {
     // SAFETY: our own id; a C string. What follows are system calls, on this stack.
     unsafe {
         libc::setpgid(0, 0);
@@ -281,7 +293,7 @@ fn reap(group: &Group, worker: i32, first: i32) -> ! {
         libc::chdir(c"/".as_ptr());
         let_go_of_memory();
     }
-    wait_until_gone(worker);
+    wait_until_gone(worker, patience);
     group.signal(first);
     group.wait_until_empty(HELPER_GRACE);
     if group.has_tracker() {
@@ -293,7 +305,7 @@ fn reap(group: &Group, worker: i32, first: i32) -> ! {
 }
 
 /// The worker is our parent: `getppid()` tells, a pidfd wakes us where there is one.
-fn wait_until_gone(worker: i32) {
+fn wait_until_gone(worker: i32, patience: Duration) {
     // SAFETY: a system call of integers.
     let is_there = || unsafe { libc::syscall(libc::SYS_getppid) } == libc::c_long::from(worker);
     // SAFETY: a system call of two integers.
@@ -302,7 +314,7 @@ fn wait_until_gone(worker: i32) {
         && is_there()
     {
         // Readable is gone, by getppid() too. After anything else, look from time to time.
-        pause(pidfd, WORKER_PATIENCE);
+        pause(pidfd, patience);
     }
     for _ in 0..looks_in(WORKER_PATIENCE) {
         if !is_there() {
