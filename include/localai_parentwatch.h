@@ -96,7 +96,8 @@
 /**
  * What to do when the supervisor is gone, before the worker exits. It runs once, on a thread of its own
  * with at least 1 MiB of stack and signals blocked, and is cut off at the end of the grace. It must not throw
- * or longjmp out of itself. `user_data` must stay valid for the life of the process.
+ * or longjmp out of itself. When it ends the process itself (exit, a signal, a crash), the exit status is its
+ * own; the helpers in the group go all the same. `user_data` must stay valid for the life of the process.
  */
 typedef void (*localai_parentwatch_on_death_t)(void *user_data);
 
