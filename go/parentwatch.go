@@ -33,7 +33,8 @@
 //   - LOCALAI_BACKEND_PARENT_PID is checked, not followed: a wrapper (a shell, sudo) that stays alive between
 //     supervisor and worker hides the supervisor's death. One warning line says so.
 //   - The process ends alone, whatever LOCALAI_BACKEND_PARENT_WATCH_SCOPE says; Status has [ScopeProcess].
-//   - It wakes every interval, and it is as late as that. The Go scheduler has to get around to it.
+//   - It looks every interval, and it is as late as that. A look wakes some threads of the program's, and the Go
+//     scheduler has to get around to it.
 //   - With -cover the process ends without writing its data, as it does with the native library.
 //
 // As with the native library, a worker whose parent is PID 1 has nothing to watch ([NoParent]), and a line on
@@ -43,6 +44,9 @@ package parentwatch
 import (
 	"errors"
 	"fmt"
+	"os"
+	"runtime"
+	"strings"
 	"sync"
 	"time"
 
@@ -80,7 +84,7 @@ const (
 	NotStarted State = "not_started"
 	// Exhausted: no thread could be had, and a line on stderr said so. Start may be called again later.
 	Exhausted State = "exhausted"
-	// Invalid: an option is out of range, or the watcher is armed with other ones.
+	// Invalid: what [Start] refuses as [ErrInvalid]. Status.State never is: a refused call leaves it as it was.
 	Invalid State = "invalid"
 	// Internal: a bug of the library, kept from the program.
 	Internal State = "internal"
@@ -127,9 +131,10 @@ type Status struct {
 	State State
 	// Tier may go from TierEvent to TierPoll later, never back.
 	Tier Tier
-	// Native is whether the native library answered; false in the degraded mode.
+	// Native is whether the native library answered; false in the degraded mode, and when switched off.
 	Native bool
-	// LoadError is why the native library is not used though go/native is imported.
+	// LoadError is why the native library is not used though go/native is imported. It is nil when switched off:
+	// nobody has looked for the library then.
 	LoadError error
 	// Parent is the process id of the watched direct parent; 0 for none.
 	Parent int
@@ -149,26 +154,27 @@ var ErrInvalid = errors.New("parentwatch: an option is out of range, or the watc
 
 // Option is something that a program asks of [Start] in code. It beats the environment, except that a watcher
 // switched off stays off.
-type Option func(*driver.Options)
+type Option struct{ set func(*driver.Options) }
 
 // WithScope says what ends with the supervisor. Default, and for 0: what the environment says, else ScopeGroup. The
 // degraded mode ends the process alone.
 func WithScope(scope Scope) Option {
-	return func(o *driver.Options) {
-		if o.Scope = int32(scope); scope != 0 {
-			o.Texts[EnvParentWatchScope] = scope.String()
+	return Option{func(o *driver.Options) {
+		o.Scope, o.Texts[EnvParentWatchScope] = int32(scope), scope.String()
+		if scope == 0 {
+			delete(o.Texts, EnvParentWatchScope)
 		}
-	}
+	}}
 }
 
 // WithInterval says how often the poll tier looks: from 10ms to 1h. Default: 2s.
 func WithInterval(interval time.Duration) Option {
-	return func(o *driver.Options) { o.Interval, o.Texts[EnvParentWatchInterval] = &interval, interval.String() }
+	return Option{func(o *driver.Options) { o.Interval, o.Texts[EnvParentWatchInterval] = &interval, interval.String() }}
 }
 
 // WithParent says who the supervisor is: PID or PID@STARTTIME@PIDNS, as LOCALAI_BACKEND_PARENT_PID does.
 func WithParent(token string) Option {
-	return func(o *driver.Options) { o.Parent, o.Texts[EnvParentPID] = &token, token }
+	return Option{func(o *driver.Options) { o.Parent, o.Texts[EnvParentPID] = &token, token }}
 }
 
 // Start starts the watcher of this process, as the environment and the options ask for it. Call it first
@@ -176,36 +182,41 @@ func WithParent(token string) Option {
 //
 // It may be called from any goroutine, any number of times; once armed the watcher stays armed. When the
 // supervisor is proven to have died already, Start does not return: the process exits with status 1. A bad
-// value in the environment is one warning line on stderr.
+// value in the environment is one warning line on stderr. While the watcher is switched off there, the native
+// library is not even opened. With that library, no other goroutine may call [os.Setenv] meanwhile.
 //
-// The error is about what the program asked for ([ErrInvalid]), or a bug of the library. It is nil in the
-// degraded mode, which the package comment describes: Status.LoadError tells of that. The status is the one
-// after the call, also beside an error.
+// The error is about what the program asked for ([ErrInvalid]), or a bug of the library. The degraded mode, which
+// the package comment describes, is none: Status.LoadError tells of that, and one line on stderr. The status is the
+// one after the call, also beside an error.
 //
 // When the supervisor is gone the process ends at once: no deferred function, no signal handler and no hook
 // runs. Native code ends it, from a thread on which no Go code can run.
 func Start(opts ...Option) (Status, error) {
 	asked := driver.Options{Texts: map[string]string{}}
 	for _, opt := range opts {
-		opt(&asked)
+		if opt.set != nil {
+			opt.set(&asked)
+		}
 	}
 	watcher, missing := chosen()
-	if missing != nil && watcher.Enabled() {
+	word, isError := watcher.Start(asked)
+	state := State(word)
+	if missing != nil && state == Armed {
 		reportMissing(missing)
 	}
 	var err error
-	switch state := State(watcher.Start(asked)); state {
-	case Armed, Disabled, NoParent, Unsupported, NotStarted, Exhausted:
-	case Invalid:
+	switch {
+	case !isError || state == Exhausted:
+	case state == Invalid:
 		err = ErrInvalid
 	default:
-		err = fmt.Errorf("parentwatch: the native library answers %q", state)
+		err = fmt.Errorf("parentwatch: the native library answers %q", word)
 	}
 	return CurrentStatus(), err
 }
 
-// CurrentStatus tells how this process is being watched. It prints nothing. Before Start, interval and scope
-// are the environment's.
+// CurrentStatus tells how this process is being watched. It prints nothing. Before the watcher is armed, interval
+// and scope are the environment's: with the native library, no other goroutine may call [os.Setenv] meanwhile.
 func CurrentStatus() Status {
 	watcher, missing := chosen()
 	info := watcher.Info()
@@ -216,29 +227,33 @@ func CurrentStatus() Status {
 	}
 }
 
-// Enabled tells whether the environment leaves the watcher on. It prints nothing.
+// Enabled tells whether the environment leaves the watcher on. It prints nothing and needs no native library.
 func Enabled() bool {
-	watcher, _ := chosen()
-	return watcher.Enabled()
+	// ToLower maps nothing beyond ASCII to a letter of these words, nor of those of the scope.
+	switch strings.ToLower(strings.TrimSpace(os.Getenv(EnvParentWatch))) {
+	case "false", "0", "no", "off":
+		return false
+	case "true", "1", "yes", "on":
+		return true
+	}
+	return runtime.GOOS != "windows"
 }
 
 // Interval is the interval of the poll tier that the environment asks for: from 10ms to 1h, 2s unless set. It
-// prints nothing.
-func Interval() time.Duration {
-	watcher, _ := chosen()
-	return watcher.Interval()
-}
+// prints nothing and needs no native library.
+func Interval() time.Duration { return readConfig(driver.Options{}).interval }
 
 // WatchParentDeath blocks until the process origPPID is no longer this process's parent, then calls onDeath. It
-// needs no watcher and does not read the environment; run it in a goroutine of its own.
+// needs no watcher, and waits whatever the environment says; run it in a goroutine of its own.
 //
-// The kernel wakes it where it can; else it looks every interval, which is brought into 10ms to 1h. When
-// origPPID is 1 or less it returns at once without calling onDeath: nobody has died. When origPPID is not the
-// parent to begin with, it calls onDeath at once. With the native library, each call that waits holds an
-// operating system thread.
+// The kernel wakes it where it can; else, and while the environment switches the watcher off, it looks every
+// interval, which is brought into 10ms to 1h. When origPPID is 1 or less it returns at once without calling onDeath:
+// nobody has died. When origPPID is not the parent to begin with, it calls onDeath at once. With the native library,
+// each call that waits holds an operating system thread. When that library is wanted and cannot be had, one line on
+// stderr says so, unless one has already.
 func WatchParentDeath(origPPID int, interval time.Duration, onDeath func()) {
 	watcher, missing := chosen()
-	if missing != nil {
+	if missing != nil && origPPID > 1 {
 		reportMissing(missing)
 	}
 	if watcher.WaitForExit(origPPID, interval) {
@@ -248,9 +263,10 @@ func WatchParentDeath(origPPID int, interval time.Duration, onDeath func()) {
 
 var degraded driver.Driver = &poller{state: NotStarted}
 
-// chosen is the native library, or the degraded mode and, when the library was asked for, why it is missing.
+// chosen is the native library, or the degraded mode and, when the library was asked for, why it is missing. While
+// the watcher is switched off, nothing of the library is opened: that is the way out for whom it harms.
 func chosen() (driver.Driver, error) {
-	native, missing := driver.Open()
+	native, missing := driver.Open(Enabled())
 	if native == nil {
 		return degraded, missing
 	}

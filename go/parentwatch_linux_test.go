@@ -17,6 +17,7 @@ import (
 
 	parentwatch "github.com/mudler/localai-parentwatch/go"
 	"github.com/mudler/localai-parentwatch/go/internal/conformance"
+	"github.com/mudler/localai-parentwatch/go/internal/driver"
 	"github.com/mudler/localai-parentwatch/go/internal/processtree"
 )
 
@@ -27,6 +28,8 @@ func TestMain(m *testing.M) {
 	roles := conformance.Roles()
 	roles["stderr"] = armWithStderr
 	roles["busy"] = armAndBeBusy
+	roles["look"] = lookWhileArming
+	roles["answers"] = startAnotherLibrary
 	processtree.Main(m, roles)
 }
 
@@ -34,6 +37,7 @@ func TestArmed(t *testing.T)            { conformance.Armed(t, mode) }
 func TestF01(t *testing.T)              { conformance.F01(t, mode) }
 func TestOptions(t *testing.T)          { conformance.Options(t, mode) }
 func TestWatchParentDeath(t *testing.T) { conformance.WatchParentDeath(t, mode) }
+func TestH02(t *testing.T)              { conformance.H02(t, mode, func(*processtree.Tree) {}) }
 func TestVectors(t *testing.T) {
 	conformance.Vectors(t, "../crates/parentwatch/tests/contract-vectors.json", mode)
 }
@@ -95,8 +99,9 @@ func armWithStderr() {
 	io.Copy(io.Discard, os.Stdin)
 }
 
-// A warning does not keep Start from returning either.
-func TestStartWithAFullStderr(t *testing.T) {
+// outputWithAFullStderr is what a role reports whose lines nobody reads.
+func outputWithAFullStderr(t *testing.T, role string) string {
+	t.Helper()
 	reader, writer, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -107,7 +112,7 @@ func TestStartWithAFullStderr(t *testing.T) {
 		writer.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
 		_, err = writer.Write(make([]byte, 4096))
 	}
-	cmd := processtree.Command("vector", parentwatch.EnvParentWatchScope+"=tree")
+	cmd := processtree.Command(role, parentwatch.EnvParentWatchScope+"=tree")
 	writer.Fd() // blocking again, as a child expects it
 	cmd.Stderr = writer
 	var stdout bytes.Buffer
@@ -119,12 +124,100 @@ func TestStartWithAFullStderr(t *testing.T) {
 	go func() { ended <- cmd.Wait() }()
 	select {
 	case err := <-ended:
-		if err != nil || !strings.Contains(stdout.String(), `"armed"`) {
+		if err != nil {
 			t.Errorf("%v: %s", err, &stdout)
 		}
 	case <-time.After(processtree.Deadline):
 		cmd.Process.Kill()
+		<-ended
 		t.Error("Start hangs")
+	}
+	return stdout.String()
+}
+
+// A warning does not keep Start from returning either.
+func TestStartWithAFullStderr(t *testing.T) {
+	if stdout := outputWithAFullStderr(t, "vector"); !strings.Contains(stdout, `"armed"`) {
+		t.Errorf("%s", stdout)
+	}
+}
+
+// lookWhileArming reports the longest time that CurrentStatus took until there was a watcher.
+func lookWhileArming() {
+	var longest time.Duration
+	started := make(chan struct{})
+	go func() {
+		close(started)
+		parentwatch.Start()
+	}()
+	<-started
+	for armed := false; !armed; {
+		begin := time.Now()
+		armed = parentwatch.CurrentStatus().State == parentwatch.Armed
+		longest = max(longest, time.Since(begin))
+	}
+	fmt.Println(longest)
+}
+
+// While Start waits for whoever reads its warning, 100 ms, others do not.
+func TestCurrentStatusWithAFullStderr(t *testing.T) {
+	// A machine that is busy may keep one process for as long.
+	var took []time.Duration
+	for range 10 {
+		longest, err := time.ParseDuration(strings.TrimSpace(outputWithAFullStderr(t, "look")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if longest < 50*time.Millisecond {
+			return
+		}
+		took = append(took, longest)
+	}
+	t.Errorf("CurrentStatus waits, for %v", took)
+}
+
+// otherLibrary answers Start as a later native library may.
+type otherLibrary struct {
+	driver.Driver
+	word    string
+	isError bool
+}
+
+func (o otherLibrary) Start(driver.Options) (string, bool) { return o.word, o.isError }
+func (o otherLibrary) Info() driver.Info                   { return driver.Info{State: o.word} }
+
+var answers = []struct {
+	word    string
+	isError bool
+	err     string
+}{
+	{"armed", false, "<nil>"},
+	{"dozing", false, "<nil>"},
+	{"exhausted", true, "<nil>"},
+	{"invalid", true, parentwatch.ErrInvalid.Error()},
+	{"internal", true, `parentwatch: the native library answers "internal"`},
+	{"broken", true, `parentwatch: the native library answers "broken"`},
+}
+
+func startAnotherLibrary() {
+	for _, answer := range answers {
+		driver.Register(func() (driver.Driver, error) { return otherLibrary{nil, answer.word, answer.isError}, nil })
+		status, err := parentwatch.Start()
+		fmt.Println(status.State, err)
+	}
+}
+
+// Whether a status that this version does not know is an error is told by its sign.
+func TestAnswersOfTheLibrary(t *testing.T) {
+	out, err := processtree.Command("answers").CombinedOutput()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(string(out), "\n")
+	for n, answer := range answers {
+		if want := answer.word + " " + answer.err; n >= len(lines) || lines[n] != want {
+			t.Errorf("Start says %q; expected %q in line %d", lines, want, n)
+		}
 	}
 }
 
@@ -143,19 +236,25 @@ func armAndBeBusy() {
 
 var sink int
 
-// A worker that PID 1 has started is not watched, and lives.
+// A worker that PID 1 has started is not watched, and lives. The line about a supervisor is the core's.
 func TestNoParent(t *testing.T) {
-	cmd := processtree.Command("supervisor", "LOCALAI_PARENTWATCH_TEST_WORKER=vector", parentwatch.EnvParentPID+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWUSER}
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	stdout, err := cmd.Output()
-	if err != nil && cmd.ProcessState == nil {
-		fmt.Println("SKIPPED: TestNoParent: no PID namespace to be had:", err)
-		t.Skip()
-	}
-	if !bytes.Contains(stdout, []byte(`"After":{"State":"no_parent","Tier":0`)) || stderr.Len() > 0 {
-		t.Errorf("%v: %s%s", err, stdout, &stderr)
+	for named, line := range map[string]string{
+		"1": "",
+		"4242": "localai-parentwatch: LOCALAI_BACKEND_PARENT_PID=4242: expected a living ancestor of this process, but " +
+			"without the native library nobody looks; using nobody, since there is no parent to watch\n",
+	} {
+		cmd := processtree.Command("supervisor", "LOCALAI_PARENTWATCH_TEST_WORKER=vector", parentwatch.EnvParentPID+"="+named)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWUSER}
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		stdout, err := cmd.Output()
+		if err != nil && cmd.ProcessState == nil {
+			fmt.Println("SKIPPED: TestNoParent: no PID namespace to be had:", err)
+			t.Skip()
+		}
+		if !bytes.Contains(stdout, []byte(`"After":{"State":"no_parent","Tier":0`)) || stderr.String() != line {
+			t.Errorf("named %s: %v: %s%s", named, err, stdout, &stderr)
+		}
 	}
 }
 

@@ -17,19 +17,6 @@ import (
 
 func clamp(d time.Duration) time.Duration { return min(max(d, 10*time.Millisecond), time.Hour) }
 
-// ToLower maps nothing beyond ASCII to a letter of the words that there are, here and below.
-func (p *poller) Enabled() bool {
-	switch strings.ToLower(strings.TrimSpace(os.Getenv(EnvParentWatch))) {
-	case "false", "0", "no", "off":
-		return false
-	case "true", "1", "yes", "on":
-		return true
-	}
-	return runtime.GOOS != "windows"
-}
-
-func (p *poller) Interval() time.Duration { return readConfig(driver.Options{}).interval }
-
 // config is what the environment asks for, and the options, each of which stands in for a variable.
 type config struct {
 	interval time.Duration
@@ -77,9 +64,10 @@ func readConfig(asked driver.Options) config {
 		for i, field := range fields {
 			number, err := strconv.ParseUint(field, 10, 64)
 			ok = ok && err == nil && (i > 0 || 0 < number && number < 1<<31)
+			fields[i] = strconv.FormatUint(number, 10) // without zeros before it
 		}
 		if ok {
-			c.named = strings.TrimLeft(text, "0")
+			c.named = strings.Join(fields, "@")
 		}
 		return "the parent process", ok
 	})
@@ -94,7 +82,14 @@ type poller struct {
 	ppid  int
 }
 
-func (p *poller) Start(asked driver.Options) string {
+func (p *poller) Start(asked driver.Options) (string, bool) {
+	state, warnings := p.arm(asked)
+	say(warnings...)
+	return string(state), state == Invalid
+}
+
+// arm leaves the warnings to its caller, who has no lock: whoever reads them may be slow.
+func (p *poller) arm(asked driver.Options) (State, []string) {
 	c := readConfig(asked)
 	p.lock.Lock()
 	defer p.lock.Unlock()
@@ -102,31 +97,31 @@ func (p *poller) Start(asked driver.Options) string {
 		asked.Scope != 0 && c.scope != p.armed.scope || asked.Parent != nil && c.named != p.armed.named
 	switch armed := p.state == Armed; {
 	case c.invalid || armed && others:
-		return string(Invalid)
+		return Invalid, nil
 	case armed:
-	case !p.Enabled():
+		return Armed, nil
+	case !Enabled():
 		p.state = Disabled
+		return Disabled, nil
 	case runtime.GOOS == "windows": // orphans keep their parent's number there
 		p.state = Unsupported
-	default:
-		p.state, p.armed, p.ppid = NoParent, c, os.Getppid()
-		if pid, _, _ := strings.Cut(c.named, "@"); c.named != "" && pid != strconv.Itoa(p.ppid) {
-			c.warnings = append(c.warnings, fmt.Sprintf("%s=%s: expected a living ancestor of this process, but without the "+
-				"native library nobody looks; using the parent process %d alone", EnvParentPID, c.named, p.ppid))
-		}
-		for _, warning := range c.warnings {
-			say(warning)
-		}
-		if p.ppid > 1 { // In a container the kernel ends everything with PID 1.
-			p.state = Armed
-			go func(ppid int) {
-				p.WaitForExit(ppid, c.interval)
-				say(fmt.Sprintf("supervisor %d is gone, worker %d exits (poll)", ppid, os.Getpid()))
-				syscall.Exit(1) // os.Exit would wait for whoever hangs in an exit hook (-cover has one).
-			}(p.ppid)
-		}
+		return Unsupported, nil
 	}
-	return string(p.state)
+	p.state, p.armed, p.ppid = NoParent, c, os.Getppid()
+	used := "nobody, since there is no parent to watch"
+	if p.ppid > 1 { // In a container the kernel ends everything with PID 1.
+		p.state, used = Armed, fmt.Sprintf("the parent process %d alone", p.ppid)
+		go func(ppid int) {
+			p.WaitForExit(ppid, c.interval)
+			say(fmt.Sprintf("supervisor %d is gone, worker %d exits (poll)", ppid, os.Getpid()))
+			syscall.Exit(1) // os.Exit would wait for whoever hangs in an exit hook (-cover has one).
+		}(p.ppid)
+	}
+	if pid, _, _ := strings.Cut(c.named, "@"); c.named != "" && pid != strconv.Itoa(p.ppid) {
+		c.warnings = append(c.warnings, fmt.Sprintf("%s=%s: expected a living ancestor of this process, but without the "+
+			"native library nobody looks; using %s", EnvParentPID, c.named, used))
+	}
+	return p.state, c.warnings
 }
 
 func (p *poller) WaitForExit(pid int, interval time.Duration) bool {

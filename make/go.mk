@@ -28,7 +28,7 @@ check-go-lint:
 		(cd $$module && go mod tidy -diff && go vet ./... && '$(CURDIR)/$(GO)/staticcheck' ./...); \
 	done
 	@# Other systems build, and do without the library where it is not for them.
-	@for system in darwin/arm64 windows/amd64 freebsd/amd64 linux/arm; do \
+	@for system in darwin/arm64 windows/amd64 freebsd/amd64 android/arm64 linux/arm linux/s390x; do \
 		for module in $(GO_MODULES); do \
 			GOOS=$${system%/*} GOARCH=$${system#*/} CGO_ENABLED=0 go vet -C $$module ./...; \
 		done; \

@@ -4,11 +4,13 @@
 //	import _ "github.com/mudler/localai-parentwatch/go/native"
 //
 // Nothing but the registration happens then. The first call of the package parentwatch that needs the library
-// opens it, without cgo, and it stays open. It is looked for
+// opens it, without cgo, and it stays open. While LOCALAI_BACKEND_PARENT_WATCH switches the watcher off, no call
+// does. It is looked for
 //
-//   - at LOCALAI_PARENTWATCH_LIBRARY, a path or a name for the system's loader, and nowhere else when that is set;
+//   - at LOCALAI_PARENTWATCH_LIBRARY, a path or a name for the system's loader, and nowhere else when that is set
+//     (a set-user-ID program does not heed it);
 //   - in the folder lib beside the program, and beside the program, also when a loader that is packaged with it
-//     runs it (lib/ld.so ./program);
+//     runs it (lib/ld.so ./program), as far as /proc tells where that is;
 //   - where the system's loader looks.
 //
 // A library of another ABI version is passed over. When none can be had, parentwatch.Start uses its degraded
@@ -16,9 +18,19 @@
 // parentwatch.Status.
 //
 // The values of the environment are those of [os.Setenv], which sets the C library's too in every program with
-// this package. The library reads them in parentwatch.Start and in the functions that ask: another goroutine
-// must not call os.Setenv meanwhile, as with cgo.
+// this package. They are read there by the call that opens the library, by parentwatch.Start, and by
+// parentwatch.CurrentStatus until the watcher is armed: another goroutine must not call os.Setenv meanwhile, as
+// with cgo.
 //
-// The import makes a program dynamic, with CGO_ENABLED=0 too. On systems other than Linux and macOS, and on 32-bit
-// ones, it does nothing.
+// The import makes a program dynamic, with CGO_ENABLED=0 too: it needs glibc then. A program that is linked static
+// all the same has the degraded mode. With CGO_ENABLED=0 the import also makes [syscall.AllThreadsSyscall] answer
+// ENOTSUP, as cgo does: what is built on it without cgo, such as kernel.org/pub/linux/libs/security/libcap/psx and
+// the Landlock libraries over that, gets this error.
+//
+// Where there is no library for the system or the processor (32-bit ones among them), LoadError says so. On Windows
+// the import does nothing.
 package native
+
+// EnvLibrary names the shared library: a path, or a name for the system's loader. When it is set, no other place
+// is tried. A set-user-ID program does not heed it.
+const EnvLibrary = "LOCALAI_PARENTWATCH_LIBRARY"

@@ -1,10 +1,12 @@
-//go:build (linux || darwin) && (amd64 || arm64 || loong64 || ppc64le || riscv64 || s390x)
+//go:build (linux || darwin) && !android && (amd64 || arm64 || loong64 || ppc64le || riscv64 || (s390x && cgo))
 
 package native
 
 import (
+	"errors"
 	"fmt"
 	"math"
+	"os"
 	"runtime"
 	"strings"
 	"syscall"
@@ -47,8 +49,6 @@ type library struct {
 	start       func(*options) int32
 	info        func(*info) int32
 	statusText  func(int32) string
-	enabled     func() int32
-	intervalNS  func() uint64
 	waitForExit func(pid int32, intervalNS uint64) int32
 }
 
@@ -58,6 +58,10 @@ func init() {
 
 // open loads the library from the first place that has it.
 func open() (driver.Driver, error) {
+	// The dlopen of a static program brings a second C library, and crashes in it. Such a program has no symbols.
+	if _, err := purego.Dlsym(purego.RTLD_DEFAULT, "getenv"); err != nil {
+		return nil, &LoadError{[]Attempt{{"this program", errors.New("it is static")}}}
+	}
 	var failed LoadError
 	for _, place := range places() {
 		found, err := load(place)
@@ -70,6 +74,12 @@ func open() (driver.Driver, error) {
 }
 
 func load(place string) (_ *library, err error) {
+	if strings.Contains(place, "/") {
+		// The loader would wait for the other end of a FIFO.
+		if file, err := os.Stat(place); err == nil && !file.Mode().IsRegular() {
+			return nil, errors.New("it is no regular file")
+		}
+	}
 	// Why something failed is asked of the thread on which it did.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -77,7 +87,8 @@ func load(place string) (_ *library, err error) {
 	if err != nil {
 		return nil, err
 	}
-	// Of what is passed over nothing stays: the loader would hand it out again under the same SONAME.
+	// Of what is passed over nothing stays: the loader would hand it out again under the same SONAME. (Our own library
+	// stays all the same: it is linked with NODELETE.)
 	defer func() {
 		if err != nil {
 			purego.Dlclose(handle)
@@ -86,8 +97,8 @@ func load(place string) (_ *library, err error) {
 	found := new(library)
 	for name, function := range map[string]any{
 		"abi_version": &found.abiVersion,
-		"start":       &found.start, "info": &found.info, "status_text": &found.statusText, "enabled": &found.enabled,
-		"interval_ns": &found.intervalNS, "wait_for_exit": &found.waitForExit,
+		"start":       &found.start, "info": &found.info, "status_text": &found.statusText,
+		"wait_for_exit": &found.waitForExit,
 	} {
 		symbol, err := purego.Dlsym(handle, "localai_parentwatch_"+name)
 		if err != nil {
@@ -101,7 +112,7 @@ func load(place string) (_ *library, err error) {
 	return found, nil
 }
 
-func (l *library) Start(asked driver.Options) string {
+func (l *library) Start(asked driver.Options) (string, bool) {
 	given := options{scope: asked.Scope}
 	given.size = unsafe.Sizeof(given)
 	if asked.Interval != nil {
@@ -112,14 +123,14 @@ func (l *library) Start(asked driver.Options) string {
 		// A NUL in it would cut it.
 		parent, err := syscall.BytePtrFromString(*asked.Parent)
 		if err != nil {
-			return "invalid"
+			return "invalid", true
 		}
 		given.parent = parent
 	}
 	// The memory does not move, and both are alive until after the call.
 	status := l.start(&given)
 	runtime.KeepAlive(&given)
-	return l.statusText(status)
+	return l.statusText(status), status < 0
 }
 
 func (l *library) Info() driver.Info {
@@ -133,44 +144,8 @@ func (l *library) Info() driver.Info {
 	}
 }
 
-func (l *library) Enabled() bool { return l.enabled() != 0 }
-
-func (l *library) Interval() time.Duration { return time.Duration(l.intervalNS()) }
-
 func (l *library) WaitForExit(pid int, interval time.Duration) bool {
 	// The core brings both into their ranges, if they fit.
 	pid = min(max(pid, 0), math.MaxInt32)
 	return l.waitForExit(int32(pid), uint64(max(interval, 0))) == 0
-}
-
-// Attempt is a place where the library was looked for, and why it was not used.
-type Attempt struct {
-	Place string
-	Err   error
-}
-
-// LoadError tells why the native library is not used.
-type LoadError struct {
-	// Attempts are in the order in which they were made.
-	Attempts []Attempt
-}
-
-// Error names every place and why.
-func (e *LoadError) Error() string {
-	reasons := make([]string, len(e.Attempts))
-	for i, attempt := range e.Attempts {
-		// The loader's own text begins with the place in most cases.
-		reason, _ := strings.CutPrefix(attempt.Err.Error(), attempt.Place+": ")
-		reasons[i] = attempt.Place + ": " + reason
-	}
-	return "the native library cannot be loaded: " + strings.Join(reasons, "; ")
-}
-
-// Unwrap gives the reasons.
-func (e *LoadError) Unwrap() []error {
-	errs := make([]error, len(e.Attempts))
-	for i, attempt := range e.Attempts {
-		errs[i] = attempt.Err
-	}
-	return errs
 }

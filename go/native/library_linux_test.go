@@ -1,4 +1,4 @@
-//go:build amd64 || arm64
+//go:build !android && (amd64 || arm64)
 
 package native
 
@@ -11,7 +11,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"runtime"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	parentwatch "github.com/mudler/localai-parentwatch/go"
@@ -27,12 +30,15 @@ type told struct {
 	LoadError   string
 	Places      []string
 	LibraryFile string
+	// EffectiveUID is whose rights the process has.
+	EffectiveUID int
 }
 
 func startAndTell() {
 	status, err := parentwatch.Start()
 	report := told{
 		State: status.State, Native: status.Native, Tier: status.Tier, StartError: fmt.Sprint(err), LibraryFile: mapped(),
+		EffectiveUID: os.Geteuid(),
 	}
 	var failed *LoadError
 	if errors.As(status.LoadError, &failed) {
@@ -103,7 +109,7 @@ func foreign(t *testing.T, output string) string {
 	t.Helper()
 	var source strings.Builder
 	source.WriteString("int localai_parentwatch_abi_version(void) { return 2; }\n")
-	for _, name := range []string{"start", "info", "status_text", "enabled", "interval_ns", "wait_for_exit"} {
+	for _, name := range []string{"start", "info", "status_text", "wait_for_exit"} {
 		fmt.Fprintf(&source, "int localai_parentwatch_%s(void) { __builtin_trap(); }\n", name)
 	}
 	if err := os.MkdirAll(filepath.Dir(output), 0o755); err != nil {
@@ -118,12 +124,18 @@ func TestLibrariesThatCannotBeLoaded(t *testing.T) {
 	otherMachine := bytes.Clone(read(t, installed(t)))
 	const eMachine = 18 // the field's offset in the ELF header
 	otherMachine[eMachine] = byte(elf.EM_SPARCV9)
+	fifo := of("fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, test := range []struct{ library, reason string }{
 		{of("missing.so"), "No such file or directory"},
 		{write(t, of("text.so"), []byte(strings.Repeat("no library\n", 100))), "invalid ELF header"},
 		{write(t, of("empty.so"), nil), "file too short"},
 		{write(t, of("machine.so"), otherMachine), "cannot open shared object file"},
-		{folder, "cannot read file data"},
+		{folder, "no regular file"},
+		{fifo, "no regular file"},
+		{"/dev/zero", "no regular file"},
 		{compile(t, "int other;", of("other.so"), "-shared", "-fPIC"), "undefined symbol"},
 		{foreign(t, of("version.so")), "ABI version 2, expected 1"},
 		{"no-slash.so", "cannot open shared object file"},
@@ -136,6 +148,16 @@ func TestLibrariesThatCannotBeLoaded(t *testing.T) {
 				t.Errorf("the places are %q", got.Places)
 			}
 		})
+	}
+}
+
+// What is named cannot make a line of its own.
+func TestNoForgedLine(t *testing.T) {
+	var got told
+	stderr := ask(t, &got, "loading", EnvLibrary+"=/nowhere/\nlocalai-parentwatch: supervisor 1 is gone\r\x1b[2K")
+	got.checkDegraded(t, stderr, "No such file or directory")
+	if strings.ContainsAny(stderr, "\r\x1b") {
+		t.Errorf("stderr is %q", stderr)
 	}
 }
 
@@ -202,6 +224,104 @@ func TestPlaces(t *testing.T) {
 			stderr := answer(t, &got, cmd)
 			if !got.Native || got.LibraryFile != expected || stderr != "" {
 				t.Errorf("%+v, stderr %q; expected %s", got, stderr, expected)
+			}
+		})
+	}
+}
+
+// Whoever calls a program chooses what it is called as: no place to load code from.
+func TestWhatTheProgramIsCalledAsIsNoPlace(t *testing.T) {
+	folder := t.TempDir()
+	planted := write(t, filepath.Join(folder, "lib", names()[0]), read(t, installed(t)))
+	for _, argument := range []string{filepath.Join(folder, "program"), "./program"} {
+		cmd := processtree.CommandOf([]string{"/proc/self/exe"}, "loading", EnvLibrary+"=", "LD_LIBRARY_PATH=")
+		cmd.Dir = folder
+		cmd.Args[0] = argument
+		var got told
+		stderr := answer(t, &got, cmd)
+		got.checkDegraded(t, stderr)
+		if slices.Contains(got.Places, planted) {
+			t.Errorf("called as %s, it looks at %s", argument, planted)
+		}
+	}
+}
+
+// A program of root's that everybody may run loads nothing that its caller names.
+func TestSetUserID(t *testing.T) {
+	if os.Geteuid() != 0 {
+		fmt.Println("SKIPPED: TestSetUserID: not run as root")
+		t.Skip()
+	}
+	folder := t.TempDir()
+	program := write(t, filepath.Join(folder, "program"), read(t, "/proc/self/exe"))
+	library := write(t, filepath.Join(folder, "named", names()[0]), read(t, installed(t)))
+	run := func(mode os.FileMode) (got told, stderr string) {
+		t.Helper()
+		// The folder above is the testing package's, and for this user alone.
+		if err := errors.Join(os.Chmod(filepath.Dir(folder), 0o755), os.Chmod(program, mode)); err != nil {
+			t.Fatal(err)
+		}
+		cmd := processtree.CommandOf([]string{program}, "loading", EnvLibrary+"="+library, "LD_LIBRARY_PATH=")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		stderr = answer(t, &got, cmd)
+		return got, stderr
+	}
+	if got, stderr := run(0o755); !got.Native || got.LibraryFile != library || got.EffectiveUID != 65534 {
+		t.Errorf("without the mode's bit: %+v; %s", got, stderr)
+	}
+	got, stderr := run(0o755 | os.ModeSetuid)
+	if got.EffectiveUID != 0 {
+		fmt.Println("SKIPPED: TestSetUserID: the folder for temporary files is mounted nosuid")
+		t.Skip()
+	}
+	got.checkDegraded(t, stderr)
+	if got.LibraryFile != "" || slices.Contains(got.Places, library) {
+		t.Errorf("%+v, expected that the variable is not heeded", got)
+	}
+}
+
+// Where there can be no library, the program says so and polls.
+func TestProgramsWithoutAnyLibrary(t *testing.T) {
+	library := installed(t)
+	for _, test := range []struct {
+		name   string
+		env    []string
+		flags  []string
+		reason string
+	}{
+		{"static", []string{"CGO_ENABLED=1"}, []string{"-ldflags", `-linkmode external -extldflags "-static"`},
+			"the native library cannot be loaded: this program: it is static"},
+		{"static-pie", []string{"CGO_ENABLED=1"},
+			[]string{"-buildmode=pie", "-ldflags", `-linkmode external -extldflags "-static-pie"`},
+			"the native library cannot be loaded: this program: it is static"},
+		{"386", []string{"CGO_ENABLED=0", "GOARCH=386"}, nil, "there is no native library for linux/386"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if test.name == "386" && runtime.GOARCH != "amd64" {
+				fmt.Println("SKIPPED: TestProgramsWithoutAnyLibrary/386: the processor is another one")
+				t.Skip()
+			}
+			program := filepath.Join(t.TempDir(), "program")
+			build := exec.Command("go", slices.Concat([]string{"build", "-o", program}, test.flags, []string{"./testdata/program"})...)
+			build.Env = append(os.Environ(), test.env...)
+			if out, err := build.CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			var stderr strings.Builder
+			run := exec.Command(program)
+			run.Env = []string{EnvLibrary + "=" + library}
+			run.Stderr = &stderr
+			out, err := run.Output()
+			if errors.Is(err, syscall.ENOEXEC) {
+				fmt.Printf("SKIPPED: %s: the kernel does not run such programs\n", t.Name())
+				t.Skip()
+			}
+			if want := "armed poll false <nil> " + test.reason + "\n"; err != nil || string(out) != want {
+				t.Errorf("%v: it says %q, expected %q", err, out, want)
+			}
+			want := "localai-parentwatch: polling the parent alone, since " + test.reason + "\n"
+			if stderr.String() != want {
+				t.Errorf("stderr is %q, expected %q", &stderr, want)
 			}
 		})
 	}

@@ -1,4 +1,4 @@
-//go:build amd64 || arm64
+//go:build !android && (amd64 || arm64)
 
 package native
 
@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/bits"
@@ -15,10 +16,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/pprof"
-	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -38,8 +37,8 @@ var missing = conformance.Mode{Tier: parentwatch.TierPoll, Env: []string{EnvLibr
 func TestMain(m *testing.M) {
 	roles := conformance.Roles()
 	for name, role := range map[string]func(){
-		"import": importOnly, "environment": setEnvironment, "thousand": armFromAThousand, "host": beAHost,
-		"blocked": waitInTheLibrary, "loading": startAndTell,
+		"import": importOnly, "environment": setEnvironment, "host": beAHost, "blocked": waitInTheLibrary,
+		"loading": startAndTell, "off": startSwitchedOff,
 	} {
 		roles[name] = role
 	}
@@ -69,12 +68,19 @@ func answer(t *testing.T, report any, cmd *exec.Cmd) (stderr string) {
 	t.Helper()
 	var text bytes.Buffer
 	cmd.Stderr = &text
-	stdout, err := cmd.Output()
+	var stdout bytes.Buffer
+	cmd.Stdout = &stdout
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	killer := time.AfterFunc(processtree.Deadline, func() { cmd.Process.Kill() })
+	err := cmd.Wait()
+	killer.Stop()
 	if err == nil {
-		err = json.Unmarshal(stdout, report)
+		err = json.Unmarshal(stdout.Bytes(), report)
 	}
 	if err != nil {
-		t.Fatalf("%v; stdout %q, stderr %s", err, stdout, &text)
+		t.Fatalf("%v; stdout %q, stderr %s", err, &stdout, &text)
 	}
 	return text.String()
 }
@@ -94,8 +100,11 @@ func mapped() string {
 }
 
 func importOnly() {
-	before := mapped()
 	parentwatch.Enabled()
+	parentwatch.Interval()
+	parentwatch.ChildEnv()
+	before := mapped()
+	parentwatch.CurrentStatus()
 	processtree.Report([]string{before, mapped()})
 }
 
@@ -104,6 +113,48 @@ func TestImportOpensNothing(t *testing.T) {
 	ask(t, &seen, "import")
 	if seen[0] != "" || seen[1] == "" {
 		t.Errorf("the library is loaded from %q at first, and from %q once it was needed", seen[0], seen[1])
+	}
+}
+
+// startSwitchedOff calls what there is, then switches the watcher on, and off again.
+func startSwitchedOff() {
+	parentwatch.CurrentStatus()
+	parentwatch.WatchParentDeath(0, 0, nil)
+	status, err := parentwatch.Start(parentwatch.WithScope(parentwatch.ScopeProcess))
+	processtree.Report([]string{fmt.Sprintln(status.State, status.Native, status.LoadError, err), mapped()})
+	_, invalid := parentwatch.Start(parentwatch.WithScope(3))
+	os.Unsetenv(parentwatch.EnvParentWatch)
+	parentwatch.Start()
+	os.Setenv(parentwatch.EnvParentWatch, "off")
+	status = parentwatch.CurrentStatus()
+	processtree.Report([]string{fmt.Sprintln(status.State, status.Native, invalid), mapped()})
+}
+
+// The switch is the way out for whom the library harms: nothing of it is opened, and nothing said about it.
+func TestSwitchedOff(t *testing.T) {
+	for library, native := range map[string]bool{installed(t): true, "/nowhere/library.so": false, "/dev": false} {
+		cmd := processtree.Command("off", parentwatch.EnvParentWatch+"=off", EnvLibrary+"="+library)
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		stdout, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("%v: %s", err, &stderr)
+		}
+		reports := json.NewDecoder(bytes.NewReader(stdout))
+		var off, on []string
+		if err := errors.Join(reports.Decode(&off), reports.Decode(&on)); err != nil {
+			t.Fatal(err)
+		}
+		if off[0] != "disabled false <nil> <nil>\n" || off[1] != "" {
+			t.Errorf("%s: %q, expected nothing to be opened", library, off)
+		}
+		// Once armed it stays so.
+		if expected := fmt.Sprintln(parentwatch.Armed, native, parentwatch.ErrInvalid); on[0] != expected || (on[1] != "") != native {
+			t.Errorf("%s, on: %q, expected %s", library, on, expected)
+		}
+		if lines := strings.Count(stderr.String(), "\n"); native && lines != 0 || !native && lines != 1 {
+			t.Errorf("%s: stderr is %q", library, &stderr)
+		}
 	}
 }
 
@@ -123,33 +174,27 @@ func TestSetenv(t *testing.T) {
 	}
 }
 
-func armFromAThousand() {
-	var together sync.WaitGroup
-	begin := make(chan struct{})
-	words := make([]string, 1000)
-	for i := range words {
-		together.Add(1)
-		go func() {
-			defer together.Done()
-			<-begin
-			status, err := parentwatch.Start()
-			words[i] = fmt.Sprintln(status.State, status.Native, err)
-		}()
-	}
-	close(begin)
-	together.Wait()
-	processtree.Report(conformance.Hello{PID: os.Getpid(), Error: strings.Join(slices.Compact(words), "")})
-	io.Copy(io.Discard, os.Stdin)
+// H02: there is one watcher thread.
+func TestH02(t *testing.T) {
+	conformance.H02(t, mode, func(tree *processtree.Tree) { watcherOf(t, tree) })
 }
 
-// H02: however many goroutines call Start at once, there is one watcher thread.
-func TestH02(t *testing.T) {
-	tree, hello := conformance.Worker(t, "thousand")
-	if hello.Error != "armed true <nil>\n" {
-		t.Errorf("the statuses are %q", hello.Error)
+// Where there is nobody to poll, no line says that somebody is polled.
+func TestNoParentWithoutTheLibrary(t *testing.T) {
+	cmd := processtree.Command("supervisor", append(missing.Env, "LOCALAI_PARENTWATCH_TEST_WORKER=vector")...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWUSER}
+	out, err := cmd.CombinedOutput()
+	if err != nil && cmd.ProcessState == nil {
+		fmt.Println("SKIPPED: TestNoParentWithoutTheLibrary: no PID namespace to be had:", err)
+		t.Skip()
 	}
-	watcherOf(t, tree)
-	tree.CheckDeath("event")
+	if !bytes.Contains(out, []byte(`"After":{"State":"no_parent","Tier":0`)) || bytes.Contains(out, []byte("polling")) {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+func TestH02WithoutTheLibrary(t *testing.T) {
+	conformance.H02(t, missing, func(*processtree.Tree) {})
 }
 
 // watcherOf waits until the one watcher thread of a worker sleeps, and gives what /proc tells of it.
@@ -313,16 +358,13 @@ func waitInTheLibrary() {
 		ping <- n
 		<-pong
 	}
-	conformance.Arm()
+	processtree.Report(conformance.Hello{PID: os.Getpid()})
 	io.Copy(io.Discard, os.Stdin)
 }
 
 // A goroutine that waits in the library keeps no other from running.
 func TestWaitingStarvesNobody(t *testing.T) {
-	tree, hello := conformance.Worker(t, "blocked", "GOMAXPROCS=1", parentwatch.EnvParentWatch+"=off")
-	if hello.Status.State != parentwatch.Disabled {
-		t.Errorf("%+v", hello.Status)
-	}
+	tree, _ := conformance.Worker(t, "blocked", "GOMAXPROCS=1")
 	tree.KillSupervisor()
 	if status := tree.ReapWorker(); !status.Exited() || status.ExitStatus() != 7 {
 		t.Errorf("the worker's wait status is %#x, expected an exit with 7", status)
@@ -331,8 +373,7 @@ func TestWaitingStarvesNobody(t *testing.T) {
 
 // ChildEnv is the one that is written in Go; the core knows best.
 func TestChildEnvIsTheCoresToken(t *testing.T) {
-	found, err := open()
-	if err != nil {
+	if _, err := open(); err != nil {
 		t.Fatal(err)
 	}
 	var token func(*byte, uintptr) int32
@@ -345,8 +386,5 @@ func TestChildEnvIsTheCoresToken(t *testing.T) {
 	length := token(&buffer[0], uintptr(len(buffer)))
 	if got, want := parentwatch.ChildEnv(), parentwatch.EnvParentPID+"="+string(buffer[:length]); got != want {
 		t.Errorf("ChildEnv() = %q, the core's is %q", got, want)
-	}
-	if !found.Enabled() {
-		t.Error("the library is not usable twice")
 	}
 }

@@ -1,4 +1,4 @@
-//go:build (linux || darwin) && (amd64 || arm64 || loong64 || ppc64le || riscv64 || s390x)
+//go:build (linux || darwin) && !android && (amd64 || arm64 || loong64 || ppc64le || riscv64 || (s390x && cgo))
 
 package native
 
@@ -11,11 +11,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-)
 
-// EnvLibrary names the shared library: a path, or a name for the system's loader. When it is set, no other place
-// is tried.
-const EnvLibrary = "LOCALAI_PARENTWATCH_LIBRARY"
+	"github.com/ebitengine/purego"
+)
 
 // names are those of the library, the one with the number of the ABI first.
 func names() []string {
@@ -27,12 +25,11 @@ func names() []string {
 
 // places are where the library is looked for, in order. What has no slash is for the system's loader.
 func places() []string {
-	if named := os.Getenv(EnvLibrary); named != "" {
+	if named := getenv(EnvLibrary); named != "" {
 		return []string{named}
 	}
 	var places []string
-	for _, program := range programs() {
-		folder := filepath.Dir(program)
+	for _, folder := range folders() {
 		for _, name := range names() {
 			places = append(places, filepath.Join(folder, "lib", name))
 		}
@@ -43,23 +40,32 @@ func places() []string {
 	return append(places, names()...)
 }
 
-// programs are the paths that the running program may have. For a program that is run as lib/ld.so ./program,
-// the system names the loader, but what is mapped where our code lies is the program.
-func programs() []string {
-	candidates := []string{mappedFile(reflect.ValueOf(mappedFile).Pointer())}
+// getenv answers "" in a program that has more rights than who runs it (set-user-ID), where the C library can tell.
+func getenv(name string) string {
+	symbol, err := purego.Dlsym(purego.RTLD_DEFAULT, "secure_getenv")
+	if err != nil {
+		return os.Getenv(name)
+	}
+	var secureGetenv func(string) string
+	purego.RegisterFunc(&secureGetenv, symbol)
+	return secureGetenv(name)
+}
+
+// folders are those that the running program may lie in. For a program that is run as lib/ld.so ./program, the
+// system names the loader, but what is mapped where our code lies is the program. What the program was called as
+// does not count: that is up to who calls it.
+func folders() []string {
+	programs := []string{mappedFile(reflect.ValueOf(mappedFile).Pointer())}
 	if executable, err := os.Executable(); err == nil {
-		candidates = append(candidates, executable)
+		programs = append(programs, executable)
 	}
-	if invoked, err := filepath.Abs(os.Args[0]); err == nil && strings.Contains(os.Args[0], "/") {
-		candidates = append(candidates, invoked)
-	}
-	var programs []string
-	for _, candidate := range candidates {
-		if candidate != "" && !slices.Contains(programs, candidate) {
-			programs = append(programs, candidate)
+	var folders []string
+	for _, program := range programs {
+		if folder := filepath.Dir(program); program != "" && !slices.Contains(folders, folder) {
+			folders = append(folders, folder)
 		}
 	}
-	return programs
+	return folders
 }
 
 // mappedFile is the file that is mapped at the address; "" where /proc does not tell.

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -33,7 +34,10 @@ type Mode struct {
 
 // Roles are the processes of the tests below.
 func Roles() map[string]func() {
-	return map[string]func(){"worker": worker, "vector": vector, "calls": calls, "watch-parent-death": watchParentDeath}
+	return map[string]func(){
+		"worker": worker, "thousand": armFromAThousand, "vector": vector, "calls": calls,
+		"watch-parent-death": watchParentDeath, "watch-nobody": watchNobody,
+	}
 }
 
 // Hello is the first report of a worker.
@@ -62,6 +66,36 @@ func F01(t *testing.T, mode Mode) {
 		interval = 20 * time.Millisecond
 	}
 	tree, _ := Worker(t, "worker", append(mode.Env, parentwatch.EnvParentWatchInterval+"="+interval.String())...)
+	tree.CheckDeath(mode.Tier.String())
+}
+
+func armFromAThousand() {
+	var together sync.WaitGroup
+	begin := make(chan struct{})
+	words := make([]string, 1000)
+	for i := range words {
+		together.Add(1)
+		go func() {
+			defer together.Done()
+			<-begin
+			parentwatch.CurrentStatus()
+			status, err := parentwatch.Start()
+			words[i] = fmt.Sprintln(status.State, status.Native, err)
+		}()
+	}
+	close(begin)
+	together.Wait()
+	processtree.Report(Hello{PID: os.Getpid(), Error: strings.Join(slices.Compact(words), "")})
+	io.Copy(io.Discard, os.Stdin)
+}
+
+// H02: however many goroutines call Start at once, all get the same answer, and one watcher ends the process.
+func H02(t *testing.T, mode Mode, check func(*processtree.Tree)) {
+	tree, hello := Worker(t, "thousand", append(mode.Env, parentwatch.EnvParentWatchInterval+"=20ms")...)
+	if expected := fmt.Sprintf("armed %v <nil>\n", mode.Native); hello.Error != expected {
+		t.Errorf("the answers are %q, expected %q", hello.Error, expected)
+	}
+	check(tree)
 	tree.CheckDeath(mode.Tier.String())
 }
 
@@ -242,6 +276,9 @@ func sequence(parent int) [][]parentwatch.Option {
 		{second, self, parentwatch.WithScope(parentwatch.ScopeProcess)},
 		{},
 		{parentwatch.WithScope(0)},
+		{parentwatch.WithScope(3), parentwatch.WithScope(0)},
+		{parentwatch.WithParent("0" + strconv.Itoa(parent))},
+		{parentwatch.Option{}},
 		{second, self, parentwatch.WithScope(parentwatch.ScopeProcess)},
 		{parentwatch.WithInterval(2 * time.Second)},
 		{parentwatch.WithScope(parentwatch.ScopeGroup)},
@@ -257,6 +294,7 @@ var expected = []struct {
 	{parentwatch.NotStarted, true}, {parentwatch.NotStarted, true}, {parentwatch.NotStarted, true}, {parentwatch.NotStarted, true},
 	{parentwatch.NotStarted, true}, {parentwatch.NotStarted, true}, {parentwatch.NotStarted, true}, {parentwatch.NotStarted, true},
 	{parentwatch.Armed, false}, {parentwatch.Armed, false}, {parentwatch.Armed, false}, {parentwatch.Armed, false},
+	{parentwatch.Armed, false}, {parentwatch.Armed, false}, {parentwatch.Armed, false},
 	{parentwatch.Armed, true}, {parentwatch.Armed, true}, {parentwatch.Armed, true},
 }
 
@@ -312,6 +350,15 @@ func watchParentDeath() {
 	io.Copy(io.Discard, os.Stdin)
 }
 
+// watchNobody reports what of nothing to wait for was taken for a death.
+func watchNobody() {
+	deaths := []int{}
+	for _, pid := range []int{1, 0, -1, math.MinInt} {
+		parentwatch.WatchParentDeath(pid, 0, func() { deaths = append(deaths, pid) })
+	}
+	processtree.Report(deaths)
+}
+
 // WatchParentDeath checks the function of that name.
 func WatchParentDeath(t *testing.T, mode Mode) {
 	tree, _ := Worker(t, "watch-parent-death", mode.Env...)
@@ -319,8 +366,12 @@ func WatchParentDeath(t *testing.T, mode Mode) {
 	if status := tree.ReapWorker(); !status.Exited() || status.ExitStatus() != 7 {
 		t.Errorf("the worker's wait status is %#x, expected an exit with 7", status)
 	}
-	for _, pid := range []int{1, 0, -1, math.MinInt} {
-		parentwatch.WatchParentDeath(pid, 0, func() { t.Errorf("a death of %d", pid) })
+	if stderr := tree.Stderr(); strings.Count(stderr, "\n") != mode.Lines {
+		t.Errorf("stderr is %q, expected %d lines", stderr, mode.Lines)
+	}
+	nobody, err := processtree.Command("watch-nobody", mode.Env...).CombinedOutput()
+	if err != nil || string(nobody) != "[]\n" {
+		t.Errorf("%v: %q, expected no death, and nothing to be said", err, nobody)
 	}
 	// The second is the parent in its lower 32 bits.
 	for _, pid := range []int{os.Getpid(), os.Getppid() | math.MaxInt&^math.MaxUint32} {

@@ -4,6 +4,7 @@ package driver
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -26,16 +27,17 @@ type Info struct {
 
 // Driver is a watcher. Its methods may be called from any goroutine.
 type Driver interface {
-	// Start answers with the word of a status.
-	Start(Options) string
+	// Start answers with the word of a status, and whether that is an error.
+	Start(Options) (word string, isError bool)
 	Info() Info
-	Enabled() bool
-	Interval() time.Duration
 	// WaitForExit blocks until pid is no longer the parent; it tells whether that came to pass.
 	WaitForExit(pid int, interval time.Duration) bool
 }
 
-var registered func() (Driver, error)
+var (
+	registered func() (Driver, error)
+	opened     atomic.Bool
+)
 
 // Register names the implementation. It is called by the init function of the package that has one. The
 // first Open calls open.
@@ -43,10 +45,12 @@ func Register(open func() (Driver, error)) {
 	registered = sync.OnceValues(open)
 }
 
-// Open returns the registered implementation, or why it cannot be had. Nil and no error: none is registered.
-func Open() (Driver, error) {
-	if registered == nil {
+// Open returns the registered implementation, or why it cannot be had. Nil and no error: none is registered, or it
+// is not wanted and nobody has opened it yet.
+func Open(wanted bool) (Driver, error) {
+	if registered == nil || !wanted && !opened.Load() {
 		return nil, nil
 	}
+	opened.Store(true)
 	return registered()
 }

@@ -54,7 +54,7 @@ func CommandOf(command []string, role string, env ...string) *exec.Cmd {
 	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(entry string) bool {
 		return strings.HasPrefix(entry, "LOCALAI_BACKEND_PARENT_")
-	}), append(env, envRole+"="+role, "GORACE=atexit_sleep_ms=0")...)
+	}), append(env, envRole+"="+role, "GORACE=atexit_sleep_ms=0 halt_on_error=1")...)
 	return cmd
 }
 
