@@ -106,6 +106,8 @@ def main() -> None:
             target = "" if row["target"] is None else f"target {row['target']:g}"
             verdict = "MISSED" if name in missed else ""
             print(f"  {name:34}{row['median']:9.2f}  {p95:13}  {target:10}  {verdict}".rstrip())
+        own = rows["drop-in, µs"]["median"]
+        print(f"  enum not there: the watch has begun in {own:.0f} µs (drop-in); then enum is imported")
 
 
 if __name__ == "__main__":

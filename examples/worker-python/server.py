@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import queue
 import signal
 import sys
@@ -55,39 +56,51 @@ class Backend(backend_pb2_grpc.BackendServicer):
         return backend_pb2.StatusResponse(state=self._state)
 
 
-def serve_threads(backend, address):
+@contextlib.contextmanager
+def running_backend(load_seconds):
+    """A backend with its engine. Handle signals first: an end by default leaves the engine behind."""
+    engine = Engine()
+    try:
+        yield Backend(engine, load_seconds)
+    finally:
+        engine.stop()
+
+
+def serve_threads(load_seconds, address):
     """Serves on the address until SIGTERM or SIGINT."""
     # A queue, since a handler interrupts this very thread and may take no lock that it holds.
     stop = queue.SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: stop.put(number))
 
-    server = grpc.server(futures.ThreadPoolExecutor(THREADS), options=OPTIONS)
-    backend_pb2_grpc.add_BackendServicer_to_server(backend, server)
-    server.add_insecure_port(address)
-    server.start()
-    say(f"listening on {address}")
-    stop.get()
-    say("stopping")
-    server.stop(STOP_TIMEOUT).wait()
+    with running_backend(load_seconds) as backend:
+        server = grpc.server(futures.ThreadPoolExecutor(THREADS), options=OPTIONS)
+        backend_pb2_grpc.add_BackendServicer_to_server(backend, server)
+        server.add_insecure_port(address)
+        server.start()
+        say(f"listening on {address}")
+        stop.get()
+        say("stopping")
+        server.stop(STOP_TIMEOUT).wait()
 
 
-async def serve_asyncio(backend, address):
+async def serve_asyncio(load_seconds, address):
     """Serves on the address until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
-    # The backend's functions are no coroutines: gRPC runs them in these threads.
-    threads = futures.ThreadPoolExecutor(THREADS)
-    server = grpc.aio.server(threads, options=OPTIONS)
-    backend_pb2_grpc.add_BackendServicer_to_server(backend, server)
-    server.add_insecure_port(address)
-    await server.start()
-    say(f"listening on {address}")
-    await stop.wait()
-    say("stopping")
-    await server.stop(STOP_TIMEOUT)
+    with running_backend(load_seconds) as backend:
+        # The backend's functions are no coroutines: gRPC runs them in these threads.
+        threads = futures.ThreadPoolExecutor(THREADS)
+        server = grpc.aio.server(threads, options=OPTIONS)
+        backend_pb2_grpc.add_BackendServicer_to_server(backend, server)
+        server.add_insecure_port(address)
+        await server.start()
+        say(f"listening on {address}")
+        await stop.wait()
+        say("stopping")
+        await server.stop(STOP_TIMEOUT)
 
 
 def run(arguments):
@@ -113,18 +126,14 @@ def run(arguments):
     parser.add_argument("--aio", action="store_true", help="serve by grpc.aio instead of threads")
     options = parser.parse_args(arguments)
 
-    engine = Engine()
-    backend = Backend(engine, options.load_seconds)
     try:
         if options.aio:
-            asyncio.run(serve_asyncio(backend, options.addr))
+            asyncio.run(serve_asyncio(options.load_seconds, options.addr))
         else:
-            serve_threads(backend, options.addr)
+            serve_threads(options.load_seconds, options.addr)
     except RuntimeError as error:  # What gRPC raises when it cannot have the port.
         say(f"cannot listen on {options.addr}: {error}")
         return 1
-    finally:
-        engine.stop()
     say("stopped")
     return 0
 

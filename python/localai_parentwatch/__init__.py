@@ -63,8 +63,10 @@ def start_parent_death_watcher(
     on_death: called without arguments when the supervisor is gone, before the process exits with status
         1; on a thread of its own, with the interpreter lock. If the lock cannot be had, or it does not
         return, the process exits at the end of the grace all the same. If it raises,
-        sys.unraisablehook is told, and the process exits at once. While Python shuts down it is not
-        called. It is kept for the life of the process.
+        sys.unraisablehook is told, and the process exits at once. A hook that ends the process itself
+        ends it its own way, with its own status; the helpers go all the same. Once Python shuts down it
+        is not called. It is kept for the life of the interpreter. The same object again is no other
+        option; a bound method is a new object at every access: keep it in a variable.
     grace: how long on_death may take, at most an hour. Default: 5 s.
     scope: what ends: "group", the helpers in this process's own group too, or "process". Default:
         "group".
@@ -74,8 +76,10 @@ def start_parent_death_watcher(
     Times are seconds, a timedelta, or a text such as "500ms" or "1m30s".
 
     Raises ValueError for a value out of range and when the watcher is armed with other options,
-    TypeError for a wrong type; nothing is changed then. That there is no thread to be had is
-    Status.EXHAUSTED, and no exception.
+    TypeError for a wrong type, RuntimeError if on_death is given and 32 libraries have used up
+    Py_AtExit; nothing is changed then. That there is no thread to be had is Status.EXHAUSTED, and no
+    exception. With no descriptor left to import enum with, it starts the watcher and returns the plain
+    number.
     """
     outcome = _native.start(on_death, grace, scope, interval, parent)
     try:
@@ -87,7 +91,10 @@ def start_parent_death_watcher(
 
 
 def status() -> "Info":
-    """How this process is being watched, as it stands. A forked child has a status of its own."""
+    """How this process is being watched, as it stands. A forked child has a status of its own.
+
+    Raises OSError if enum has yet to be imported and no descriptor is left for that.
+    """
     from ._types import Info, Status
 
     state, tier, watched, interval, scope, grace = _native.status()
@@ -113,12 +120,15 @@ def token() -> str:
     return _native.token()
 
 
-def __getattr__(name: str) -> object:
-    if name in ("Info", "Status"):
-        from . import _types
+# Type checkers would take it that there is everything.
+if not TYPE_CHECKING:
 
-        return getattr(_types, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> object:
+        if name in ("Info", "Status"):
+            from . import _types
+
+            return getattr(_types, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> "list[str]":

@@ -55,7 +55,7 @@ def report(arguments: "list[str]") -> None:
     start_parent_death_watcher()
     info = status()
     figures = {
-        "state": info.state.name.lower(),
+        "state": str(info.state),
         "tier": info.tier,
         "watched": info.watched,
         "interval": info.interval,

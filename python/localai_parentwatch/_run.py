@@ -14,6 +14,8 @@ def script(path: str, arguments: "list[str]") -> None:
     sys.argv[:] = [path, *arguments]
     # Not abspath(): what is behind ".." depends on symbolic links.
     file = path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
+    if path in ("", ".") and sys.version_info >= (3, 11):
+        file = os.getcwd()
     # "-P", "-I" and PYTHONSAFEPATH keep the place of a script out of the search path.
     is_safe = getattr(sys.flags, "safe_path", bool(sys.flags.isolated))
     main = new_main()
@@ -57,13 +59,13 @@ def put_first(place: str, *, replace: bool) -> None:
 
 def load(file: str) -> "tuple[CodeType, object]":
     from importlib.machinery import SourceFileLoader, SourcelessFileLoader
-    from io import open_code
+    from io import BytesIO, open_code
     from pkgutil import read_code
 
+    # Once: it may be a pipe, which has no way back.
     with open_code(file) as opened:
-        code = read_code(opened)
-        if code is not None:
-            return code, SourcelessFileLoader("__main__", file)
-        opened.seek(0)
-        source = opened.read()
-    return compile(source, file, "exec", dont_inherit=True), SourceFileLoader("__main__", file)
+        read = opened.read()
+    code = read_code(BytesIO(read))
+    if code is not None:
+        return code, SourcelessFileLoader("__main__", file)
+    return compile(read, file, "exec", dont_inherit=True), SourceFileLoader("__main__", file)

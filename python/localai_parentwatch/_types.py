@@ -1,9 +1,17 @@
 from collections import namedtuple
 from enum import IntEnum
 
+# Not typing.NamedTuple at run time: that module takes longer to import than all the rest.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NamedTuple
+
 
 class Status(IntEnum):
-    """What came of starting the watcher. The words and numbers are those of every language."""
+    """What came of starting the watcher. The words and numbers are those of every language.
+
+    str() is the word, such as "armed"; int() is the number.
+    """
 
     ARMED = 0
     """The supervisor is being watched."""
@@ -22,28 +30,40 @@ class Status(IntEnum):
     INTERNAL = -127
     """A bug of the library, kept from the program."""
 
+    # What IntEnum makes of these two depends on the release.
+    def __str__(self) -> str:
+        return self.name.lower()
 
-# Not typing.NamedTuple: that module takes longer to import than all the rest.
-_Fields = namedtuple("_Fields", ("state", "tier", "watched", "interval", "scope", "grace"))
+    def __format__(self, form: str) -> str:
+        return format(str(self), form)
+
+
+if TYPE_CHECKING:
+
+    class _Fields(NamedTuple):
+        state: Status
+        tier: str
+        watched: tuple[int, ...]
+        interval: float
+        scope: str
+        grace: float
+
+else:
+    _Fields = namedtuple("_Fields", ("state", "tier", "watched", "interval", "scope", "grace"))
 
 
 class Info(_Fields):
-    """How a process is being watched."""
+    """How a process is being watched.
+
+    state: what came of the last attempt to start the watcher, a Status.
+    tier: "event": the kernel wakes the watcher; "poll": it looks every interval; "none": no watch.
+    watched: the process ids: the parent, then the supervisor further up, if there is one.
+    interval: seconds between two looks of the poll tier: the armed interval, else the environment's.
+    scope: "group" or "process": the armed scope, else the environment's.
+    grace: seconds that on_death is given; 0 without one.
+    """
 
     __slots__ = ()
-
-    state: Status
-    """What came of the last attempt to start the watcher."""
-    tier: str
-    """ "event": the kernel wakes the watcher. "poll": it looks every interval. "none": no watch."""
-    watched: tuple[int, ...]
-    """The process ids: the parent, then the supervisor further up, if there is one."""
-    interval: float
-    """Seconds between two looks of the poll tier: the armed interval, else the environment's."""
-    scope: str
-    """ "group" or "process": the armed scope, else the environment's."""
-    grace: float
-    """Seconds that on_death is given; 0 without one."""
 
 
 # As if they were defined where users find them: for repr, pickle and help.

@@ -2,9 +2,10 @@
 
 use std::ffi::c_void;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parentwatch::Options;
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 
@@ -16,39 +17,81 @@ pub(crate) struct OnDeath(Py<PyAny>);
 
 impl OnDeath {
     pub(crate) fn new(callable: &Bound<'_, PyAny>) -> PyResult<OnDeath> {
-        IS_FINALIZING.get_or_init(find_is_finalizing);
-        match callable.is_callable() {
-            true => Ok(OnDeath(callable.clone().unbind())),
-            false => Err(PyTypeError::new_err("on_death: expected a callable without arguments")),
+        if !callable.is_callable() {
+            return Err(PyTypeError::new_err("on_death: expected a callable without arguments"));
         }
+        IS_FINALIZING.get_or_init(find_is_finalizing);
+        notice_the_end()?;
+        GIVEN.fetch_add(1, Ordering::SeqCst);
+        Ok(OnDeath(callable.clone().unbind()))
     }
 
     pub(crate) fn add_to(&self, options: Options) -> Options {
         // SAFETY: `call` may be called from any thread and does not unwind. The object is there for as long as
-        // it may be called: the caller keeps it unless the watcher was not armed with it.
+        // the interpreter is, after which `call` leaves it alone: the caller keeps it unless the watcher was
+        // not armed with it.
         unsafe { options.on_death_function(call, self.0.as_ptr().cast()) }
     }
 
-    /// It is armed: the object stays for the life of the process.
+    /// It is armed: the object stays for the life of this interpreter.
     pub(crate) fn keep(self) {
         std::mem::forget(self);
     }
 }
 
-/// What the hook's thread runs. Python that is not there any more, or is being taken down, is no reason to
-/// wait: there is no hook then.
-unsafe extern "C" fn call(callable: *mut c_void) {
+impl Drop for OnDeath {
+    fn drop(&mut self) {
+        GIVEN.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// The hooks that the watcher has, or is being given.
+static GIVEN: AtomicUsize = AtomicUsize::new(0);
+
+/// The interpreter that the hook belongs to is gone, its objects with it, whatever has been kept of them: a
+/// host that embeds Python can take it down and start another.
+static ENDED: AtomicBool = AtomicBool::new(false);
+
+/// The interpreter that there is will call `at_end`, after which it is another one's turn.
+static NOTICING: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn at_end() {
+    NOTICING.store(false, Ordering::SeqCst);
+    if GIVEN.load(Ordering::SeqCst) > 0 {
+        ENDED.store(true, Ordering::SeqCst);
+    }
+}
+
+fn notice_the_end() -> PyResult<()> {
+    // SAFETY: this thread is attached; the function takes nothing and calls nothing of Python's.
+    if !NOTICING.swap(true, Ordering::SeqCst) && unsafe { ffi::Py_AtExit(Some(at_end)) } != 0 {
+        NOTICING.store(false, Ordering::SeqCst);
+        return Err(PyRuntimeError::new_err(
+            "on_death: Python has no room for another exit function",
+        ));
+    }
+    Ok(())
+}
+
+/// Python is not there any more, is being taken down, or is not the one that the hook belongs to.
+fn is_over() -> bool {
     // SAFETY: always safe to ask.
-    if unsafe { ffi::Py_IsInitialized() } == 0 || is_finalizing() {
+    let is_initialized = unsafe { ffi::Py_IsInitialized() } != 0;
+    !is_initialized || is_finalizing() || ENDED.load(Ordering::SeqCst)
+}
+
+/// What the hook's thread runs. Python that is over is no reason to wait: there is no hook then.
+unsafe extern "C" fn call(callable: *mut c_void) {
+    if is_over() {
         return;
     }
     // SAFETY: Python is initialised; a thread that comes too late sleeps for ever (PyO3's promise for this
-    // function, ours for the others). The object is alive, see `OnDeath::add_to`.
+    // function, ours for the others). The object is alive, see `OnDeath::add_to`: it is asked again with the
+    // lock held, without which no interpreter is taken down.
     unsafe {
         ffi::PyGILState_Ensure();
         let never_unwound = SleepForEver;
-        let result = unwinding::PyObject_CallNoArgs(callable.cast());
-        if result.is_null() {
+        if !is_over() && unwinding::PyObject_CallNoArgs(callable.cast()).is_null() {
             unwinding::PyErr_WriteUnraisable(callable.cast());
         }
         std::mem::forget(never_unwound);

@@ -1,21 +1,22 @@
 //! The native part of the Python package `localai_parentwatch`. It only translates: everything is asked of
 //! the crate `parentwatch`. Users import `localai_parentwatch`; what is here has no promises.
 //!
-//! Nothing here runs Python code but the hook and the check for signals: numbers, strings and `timedelta` are
-//! read as what they are. Python code may let go of the interpreter lock, and before 3.14 CPython ends a
-//! thread that asks for the lock too late by pthread_exit(3), whose unwinding must not meet a frame of ours.
-//! Where PyO3 takes the lock (back), it lets the thread sleep for ever instead (`HangThread` in pyo3-ffi);
-//! `hook.rs` does the same for the hook.
+//! Of what is documented only the hook and the check for signals run Python code: numbers, strings and
+//! `timedelta` are read as what they are, whatever their subclasses override. (A value of none of these types
+//! can still have code of its own in its `__class__`, `__index__` or metaclass.) Python code may let go of the
+//! interpreter lock, and before 3.14 CPython ends a thread that asks for the lock too late by pthread_exit(3),
+//! whose unwinding must not meet a frame of ours. Where PyO3 takes the lock (back), it lets the thread sleep
+//! for ever instead (`HangThread` in pyo3-ffi); `hook.rs` does the same for the hook.
 
 mod hook;
 
 use std::time::Duration;
 
 use parentwatch::{Config, Error, Exit, Options, Scope, Status, Supervisor};
-use pyo3::exceptions::{PyImportError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyImportError, PyOverflowError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDelta, PyFloat, PyInt, PyString, PyTuple};
+use pyo3::types::{PyBool, PyFloat, PyInt, PyString, PyTuple};
 
 use crate::hook::OnDeath;
 
@@ -29,30 +30,50 @@ fn code(outcome: Result<Status, Error>) -> i32 {
 
 /// Seconds, a `timedelta`, or a text such as `500ms`.
 fn duration(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Duration> {
-    let invalid = |expected: &str| PyValueError::new_err(format!("{name}: expected {expected}"));
+    let or_invalid = |duration: Option<Duration>, expected: &str| {
+        duration.ok_or_else(|| PyValueError::new_err(format!("{name}: expected {expected}")))
+    };
+    let seconds = |value: &Bound<'_, PyAny>| {
+        value.extract().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+    };
+    let number = "a finite number of seconds, 0 or more";
     if let Ok(text) = value.cast::<PyString>() {
-        return parentwatch::parse_duration(text.to_str()?)
-            .ok_or_else(|| invalid("a duration such as 500ms, 2s or 1m30s"));
+        let duration = parentwatch::parse_duration(&text.to_string_lossy());
+        return or_invalid(duration, "a duration such as 500ms, 2s or 1m30s");
     }
-    let is_number = value.is_instance_of::<PyFloat>() || value.is_instance_of::<PyInt>();
-    if is_number && !value.is_instance_of::<PyBool>() {
-        let seconds = value.extract::<f64>().ok();
-        return seconds
-            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-            .ok_or_else(|| invalid("a number of seconds that is not negative"));
+    if value.is_instance_of::<PyFloat>() {
+        return or_invalid(seconds(value), number);
     }
-    if value.is_instance_of::<PyDelta>() {
-        return value.extract().map_err(|_| invalid("a timedelta that is not negative"));
+    if is_int(value) {
+        return or_invalid(value.extract().ok().map(Duration::from_secs), number);
+    }
+    if let Some(total) = timedelta_seconds(value) {
+        return or_invalid(seconds(&total), "a timedelta that is not negative");
     }
     Err(wrong_type(name, "a number of seconds, a timedelta or a str", value))
 }
 
+fn is_int(value: &Bound<'_, PyAny>) -> bool {
+    value.is_instance_of::<PyInt>() && !value.is_instance_of::<PyBool>()
+}
+
+/// Its `timedelta.total_seconds()`, if it is a timedelta: where nobody has imported `datetime` there is none.
+/// PyO3's `PyDelta` would import it, and panics where it is not what it should be.
+fn timedelta_seconds<'py>(value: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    let name = PyString::intern(value.py(), "datetime");
+    // SAFETY: this thread is attached; the name is a str, and the result is a reference of our own or null.
+    let module =
+        unsafe { Bound::from_owned_ptr_or_err(value.py(), ffi::PyImport_GetModule(name.as_ptr())) };
+    let timedelta = module.and_then(|module| module.getattr("timedelta")).ok()?;
+    let is_one = value.is_instance(&timedelta).is_ok_and(|is_one| is_one);
+    is_one.then(|| timedelta.call_method1("total_seconds", (value,)).ok()).flatten()
+}
+
 /// A process id, or a token.
 fn supervisor(value: &Bound<'_, PyAny>) -> PyResult<Supervisor> {
-    let is_number = value.is_instance_of::<PyInt>() && !value.is_instance_of::<PyBool>();
     let text = match value.cast::<PyString>() {
-        Ok(text) => text.to_str()?.to_owned(),
-        Err(_) if is_number => value.extract::<i64>().unwrap_or(i64::MAX).to_string(),
+        Ok(text) => text.to_string_lossy().into_owned(),
+        Err(_) if is_int(value) => value.extract::<i64>().unwrap_or(i64::MAX).to_string(),
         Err(_) => return Err(wrong_type("parent", "an int or a str", value)),
     };
     text.parse().map_err(|error| PyValueError::new_err(format!("parent: {error}")))
@@ -60,7 +81,25 @@ fn supervisor(value: &Bound<'_, PyAny>) -> PyResult<Supervisor> {
 
 fn scope(value: &Bound<'_, PyAny>) -> PyResult<Scope> {
     let text = value.cast::<PyString>().map_err(|_| wrong_type("scope", "a str", value))?;
-    text.to_str()?.parse().map_err(|error| PyValueError::new_err(format!("scope: {error}")))
+    let scope = text.to_string_lossy().parse();
+    scope.map_err(|error| PyValueError::new_err(format!("scope: {error}")))
+}
+
+/// Any int may be asked about: beyond these numbers there is no process either.
+struct Pid(i32);
+
+impl FromPyObject<'_, '_> for Pid {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'_, '_, PyAny>) -> PyResult<Pid> {
+        match value.extract::<i32>() {
+            Err(error) if error.is_instance_of::<PyOverflowError>(value.py()) => {
+                let is_negative = value.lt(0)?;
+                Ok(Pid(if is_negative { i32::MIN } else { i32::MAX }))
+            }
+            pid => pid.map(Pid),
+        }
+    }
 }
 
 fn wrong_type(name: &str, expected: &str, value: &Bound<'_, PyAny>) -> PyErr {
@@ -173,16 +212,16 @@ mod _native {
     }
 
     #[pyfunction]
-    fn parent_died(pid: i32) -> bool {
-        parentwatch::parent_died(pid)
+    fn parent_died(pid: Pid) -> bool {
+        parentwatch::parent_died(pid.0)
     }
 
     #[pyfunction]
-    fn wait_for_exit(py: Python<'_>, pid: i32, interval: &Bound<'_, PyAny>) -> PyResult<bool> {
+    fn wait_for_exit(py: Python<'_>, pid: Pid, interval: &Bound<'_, PyAny>) -> PyResult<bool> {
         let interval = duration("interval", interval)?;
         // Where Python is not there any more, nobody is left to be told of signals.
         let signals = || Python::try_attach(|py| py.check_signals()).unwrap_or(Ok(()));
-        py.detach(|| parentwatch::wait_for_exit_or(pid, interval, signals))
+        py.detach(|| parentwatch::wait_for_exit_or(pid.0, interval, signals))
             .map(|exit| exit == Exit::Exited)
     }
 }
