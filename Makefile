@@ -105,6 +105,7 @@ toolchains:
 -include make/sanitize.mk
 -include make/fuzz.mk
 -include make/mutations.mk
+-include make/soak.mk
 
 .PHONY: clean
 clean: ## remove everything that was built

@@ -1,15 +1,18 @@
 """Options, cells and fixtures of the process-tree tests. The fixtures bear the names of the parts
 that processes play in a tree."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from driver import capabilities, procfs
+from driver import capabilities, cgroups, limits, procfs
 from driver.cells import Cells, scenario_of
+from driver.cgroups import Cgroup, Unavailable
 from driver.failures import DiedByMistake, StillAlive, WrongExit
+from driver.limits import TaskLimit
 from driver.pidfd import set_subreaper
 from driver.programs import CONTROLS, DEGRADED, Programs
 from driver.roles import Supervisor, Worker
@@ -85,6 +88,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         parameters = item.callspec.params  # type: ignore[attr-defined]
         language = parameters["language"]
+        if not isinstance(language, str):
+            continue  # --worker asks for none that this test runs over.
+        # For --junit-xml, of which scenarios_table.py makes docs/scenarios.md.
+        item.user_properties += [("scenario", scenario_of(item.originalname)), ("worker", language)]
         if language in CONTROLS and not config.getoption("--worker"):
             if because := _marked(item, "fails_with"):
                 scenario = scenario_of(item.originalname) or ""
@@ -155,6 +162,7 @@ def tree(
     tree = Tree(programs, language, tmp_path / "stderr.log")
     tree.tier = request.node.callspec.params.get("tier", tree.tier)
     yield tree
+    request.node.user_properties += [("tier", tree.tier), ("gone_after", tree.workers_gone_after())]
     tree.close(failed=request.node.stash.get(_call_failed, True))
 
 
@@ -176,6 +184,28 @@ def worker(supervisor: Supervisor) -> Worker:
     worker = supervisor.worker()
     worker.assert_armed(watched=[supervisor.pid])
     return worker
+
+
+@contextlib.contextmanager
+def _skipped_where_unavailable() -> Iterator[None]:
+    try:
+        yield
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.fixture
+def freezer(request: pytest.FixtureRequest, tree: Tree) -> Iterator[Cgroup]:
+    """A cgroup that can be frozen, of the version in the test's parameter."""
+    with _skipped_where_unavailable(), cgroups.freezer(request.param) as cgroup:
+        yield cgroup
+
+
+@pytest.fixture
+def task_limit(request: pytest.FixtureRequest, tree: Tree) -> Iterator[TaskLimit]:
+    """What limits the processes and threads of a worker: the test's parameter is rlimit or cgroup."""
+    with _skipped_where_unavailable(), limits.task_limit(request.param) as limit:
+        yield limit
 
 
 @pytest.fixture

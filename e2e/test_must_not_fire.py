@@ -12,6 +12,7 @@ import subprocess
 import pytest
 
 from driver import procfs
+from driver.cgroups import VERSIONS, Cgroup
 from driver.deadline import wait_until
 from driver.debugger import Debugger
 from driver.roles import NOBODY, SHELL_WRAPPER, Process, Supervisor, Worker
@@ -22,6 +23,7 @@ PID_NAMESPACE = ["unshare", "--pid", "--fork"]
 PID_NAMESPACE_WITH_PROC = [*PID_NAMESPACE, "--mount-proc"]
 
 both_tiers = pytest.mark.parametrize("tier", ["event", "poll"])
+either_freezer = pytest.mark.parametrize("freezer", VERSIONS, indirect=True)
 reaped_or_zombie = pytest.mark.parametrize("remains", ["reaped", "zombie"])
 however_named = pytest.mark.parametrize("name", [None, "pid", "token"], ids=["unnamed", "pid", "token"])
 by_number_or_token = pytest.mark.parametrize("name", ["pid", "token"])
@@ -112,6 +114,23 @@ def test_n03_supervisor_above_a_wrapper_stopped_and_continued(
     worker.assert_gone()
 
 
+@either_freezer
+@pytest.mark.parametrize("frozen", ["supervisor", "worker"])
+def test_n03_frozen_and_thawed(
+    supervisor: Supervisor, worker: Worker, frozen: str, freezer: Cgroup
+) -> None:
+    """driver ── supervisor ── worker, one of them in a cgroup that is frozen and thawed"""
+    freezer.add(supervisor if frozen == "supervisor" else worker)
+    freezer.freeze()
+    if frozen == "supervisor":
+        worker.assert_lives_on()
+    freezer.thaw()
+    worker.assert_lives_on()
+    supervisor.assert_serving()
+    supervisor.kill()
+    worker.assert_gone()
+
+
 # -- N04 to N06: nothing to watch ------------------------------------------------------------------
 
 
@@ -177,12 +196,14 @@ def test_n06_switched_off(tree: Tree, supervisor: Supervisor, value: str) -> Non
 # -- N07 to N09: neighbours ------------------------------------------------------------------------
 
 
+@pytest.mark.needs("debugger")
 @pytest.mark.parametrize("target", ["worker", "supervisor"])
 @both_tiers
 def test_n07_debugger_attaches(
     tree: Tree, named_supervisor: Supervisor, target: str, tier: str
 ) -> None:
-    """driver, traces one of them ── supervisor ── worker"""
+    """driver ─┬─ supervisor ── worker
+    └─ gdb, attached to one of them"""
     worker = named_supervisor.worker()
     debugger = Debugger(worker if target == "worker" else named_supervisor)
     debugger.resume()
@@ -194,8 +215,26 @@ def test_n07_debugger_attaches(
     worker.assert_gone()
 
 
-def test_n07_supervisor_dies_under_a_debugger(supervisor: Supervisor, worker: Worker) -> None:
-    """(driver), traces the worker ── supervisor † ── worker: goes when the debugger lets it"""
+@pytest.mark.needs("debugger")
+@both_tiers
+def test_n07_debugged_supervisor_dies(supervisor: Supervisor, tier: str) -> None:
+    """
+    (driver) ─┬─ supervisor †, nobody reaps it as long as gdb does not ── worker
+              └─ gdb, attached to the supervisor
+    """
+    worker = supervisor.worker()
+    debugger = Debugger(supervisor)
+    supervisor.kill(reap=False)
+    worker.assert_gone()
+    debugger.quit()
+
+
+@pytest.mark.needs("debugger")
+def test_n07_supervisor_of_a_debugged_worker_dies(supervisor: Supervisor, worker: Worker) -> None:
+    """
+    (driver) ─┬─ supervisor † ── worker: goes when the debugger lets it
+              └─ gdb, attached to the worker
+    """
     debugger = Debugger(worker)
     supervisor.kill()
     worker.assert_alive()
@@ -226,7 +265,7 @@ def test_n09_worker_in_the_group_of_a_neighbour(tree: Tree, name: str | None) ->
     helper = worker.start_helper("helper")
     assert os.getpgid(worker.pid) == os.getpgid(helper.pid) == neighbour.pid
     supervisor.kill()
-    worker.assert_gone()
+    worker.assert_gone(with_helpers=False)
     tree.wait_for_strangers_to_end()
     neighbour.assert_serving()
     helper.assert_alive()
@@ -344,9 +383,9 @@ def test_n10_named_where_proc_is_another_namespace_s(
     "namespace", [PID_NAMESPACE, PID_NAMESPACE_WITH_PROC], ids=["outer-proc", "own-proc"]
 )
 @pytest.mark.parametrize("place", ["pid-1", "child-of-pid-1"])
-@by_number_or_token
+@however_named
 def test_n10_worker_at_the_top_of_another_pid_namespace(
-    tree: Tree, name: str, place: str, namespace: list[str]
+    tree: Tree, name: str | None, place: str, namespace: list[str]
 ) -> None:
     """driver ── supervisor, names itself ── unshare ── [ worker ] or [ wrapper ── worker ]"""
     supervisor = tree.supervisor(names_itself=name)
@@ -360,6 +399,26 @@ def test_n10_worker_at_the_top_of_another_pid_namespace(
     supervisor.kill()
     worker.assert_lives_on()
     top.kill()
+    worker.assert_gone(None)
+
+
+@pytest.mark.fails_with("naive", because="it takes what it cannot see for dead")
+@pytest.mark.needs("pid-namespace")
+@pytest.mark.parametrize("proc", ["outer-proc", "own-proc"])
+@however_named
+def test_n10_worker_enters_another_pid_namespace(tree: Tree, name: str | None, proc: str) -> None:
+    """driver ─┬─ supervisor ── nsenter ── [ worker, as `docker exec` starts one ]
+    └─ [ init: the same namespace ]"""
+    init = tree.supervisor("init", via=PID_NAMESPACE_WITH_PROC)
+    supervisor = tree.supervisor(names_itself=name)
+    namespaces = {"outer-proc": ["--pid"], "own-proc": ["--pid", "--mount"]}[proc]
+    worker = supervisor.worker(via=["nsenter", "--target", str(init.pid), *namespaces])
+    assert worker.ask("ping")["ppid"] == 0
+    assert worker.status_at_start == "no_parent"
+    worker.assert_lives_on()
+    supervisor.kill()
+    worker.assert_lives_on()
+    init.kill()
     worker.assert_gone(None)
 
 

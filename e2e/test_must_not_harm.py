@@ -6,18 +6,22 @@ import pytest
 
 from driver import procfs
 from driver.deadline import Deadline, wait_until
+from driver.limits import TaskLimit
 from driver.roles import NOBODY, Supervisor, Worker
 from driver.seccomp import Listener
 from driver.stderr import STDERR_KINDS, Stderr
 from driver.tree import INTERVAL, REPORT_FD, Tree
 
+limited = pytest.mark.parametrize("task_limit", ["rlimit", "cgroup"], indirect=True)
+
 
 @pytest.mark.needs("root")
 @pytest.mark.fails_with("poller", because="it ends the server when it gets no thread")
-def test_h01_no_thread_to_be_had(tree: Tree, supervisor: Supervisor) -> None:
-    """driver ── supervisor ── worker, user 65534 at its RLIMIT_NPROC: root is not limited"""
-    worker = supervisor.worker(arm="request", steps=["--user", str(NOBODY)])
-    worker.limit_processes(1)
+@limited
+def test_h01_no_thread_to_be_had(tree: Tree, supervisor: Supervisor, task_limit: TaskLimit) -> None:
+    """driver ── supervisor ── worker, user 65534 at its RLIMIT_NPROC, or root in a full pids cgroup"""
+    worker = supervisor.worker(arm="request", steps=task_limit.steps)
+    task_limit.leave(worker, 0)
     threads = procfs.threads(worker.pid)
     assert worker.arm() == "exhausted"
     assert worker.arm() == "exhausted"
@@ -27,36 +31,47 @@ def test_h01_no_thread_to_be_had(tree: Tree, supervisor: Supervisor) -> None:
     assert procfs.threads(worker.pid) == threads
     assert tree.log_lines()
     # The limit is gone: a later call arms.
-    worker.limit_processes(1000)
+    task_limit.lift(worker)
     assert worker.arm() == "armed"
     supervisor.kill()
     worker.assert_gone()
 
 
 @pytest.mark.needs("root")
-def test_h01_one_warning(tree: Tree, supervisor: Supervisor) -> None:
-    """driver ── supervisor ── worker, user 65534 at its RLIMIT_NPROC, calls start once"""
-    worker = supervisor.worker(arm="request", steps=["--user", str(NOBODY)])
-    worker.limit_processes(1)
+@limited
+def test_h01_one_warning(tree: Tree, supervisor: Supervisor, task_limit: TaskLimit) -> None:
+    """driver ── supervisor ── worker, gets no thread, calls start once"""
+    worker = supervisor.worker(arm="request", steps=task_limit.steps)
+    task_limit.leave(worker, 0)
     assert worker.arm() == "exhausted"
     assert len(tree.log_lines()) == 1, tree.log()
 
 
 @pytest.mark.needs("root")
 @pytest.mark.not_for("go-native", because="there is no hook in Go")
-def test_h01_no_second_thread_to_be_had(supervisor: Supervisor) -> None:
+@limited
+def test_h01_no_second_thread_to_be_had(supervisor: Supervisor, task_limit: TaskLimit) -> None:
     """driver ── supervisor ── worker, with a hook: one thread can be had, and two are needed"""
-    worker = supervisor.worker(
-        arm="request", steps=["--user", str(NOBODY)], arguments=["--hook", "return"]
-    )
-    worker.limit_processes(2)
+    worker = supervisor.worker(arm="request", steps=task_limit.steps, arguments=["--hook", "return"])
+    task_limit.leave(worker, 1)
     assert worker.arm() == "exhausted"
     wait_until(lambda: len(procfs.threads(worker.pid)) == 1, "the hook's thread has ended")
     assert not worker.pidfds()
-    worker.limit_processes(1000)
+    task_limit.lift(worker)
     assert worker.arm() == "armed"
     supervisor.kill()
     worker.assert_gone()
+
+
+@pytest.mark.not_for("go-native", because="its runtime makes threads of its own by the same call")
+def test_h01_no_thread_by_seccomp(tree: Tree, supervisor: Supervisor) -> None:
+    """driver ── supervisor ── worker, clone3 fails with EPERM: the C library has no other way"""
+    worker = supervisor.worker(arm="request", steps=["--refuse", "clone3", "EPERM"])
+    assert worker.arm() == "exhausted"
+    worker.assert_serving()
+    assert worker.info()["state"] == "exhausted"
+    assert not worker.pidfds()
+    assert tree.log_lines()
 
 
 @pytest.mark.parametrize("tier", ["event", "poll"])
@@ -124,19 +139,24 @@ def test_h03_signals_and_setuid(tree: Tree, supervisor: Supervisor, order: str) 
     assert signal_state(worker) == before
     if order == "arming-first":
         worker.ask("handle")
-    watcher = worker.watcher()
-    blocked = int(procfs.thread_status(worker.pid, watcher)["SigBlk"], 16)
-    for number in set(signal.Signals) - NEVER_BLOCKED:
-        assert blocked & 1 << number - 1, number
-
     worker.pidfd.send(signal.SIGUSR1)
     tree.await_report("worker", "handled")
     worker.pidfd.send(signal.SIGUSR2)
     tree.await_report("worker", "waited")
 
-    assert worker.ask("setuid", NOBODY)["result"] == 0
+    worker.change_user(NOBODY)
     assert worker.has_threads_only_of(NOBODY)
     worker.assert_serving()
+    supervisor.kill()
+    worker.assert_gone()
+
+
+@pytest.mark.not_for("go-degraded", because="it has no thread of its own")
+def test_h03_watcher_gets_no_signal(supervisor: Supervisor, worker: Worker) -> None:
+    """driver ── supervisor ── worker: its watcher blocks what can be blocked"""
+    blocked = int(procfs.thread_status(worker.pid, worker.watcher())["SigBlk"], 16)
+    for number in set(signal.Signals) - NEVER_BLOCKED:
+        assert blocked & 1 << number - 1, number
     supervisor.kill()
     worker.assert_gone()
 

@@ -1,6 +1,6 @@
 # Everything that must hold. Each step is a target of its own too; scripts/test.sh runs them all and sums up.
 
-TEST_PACKAGES := binutils g++ make pkg-config python3-venv shellcheck util-linux
+TEST_PACKAGES := binutils g++ gdb make pkg-config python3-venv shellcheck util-linux
 C_TESTS := abi threads dying hosts
 
 .PHONY: test
@@ -21,7 +21,9 @@ test: toolchains ## everything that must hold, with a summary of what ran and wh
 		go 'make check-go' \
 		examples 'make examples-check' \
 		demo 'make demo-check' \
-		e2e 'make e2e'
+		e2e 'make e2e' \
+		scenarios 'make check-scenarios' \
+		soak 'make soak SOAK_MINUTES=1'
 
 .PHONY: check-format check-lint check-docs check-core check-core-poll check-library check-c-abi
 check-format:

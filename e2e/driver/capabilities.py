@@ -3,6 +3,7 @@
 import functools
 import os
 import platform
+import shutil
 import subprocess
 
 from driver import procfs
@@ -65,7 +66,22 @@ def _pidfs() -> str | None:
     return None if _kernel() >= (6, 9) else "needs Linux 6.9: before, one pidfd is like another"
 
 
+def _debugger() -> str | None:
+    with subprocess.Popen(["sleep", "60"]) as target:
+        attach = ("gdb", "-nx", "--batch", "-ex", f"attach {target.pid}")
+        attached = shutil.which("gdb") and _succeeds(*attach)
+        target.kill()
+    return None if attached else "needs gdb, and the right to attach it"
+
+
+def _memory() -> str | None:
+    available = procfs.memory_available() / (1 << 30)
+    return None if available >= 4 else f"needs 4 GiB of memory, and {available:.1f} GiB are available"
+
+
 _CHECKS = {
+    "memory": _memory,
+    "debugger": _debugger,
     "pidfs": _pidfs,
     "root": _root,
     "pid-namespace": _pid_namespace,

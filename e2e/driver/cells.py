@@ -38,6 +38,19 @@ class Cells:
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
         }
 
+    @property
+    def scenarios(self) -> list[str]:
+        """F01 and so on, in the order of the table."""
+        return list(self._scenarios)
+
+    def title(self, scenario: str) -> str:
+        return self._scenarios[scenario]["title"]
+
+    def reason(self, scenario: str, worker: str) -> str | None:
+        """Why the scenario is not run over the worker; None where it is."""
+        cell = self._scenarios[scenario][worker]
+        return None if cell == "run" else cell.removeprefix("n/a: ")
+
     def languages(self, scenario: str) -> list[str]:
         """The workers over which the scenario runs."""
         cells = self._scenarios.get(scenario, {})

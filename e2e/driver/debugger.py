@@ -1,54 +1,58 @@
-"""A debugger in a few lines: attached to every thread of a process, as gdb attaches."""
+"""gdb, attached to a process of a tree."""
 
-import contextlib
-import ctypes
-import os
-import signal
+import subprocess
 
-from driver import procfs
 from driver.roles import Process
 
-_PTRACE_CONT = 7
-_PTRACE_ATTACH = 16
-_PTRACE_DETACH = 17
-_WALL = 0x40000000
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
-_libc.ptrace.restype = ctypes.c_long
-
-
-def _ptrace(request: int, tid: int) -> None:
-    if _libc.ptrace(request, tid, None, None) < 0:
-        raise OSError(ctypes.get_errno(), f"ptrace({request}, {tid})")
+GDB = [
+    "gdb",
+    "-nx",
+    "-q",
+    "--interpreter=mi3",
+    # Nothing of a program's own is read or run, and nothing is asked for on the network.
+    *("-iex", "set auto-load off"),
+    *("-iex", "set auto-solib-add off"),
+    *("-iex", "set debuginfod enabled off"),
+]
 
 
 class Debugger:
     """Attached from construction on; the process stands still until it is continued."""
 
     def __init__(self, process: Process) -> None:
-        self._process = process
-        self._tids = procfs.threads(process.pid)
-        for tid in self._tids:
-            _ptrace(_PTRACE_ATTACH, tid)
-            self._await_stop(tid)
+        self._gdb = subprocess.Popen(
+            GDB, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        self._command("-gdb-set mi-async on", "^done")
+        # What a runtime sends to itself is none of a debugger's business.
+        self._command("handle all nostop noprint pass", "^done")
+        self._command(f"-target-attach {process.pid}", "*stopped")
 
     def resume(self) -> None:
-        for tid in self._tids:
-            _ptrace(_PTRACE_CONT, tid)
+        self._command("-exec-continue", "*running")
 
     def interrupt(self) -> None:
         """Stops every thread again."""
-        for tid in self._tids:
-            if _libc.tgkill(self._process.pid, tid, signal.SIGSTOP.value) < 0:
-                raise OSError(ctypes.get_errno(), "tgkill")
-            self._await_stop(tid)
+        self._command("-exec-interrupt --all", "*stopped")
 
     def detach(self) -> None:
         """Leaves the process, which has to be stopped, and which then runs on."""
-        for tid in self._tids:
-            with contextlib.suppress(ProcessLookupError):
-                _ptrace(_PTRACE_DETACH, tid)
+        self._command("-target-detach", "^done")
+        self.quit()
 
-    def _await_stop(self, tid: int) -> None:
-        os.waitpid(tid, _WALL)
+    def quit(self) -> None:
+        """Ends the debugger. Where its process has not ended before, detach has to come first."""
+        self._gdb.communicate("-gdb-exit\n")
+
+    def _command(self, command: str, expected: str) -> None:
+        """Gives a command, and reads until gdb has said what is expected."""
+        self._gdb.stdin.write(command + "\n")
+        self._gdb.stdin.flush()
+        said = ""
+        for line in self._gdb.stdout:
+            said += line
+            if line.startswith(expected):
+                return
+            if line.startswith("^error"):
+                break
+        raise AssertionError(f"gdb, {command}: {said}")

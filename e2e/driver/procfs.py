@@ -114,6 +114,12 @@ def resident_kib(pid: int) -> int:
     return int(thread_status(pid, pid)["VmRSS"].split()[0])
 
 
+def memory_available() -> int:
+    """Bytes that programs can still have without swapping."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
+
+
 @dataclass(frozen=True)
 class Descriptor:
     """One open descriptor of another process."""
@@ -124,6 +130,19 @@ class Descriptor:
 
     def is_pidfd(self) -> bool:
         return "pidfd" in self.target
+
+
+def holders_of_port(port: int) -> set[int]:
+    """The processes that have a TCP socket with this local port."""
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    rows = [line.split() for line in lines]
+    sockets = {f"socket:[{row[9]}]" for row in rows if int(row[1].rpartition(":")[2], 16) == port}
+    found = set()
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if any(descriptor.target in sockets for descriptor in descriptors(int(name))):
+                found.add(int(name))
+    return found
 
 
 def descriptors(pid: int) -> list[Descriptor]:

@@ -7,7 +7,6 @@ import os
 import select
 import signal
 import socket
-import subprocess
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -25,7 +24,9 @@ BY_THE_WATCHER = Exit(status=1)
 NOBODY = 65534
 """A user whom RLIMIT_NPROC limits, as it does not limit root."""
 
-_CONTROL_PATIENCE = 1.5
+CONTROL_PATIENCE = 1.5
+"""Seconds that a control is waited for: most of what is looked for there never comes."""
+
 _LOOKS = 3
 _SEPARATOR = b"\x1f"
 
@@ -76,6 +77,7 @@ class Process:
         self.name = name
         self.pid = pid
         self.pidfd = Pidfd(pid)
+        self.gone_after: float | None = None
         tree.processes.append(self)
 
     def __str__(self) -> str:
@@ -93,6 +95,7 @@ class Process:
     def kill(self, number: int = signal.SIGKILL, *, reap: bool = True) -> None:
         """Ends the process by a signal and sees that it has ended; without `reap` a zombie stays,
         if it is the driver's child."""
+        self.tree.note_death()
         self.pidfd.send(number)
         self.await_end(reap=reap)
 
@@ -131,17 +134,25 @@ class Process:
         if self.pidfd.has_ended():
             raise DiedByMistake(f"{self} is gone; the log:\n{self.tree.log()}")
 
+    def sees_end(self, deadline: Deadline) -> bool:
+        """Waits for the end of the process; false at the deadline. `gone_after` then tells how many
+        seconds after the last death of the tree (`Tree.note_death`) the driver saw this one."""
+        ended = self.pidfd.wait_ended(deadline)
+        if ended and self.gone_after is None:
+            self.gone_after = self.tree.seconds_since_death()
+        return ended
+
     def assert_gone(self, expected: Exit | None = None, seconds: float | None = None) -> None:
         """The process ends, is reaped, and has ended as expected (None: however)."""
         deadline = Deadline(seconds or self._patience())
-        if not self.pidfd.wait_ended(deadline):
+        if not self.sees_end(deadline):
             raise StillAlive(f"{self} is still alive; the log:\n{self.tree.log()}")
         ended = self.pidfd.reap(Deadline()) or self.tree.reported_exit(self.name)
         if expected is not None and ended is not None and ended != expected:
             raise WrongExit(f"{self}: {ended}, not {expected}; the log:\n{self.tree.log()}")
 
     def _patience(self) -> float:
-        return _CONTROL_PATIENCE if self.tree.is_control else PATIENCE
+        return CONTROL_PATIENCE if self.tree.is_control else PATIENCE
 
 
 class Endpoint(Process):
@@ -162,6 +173,9 @@ class Endpoint(Process):
     def ask(self, *words: str | bytes | int) -> dict:
         with self.session() as session:
             return session.ask(*words)
+
+    def change_user(self, user: int) -> None:
+        assert self.ask("setuid", user)["result"] == 0
 
     def assert_serving(self) -> None:
         """The process is alive, and accepts and answers."""
@@ -222,10 +236,12 @@ class Supervisor(Endpoint):
             pass
 
     def exit_cleanly(self) -> None:
+        self.tree.note_death()
         self.ask("exit")
         self.assert_gone(Exit(status=0))
 
     def crash(self) -> None:
+        self.tree.note_death()
         self.ask("crash")
         self.assert_gone(Exit(signal=signal.SIGSEGV))
 
@@ -236,6 +252,11 @@ class Supervisor(Endpoint):
             lambda: procfs.command_name(self.pid) == command[0].rpartition("/")[2],
             f"{self} has become {command[0]}",
         )
+
+    def start_anew(self, request: str = "exec") -> None:
+        """Execs its own program: the same process with the same children, on another port."""
+        self.ask(request, *self.tree.supervisor_command(self.name))
+        self.port = self.tree.await_report(self.name, "serving").content["port"]
 
     def end_spawning_thread(self) -> None:
         before = len(procfs.threads(self.pid))
@@ -254,6 +275,10 @@ class Worker(Endpoint):
     takedown_order = 1
     status_at_start = ""
 
+    def __init__(self, tree: "Tree", name: str, pid: int, port: int) -> None:
+        super().__init__(tree, name, pid, port)
+        self._helpers: list[Process] = []
+
     def info(self) -> dict:
         return self.ask("info")
 
@@ -263,7 +288,8 @@ class Worker(Endpoint):
     def start_helper(self, name: str = "helper", *options: str) -> Process:
         """Starts a helper in the worker's own process group."""
         self.ask("start", *self.tree.helper_command(name, *options))
-        return self.tree.await_helper(name)
+        self._helpers.append(self.tree.await_helper(name))
+        return self._helpers[-1]
 
     def watcher_threads(self) -> list[int]:
         return procfs.watcher_threads(self.pid)
@@ -280,17 +306,6 @@ class Worker(Endpoint):
         except FileNotFoundError as error:
             raise DiedByMistake(f"{self} is gone; the log:\n{self.tree.log()}") from error
 
-    def limit_processes(self, limit: int) -> None:
-        """Sets the soft RLIMIT_NPROC of a worker that runs as user 65534, with that user's rights:
-        another's limits are not root's to change everywhere."""
-        subprocess.run(
-            ["prlimit", "--pid", str(self.pid), f"--nproc={limit}:"],
-            user=NOBODY,
-            group=NOBODY,
-            extra_groups=[],
-            check=True,
-        )
-
     def assert_armed(self, tier: str | None = None, watched: list[int] | None = None) -> None:
         """The watcher runs, in the tree's tier (or the one given), on the processes given."""
         info = self.info()
@@ -299,6 +314,7 @@ class Worker(Endpoint):
             return
         assert info["tier"] == (tier or self.tree.tier), info
         if watched is not None:
+            watched = [self.parent()] if self.tree.is_degraded else watched
             assert sorted(filter(None, info["watched"])) == sorted(watched), info
         if not self.tree.is_degraded:
             self.watcher()
@@ -343,16 +359,39 @@ class Worker(Endpoint):
             raise StillAlive(f"{self} is still alive, and {helper} is not")
         while not self.port_is_free():
             if helper.pidfd.has_ended():
+                if self._port_was_given_away():
+                    break
                 raise StillAlive(f"the port of {self} was held as long as {helper} was alive")
-        self.assert_gone()
+        self.assert_gone(with_helpers=False)
 
-    def assert_gone(self, expected: Exit | None = BY_THE_WATCHER, seconds: float | None = None) -> None:
-        """The worker has ended by itself, with status 1; it is reaped; its port is free."""
+    def assert_gone(
+        self,
+        expected: Exit | None = BY_THE_WATCHER,
+        seconds: float | None = None,
+        *,
+        with_helpers: bool = True,
+    ) -> None:
+        """The worker has ended by itself, with status 1; it is reaped; its port is free; and its
+        helpers have ended, unless they are to stay, or it is one that ends alone by design."""
         if expected is BY_THE_WATCHER and self.tree.language == "pdeathsig":
             expected = Exit(signal=signal.SIGKILL)
         super().assert_gone(expected, seconds)
         deadline = Deadline(self._patience())
-        wait_until(self.port_is_free, f"port {self.port} is free", deadline, StillAlive)
+        try:
+            wait_until(self.port_is_free, f"port {self.port} is free", deadline, StillAlive)
+        except StillAlive:
+            if not self._port_was_given_away():
+                raise
+        if with_helpers and not self.tree.is_degraded:
+            deadline = Deadline(self._patience())
+            for helper in self._helpers:
+                if not helper.pidfd.wait_ended(deadline):
+                    raise StillAlive(f"{self} is gone without {helper}; the log:\n{self.tree.log()}")
+
+    def _port_was_given_away(self) -> bool:
+        """The port was free, and the kernel gave it to a process that is none of this driver's."""
+        holders = procfs.holders_of_port(self.port)
+        return bool(holders) and holders.isdisjoint({os.getpid(), *procfs.descendants(os.getpid())})
 
     def port_is_free(self) -> bool:
         with socket.socket() as probe:

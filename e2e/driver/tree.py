@@ -143,7 +143,7 @@ class Tree:
         if self.language in POLLERS:
             env[INTERVAL] = "100ms"
         if self.language == "go-native":
-            # It finds the library beside itself first; but without /proc it does not know where that is.
+            # The library beside it comes first; but without /proc it does not know where that is.
             env["LD_LIBRARY_PATH"] = str(self.programs.prefix / "lib")
         for variable, value in env.items():
             steps += ["--env", f"{variable}={value}"]

@@ -46,11 +46,18 @@
 #endif
 
 static unsigned system_call_number(const char *name) {
-    if (strcmp(name, "pidfd_open") == 0) {
-        return SYS_pidfd_open;
-    }
-    if (strcmp(name, "clone3") == 0) {
-        return SYS_clone3;
+    static const struct {
+        const char *name;
+        unsigned number;
+    } calls[] = {
+        {"clone3", SYS_clone3},           {"close_range", SYS_close_range},
+        {"pidfd_open", SYS_pidfd_open},   {"pidfd_send_signal", SYS_pidfd_send_signal},
+        {"pwritev2", SYS_pwritev2},       {"setpgid", SYS_setpgid},
+    };
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
+        if (strcmp(name, calls[i].name) == 0) {
+            return calls[i].number;
+        }
     }
     errno = EINVAL;
     fail(name);

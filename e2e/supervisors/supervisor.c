@@ -22,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -183,6 +184,15 @@ static void answer(int connection, int count, char **words) {
             fail("pthread_create");
         }
         pthread_join(thread, NULL);
+    } else if (strcmp(request, "fill") == 0 && count > 1) {
+        /* Every page is touched, which may take longer than the driver waits for a reply. */
+        reply(connection, "{}");
+        if (mmap(NULL, strtoull(words[1], NULL, 10), PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0) == MAP_FAILED) {
+            fail("mmap");
+        }
+    } else if (strcmp(request, "setuid") == 0 && count > 1) {
+        reply(connection, "{\"result\":%d}", setuid((uid_t)atoi(words[1])));
     } else if (strcmp(request, "leave-main-thread") == 0) {
         pthread_t thread;
         if (pthread_create(&thread, NULL, serve_in_thread, NULL) != 0) {

@@ -94,11 +94,18 @@ impl Group {
         unsafe {
             let fd = libc::syscall(libc::SYS_pidfd_open, id, 0);
             let mut leader = i32::try_from(fd).unwrap_or(-1);
-            // A group that is empty by now, or another user's, is an answer; EINVAL is an older kernel.
-            let understood = [0, libc::ESRCH, libc::EPERM];
-            if leader >= 0 && !understood.contains(&Group::signal_by(leader, 0)) {
-                libc::close(leader);
-                leader = -1;
+            // A group that is empty by now, or another user's, is an answer; EINVAL is an older kernel, and a
+            // filter of system calls may say EPERM too.
+            if leader >= 0 {
+                let is_understood = match Group::signal_by(leader, 0) {
+                    0 | libc::ESRCH => true,
+                    libc::EPERM => Group { id, leader: -1 }.signal(0) == libc::EPERM,
+                    _ => false,
+                };
+                if !is_understood {
+                    libc::close(leader);
+                    leader = -1;
+                }
             }
             Group { id, leader }
         }

@@ -1,0 +1,60 @@
+"""Two ways in which a worker gets no further process, and no further thread."""
+
+import contextlib
+import subprocess
+from collections.abc import Iterator
+
+from driver import cgroups
+from driver.cgroups import Cgroup
+from driver.roles import NOBODY, Worker
+
+
+class UserLimit:
+    """RLIMIT_NPROC, of a user whom it limits: root is not limited."""
+
+    steps = ("--user", str(NOBODY))
+
+    def leave(self, worker: Worker, tasks: int) -> None:
+        """At most so many processes and threads more: the user may have others."""
+        self._set(worker, 1 + tasks)
+
+    def lift(self, worker: Worker) -> None:
+        self._set(worker, 1000)
+
+    def _set(self, worker: Worker, limit: int) -> None:
+        """With the user's own rights: another's limits are not root's to change everywhere."""
+        subprocess.run(
+            ["prlimit", "--pid", str(worker.pid), f"--nproc={limit}:"],
+            user=NOBODY,
+            group=NOBODY,
+            extra_groups=[],
+            check=True,
+        )
+
+
+class CgroupLimit:
+    """A pids cgroup, which limits root as well."""
+
+    steps = ()
+
+    def __init__(self, cgroup: Cgroup) -> None:
+        self._cgroup = cgroup
+
+    def leave(self, worker: Worker, tasks: int) -> None:
+        self._cgroup.add(worker)
+        self._cgroup.limit_tasks(self._cgroup.tasks() + tasks)
+
+    def lift(self, worker: Worker) -> None:
+        self._cgroup.limit_tasks(None)
+
+
+TaskLimit = UserLimit | CgroupLimit
+
+
+@contextlib.contextmanager
+def task_limit(kind: str) -> Iterator[TaskLimit]:
+    if kind == "rlimit":
+        yield UserLimit()
+        return
+    with cgroups.limit_of_tasks() as cgroup:
+        yield CgroupLimit(cgroup)

@@ -1,0 +1,84 @@
+"""A seeded schedule of scenarios over many trees at once, until the time is over. Exit status 1 when a
+death was missed, a worker killed by mistake, or anything left behind."""
+
+import argparse
+import json
+import random
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from driver.cells import Cells
+from driver.programs import Programs
+from soak.lanes import Soak, run
+from soak.report import Run
+from soak.schedule import Schedule
+
+HERE = Path(__file__).parent.parent
+TARGET = HERE.parent / "target"
+LANES = 12
+MOST_FAILURES_TOLD = 10
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument(
+        "--seed", type=int, help="which schedule; without it, one that is drawn and told"
+    )
+    parser.add_argument("--lanes", type=int, default=LANES, help="how many trees at once")
+    parser.add_argument(
+        "--worker",
+        action="append",
+        metavar="NAME",
+        help="only this worker, or this control (repeatable); without it, every worker and no control",
+    )
+    parser.add_argument(
+        "--only",
+        type=int,
+        action="append",
+        metavar="N",
+        help="only the tree of this number (repeatable)",
+    )
+    parser.add_argument("--json", action="store_true", help="tell it as JSON")
+    parser.add_argument("--build", type=Path, default=TARGET / "e2e", help="the suite's programs")
+    parser.add_argument("--prefix", type=Path, default=TARGET / "prefix", help="the installed library")
+    return parser.parse_args()
+
+
+def main() -> int:
+    options = arguments()
+    programs = Programs(options.build, options.prefix)
+    workers = options.worker or Cells(HERE).workers
+    if unknown := set(workers) - set(programs.workers):
+        print(f"soak: no such worker: {', '.join(sorted(unknown))}", file=sys.stderr)
+        return 2
+    seed = random.SystemRandom().randrange(1 << 31) if options.seed is None else options.seed
+    print(f"seed {seed}", file=sys.stderr, flush=True)
+    # What was started is taken down then, too.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="parentwatch-soak-") as folder:
+        soak = Soak(
+            schedule=Schedule(seed, workers),
+            programs=programs,
+            folder=Path(folder),
+            lanes=options.lanes,
+            end=began + options.minutes * 60,
+            only=options.only or (),
+        )
+        outcome = run(soak)
+    result = Run(seed, time.monotonic() - began, options.lanes, workers, outcome)
+    if options.json:
+        print(json.dumps(result.as_json(), indent=2))
+    else:
+        print(result.as_text())
+        if outcome.failures:
+            print(result.failures_as_text(MOST_FAILURES_TOLD))
+    return 1 if outcome.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,161 @@
+"""Trees at once: each lane is a process that plays its share of the schedule, one tree after the other,
+and is the subreaper of what it started. Nothing of one lane is seen by another."""
+
+import contextlib
+import multiprocessing
+import os
+import shutil
+import time
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+
+from driver import procfs
+from driver.failures import DiedByMistake, LeftBehind, StillAlive, WrongExit
+from driver.pidfd import set_subreaper
+from driver.programs import Programs
+from driver.tree import Tree, kill_descendants
+from soak.outcome import Failure, Outcome
+from soak.plays import Stage, shared_memory_prefix
+from soak.schedule import Entry, Schedule
+
+_STUCK_SECONDS = 180.0
+"""How long after the end a lane may take for the tree that it has begun."""
+
+_KINDS = (
+    (StillAlive, "missed"),
+    (DiedByMistake, "false kill"),
+    (WrongExit, "wrong exit"),
+    (LeftBehind, "leak"),
+)
+
+
+@dataclass(frozen=True)
+class Soak:
+    """What is played, with what, and until when (`time.monotonic`)."""
+
+    schedule: Schedule
+    programs: Programs
+    folder: Path
+    lanes: int
+    end: float
+    only: Sequence[int] = ()
+    """These trees and no others, whatever the time."""
+
+    def share(self, lane: int) -> Iterator[int]:
+        indices: Iterable[int] = self.only[lane :: self.lanes] if self.only else count(lane, self.lanes)
+        for index in indices:
+            if not self.only and time.monotonic() >= self.end:
+                return
+            yield index
+
+
+def play(soak: Soak, entry: Entry) -> Outcome:
+    """One tree, from its start until nothing of it is left."""
+    folder = soak.folder / str(entry.index)
+    folder.mkdir()
+    descriptors = len(os.listdir("/proc/self/fd"))
+    tree = Tree(soak.programs, entry.worker, folder / "stderr.log")
+    tree.tier = entry.tier
+    stage = Stage(tree, entry.random, folder, str(entry))
+    stage.outcome.trees[entry.play] += 1
+    with _failures_told(stage):
+        soak.schedule.plays[entry.play].run(stage)
+    with _failures_told(stage):
+        try:
+            tree.close(failed=bool(stage.outcome.failures))
+        except LeftBehind:
+            stage.outcome.left["processes"] += 1
+            raise
+    for entry_left in Path("/dev/shm").glob(f"{shared_memory_prefix()}*"):
+        entry_left.unlink()
+        stage.outcome.left["/dev/shm entries"] += 1
+        stage.fails("leak", f"{entry_left} is left")
+    if (more := len(os.listdir("/proc/self/fd")) - descriptors) != 0:
+        stage.outcome.left["descriptors"] += abs(more)
+        stage.fails("leak", f"the driver has {more:+} descriptors")
+    shutil.rmtree(folder)
+    return stage.outcome
+
+
+@contextlib.contextmanager
+def _failures_told(stage: Stage) -> Iterator[None]:
+    """What is raised is a failure of this tree, and the next one is played."""
+    try:
+        yield
+    except Exception as error:
+        for kind, what in _KINDS:
+            if isinstance(error, kind):
+                stage.fails(what, error)
+                return
+        stage.fails("broken", traceback.format_exc())
+
+
+def _play_lane(soak: Soak, lane: int, results: Connection) -> None:
+    set_subreaper(True)
+    above = os.getppid()
+    for index in soak.share(lane):
+        if os.getppid() != above:
+            return
+        entry = soak.schedule.entry(index)
+        results.send(str(entry))
+        results.send(play(soak, entry))
+    results.close()
+
+
+def run(soak: Soak) -> Outcome:
+    """Plays the schedule in all lanes, and sums up."""
+    # What a lane that broke has left is below this process.
+    set_subreaper(True)
+    total = Outcome()
+    try:
+        lanes = [_Lane(soak, number) for number in range(soak.lanes)]
+        running = {lane.results: lane for lane in lanes}
+        stuck_at = max(soak.end, time.monotonic()) + _STUCK_SECONDS
+        while running and (ready := wait(running, max(0.0, stuck_at - time.monotonic()))):
+            for results in ready:
+                try:
+                    running[results].take(total)
+                except EOFError:
+                    del running[results]
+        for lane in lanes:
+            lane.end(total, stuck=lane in running.values())
+        if below := procfs.descendants(os.getpid()):
+            lines = {pid: procfs.command_line(pid) for pid in below}
+            total.left["processes"] += len(below)
+            total.failures.append(Failure("leak", "all lanes", f"processes left: {lines}", ""))
+    finally:
+        kill_descendants()
+    return total
+
+
+class _Lane:
+    """A lane, seen from the process that sums up."""
+
+    def __init__(self, soak: Soak, number: int) -> None:
+        context = multiprocessing.get_context("fork")
+        self.results, results = context.Pipe(duplex=False)
+        self._process = context.Process(target=_play_lane, args=(soak, number, results))
+        self._process.start()
+        results.close()
+        self._last = "before the first tree"
+
+    def take(self, total: Outcome) -> None:
+        """Takes an outcome, or the name of the tree that is begun."""
+        message = self.results.recv()
+        if isinstance(message, Outcome):
+            total.add(message)
+        else:
+            self._last = message
+
+    def end(self, total: Outcome, *, stuck: bool) -> None:
+        if stuck:
+            self._process.kill()
+        self._process.join()
+        self.results.close()
+        if self._process.exitcode != 0:
+            text = "stuck" if stuck else f"ended with status {self._process.exitcode}"
+            total.failures.append(Failure("broken", self._last, f"the lane: {text}", ""))

@@ -1,0 +1,45 @@
+"""Which tree is the n-th: a function of the seed and n, and of nothing else."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+from driver.programs import CONTROLS, DEGRADED
+from soak.plays import PLAYS, Play
+
+_POLL_SHARE = 0.25
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tree of the schedule."""
+
+    index: int
+    play: str
+    worker: str
+    tier: str
+    random: Random = field(repr=False, compare=False)
+    """What the play draws its own choices from."""
+
+    def __str__(self) -> str:
+        return f"tree {self.index}: {self.play}, {self.worker}, {self.tier} tier"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """An endless sequence of trees."""
+
+    seed: int
+    workers: Sequence[str]
+    plays: Mapping[str, Play] = field(default_factory=lambda: PLAYS)
+
+    def entry(self, index: int) -> Entry:
+        # A text is hashed, so that neighbours have nothing in common.
+        drawn = Random(f"{self.seed}/{index}")
+        worker = drawn.choice(self.workers)
+        fitting = [name for name, play in self.plays.items() if worker not in play.never_over]
+        (play,) = drawn.choices(fitting, [self.plays[name].weight for name in fitting])
+        # A control knows no tiers.
+        polls = drawn.random() < _POLL_SHARE and worker not in CONTROLS
+        tier = "poll" if polls or worker in DEGRADED else "event"
+        return Entry(index, play, worker, tier, drawn)

@@ -1,0 +1,113 @@
+"""The contract's table, every row in a process that was started with that environment."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import localai_parentwatch
+import pytest
+import trees
+from localai_parentwatch import parent_watch
+
+_TABLE = json.loads(Path(os.environ["CONTRACT_VECTORS"]).read_text(encoding="utf-8"))
+
+# The program reads before it starts the watcher, asks for nothing in code, and tells both.
+_READ_AND_START = """
+import json, localai_parentwatch as package
+from localai_parentwatch import parent_watch as drop_in
+read = [package.enabled(), package.interval(), package.status().scope]
+drop_in_read = [drop_in._enabled(), drop_in._interval_seconds()]
+if {drop_in}:
+    started = drop_in.start_parent_death_watcher()
+else:
+    started = package.start_parent_death_watcher()
+after = package.status()
+print(json.dumps({{
+    "read": read,
+    "drop_in": drop_in_read,
+    "started": started,
+    "state": after.state,
+    "after": [after.interval, after.scope],
+    "watched": after.watched,
+}}))
+"""
+
+_NOT_UNDERSTOOD = re.compile(
+    r"localai-parentwatch: LOCALAI_BACKEND_\w+=.*: expected (?!a living ancestor).*; using .*"
+)
+_UNPROVEN = re.compile(
+    r"localai-parentwatch: LOCALAI_BACKEND_PARENT_PID=(\S+): expected a living ancestor .*"
+)
+
+
+def rows() -> list[dict]:
+    """Those of the table, with the default for what they do not tell."""
+    return [{**_TABLE["default"], "supervisor": None, "warns": 0, **row} for row in _TABLE["vectors"]]
+
+
+def env_of(row: dict) -> dict[bytes, bytes]:
+    env = {name.encode(): value.encode() for name, value in row.get("env", {}).items()}
+    env.update(
+        (name.encode(), bytes.fromhex(digits)) for name, digits in row.get("env_hex", {}).items()
+    )
+    return env
+
+
+def id_of(row: dict) -> str:
+    return ascii("+".join([*row.get("env", {}).values(), *row.get("env_hex", {}).values()]))[:40]
+
+
+def token_of(supervisor: dict) -> str:
+    return "@".join(str(supervisor[key]) for key in ("pid", "start", "pidns") if key in supervisor)
+
+
+def test_the_table_is_whole() -> None:
+    assert len(rows()) >= 148
+
+
+@pytest.mark.parametrize("row", rows(), ids=id_of)
+def test_row(row: dict, request: pytest.FixtureRequest) -> None:
+    # Every other row arms through the drop-in: what arms is the same.
+    through_drop_in = request.node.callspec.indices["row"] % 2 == 1
+    ran = trees.run(trees.command(_READ_AND_START.format(drop_in=through_drop_in)), env=env_of(row))
+    supervisor = row["supervisor"]
+    if supervisor and ran.returncode == 1:
+        # On a machine that has been up for less than the token's start time, it is proven to be dead.
+        assert f"localai-parentwatch: supervisor {supervisor['pid']} is gone, worker " in ran.stderr
+        return
+    assert ran.returncode == 0, ran.stderr
+    told = json.loads(ran.stdout)
+
+    interval = row["interval_ns"] / 1e9
+    assert told["drop_in"] == [row["enabled"], interval]
+    assert told["read"] == [row["enabled"], interval, row["scope"]]
+    assert told["after"] == [interval, row["scope"]]
+
+    state = 0 if row["enabled"] else 1
+    assert told["state"] == state
+    assert told["started"] == (None if through_drop_in else state)
+    parent, *further = told["watched"] if row["enabled"] else [os.getpid()]
+    assert parent == os.getpid()
+
+    # A line for each value that is not understood. A supervisor that is understood is watched, if its
+    # number belongs to an ancestor, or else has a line too, which tells whom it was understood to be.
+    lines = ran.stderr.splitlines()
+    unproven = [match[1] for line in lines if (match := _UNPROVEN.fullmatch(line))]
+    assert len([line for line in lines if _NOT_UNDERSTOOD.fullmatch(line)]) == row["warns"], lines
+    assert len(lines) == row["warns"] + len(unproven), lines
+    if supervisor:
+        assert further == [supervisor["pid"]] or unproven == [token_of(supervisor)]
+    else:
+        assert (further, unproven) == ([], [])
+
+
+def test_changes_of_the_environment_are_seen_in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    for row in rows():
+        with monkeypatch.context() as context:
+            for name, value in env_of(row).items():
+                context.setitem(os.environb, name, value)
+            enabled, interval = row["enabled"], row["interval_ns"] / 1e9
+            assert localai_parentwatch.enabled() is parent_watch._enabled() is enabled, row
+            assert localai_parentwatch.interval() == parent_watch._interval_seconds() == interval, row
+            assert localai_parentwatch.status().scope == row["scope"], row
