@@ -51,7 +51,10 @@ class Session:
 
     def send(self, *words: str | bytes | int) -> None:
         encoded = [word if isinstance(word, bytes) else os.fsencode(str(word)) for word in words]
-        self._connection.sendall(_SEPARATOR.join(encoded) + b"\n")
+        try:
+            self._connection.sendall(_SEPARATOR.join(encoded) + b"\n")
+        except OSError as error:
+            raise DiedByMistake(f"{self._process} hung up: {error}") from error
 
     def reply(self) -> dict:
         try:
