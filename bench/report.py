@@ -423,7 +423,7 @@ def main() -> None:
             "options": {
                 name: value
                 for name, value in vars(arguments).items()
-                if name not in ("folder", "library", "json")
+                if name not in ("folder", "shared_library", "json")
             },
             **report.figures,
             "missed": report.missed,
