@@ -128,7 +128,7 @@ func TestLibrariesThatCannotBeLoaded(t *testing.T) {
 	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, test := range []struct{ library, reason string }{
+	for _, test := range []struct{ place, reason string }{
 		{of("missing.so"), "No such file or directory"},
 		{write(t, of("text.so"), []byte(strings.Repeat("no library\n", 100))), "invalid ELF header"},
 		{write(t, of("empty.so"), nil), "file too short"},
@@ -140,11 +140,11 @@ func TestLibrariesThatCannotBeLoaded(t *testing.T) {
 		{foreign(t, of("version.so")), "ABI version 2, expected 1"},
 		{"no-slash.so", "cannot open shared object file"},
 	} {
-		t.Run(filepath.Base(test.library), func(t *testing.T) {
+		t.Run(filepath.Base(test.place), func(t *testing.T) {
 			var got told
-			stderr := ask(t, &got, "loading", EnvLibrary+"="+test.library)
-			got.checkDegraded(t, stderr, test.library+": ", test.reason)
-			if !reflect.DeepEqual(got.Places, []string{test.library}) {
+			stderr := ask(t, &got, "loading", EnvLibrary+"="+test.place)
+			got.checkDegraded(t, stderr, test.place+": ", test.reason)
+			if !reflect.DeepEqual(got.Places, []string{test.place}) {
 				t.Errorf("the places are %q", got.Places)
 			}
 		})
@@ -193,8 +193,8 @@ func TestPlaces(t *testing.T) {
 	loader := read(t, string(bytes.TrimRight(interpreter, "\x00")))
 
 	for _, test := range []struct {
-		name    string
-		library string
+		name  string
+		place string
 		// command is made in the folder.
 		command []string
 		env     string
@@ -213,7 +213,7 @@ func TestPlaces(t *testing.T) {
 			folder := t.TempDir()
 			write(t, filepath.Join(folder, "program"), program)
 			write(t, filepath.Join(folder, "lib", "ld.so"), loader)
-			expected := write(t, filepath.Join(folder, test.library), library)
+			expected := write(t, filepath.Join(folder, test.place), library)
 			env, withForeign := strings.CutSuffix(test.env, "foreign")
 			if withForeign {
 				foreign(t, filepath.Join(folder, "lib", names()[0]))
