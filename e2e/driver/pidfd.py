@@ -80,14 +80,6 @@ class Pidfd:
             return False
         return True
 
-    def wait_state(self, options: int, deadline: Deadline) -> None:
-        """Waits for a stop or a continuation of a child of the driver."""
-        wait_until(
-            lambda: os.waitid(os.P_PIDFD, self.fd, options | os.WNOHANG) is not None,
-            f"state change of process {self.pid}",
-            deadline,
-        )
-
     def reap(self, deadline: Deadline) -> Exit | None:
         """Waits until nothing is left of the process, reaping it where it is the driver's.
 

@@ -18,8 +18,8 @@
 //!
 //! When the supervisor is gone the watcher thread writes one line to stderr (never blocking), runs the
 //! hook if there is one (bounded by its grace), ends the helpers in the worker's process group (SIGTERM
-//! now, SIGKILL 1 s after the worker is gone), and leaves by `_exit(1)`: no destructors, no exit
-//! handlers, no signal to itself.
+//! now, or with a hook once the worker is gone; SIGKILL 1 s after the worker is gone), and leaves by `_exit(1)`: no
+//! destructors, no exit handlers, no signal to itself.
 //!
 //! # What it cannot see
 //!
