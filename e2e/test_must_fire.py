@@ -851,8 +851,8 @@ def test_f15_helpers_in_the_group_of_a_wrapper_that_dies(
 def test_f15_reaper_holds_nothing_of_the_worker(
     tree: Tree, supervisor: Supervisor, worker: Worker
 ) -> None:
-    """(driver) ── supervisor † ── worker ── helper, ignores SIGTERM, so that the reaper stays"""
-    helper = worker.start_helper("helper", "--ignores-term")
+    """(driver) ── supervisor † ── worker ── helper, called as Python's tracker, so that the reaper stays"""
+    helper = worker.start_helper("resource_tracker import main", "--ignores-term")
     assert procfs.large_mappings(worker.pid), "a worker has an arena per thread"
     supervisor.kill()
     worker.assert_gone_before(helper)
@@ -867,7 +867,8 @@ def test_f15_reaper_holds_nothing_of_the_worker(
         return not held
 
     wait_until(holds_nothing, "the reaper lets go of the worker's memory")
-    helper.assert_gone()
+    helper.kill()
+    helper.assert_gone(Exit(signal=signal.SIGKILL))
     tree.wait_for_strangers_to_end()
 
 

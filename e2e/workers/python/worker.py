@@ -255,7 +255,8 @@ class Worker:
         import multiprocessing
 
         context = multiprocessing.get_context(method.decode())
-        child = context.Process(target=run_child, args=(self.reports.connection,))
+        inherited = self.listener if method == b"fork" else None
+        child = context.Process(target=run_child, args=(self.reports.connection, inherited))
         child.start()
         self.kept.append(child)
         return {"pid": child.pid}
@@ -267,7 +268,9 @@ class Worker:
         return {}
 
 
-def run_child(connection: socket.socket) -> None:
+def run_child(connection: socket.socket, inherited: socket.socket | None) -> None:
+    if inherited:
+        inherited.close()
     Worker(Reports(connection, "child"), {}).run("not_started")
 
 

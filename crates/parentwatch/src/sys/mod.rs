@@ -61,8 +61,7 @@ pub(crate) struct Stat {
 
 impl Stat {
     /// Dead, with nothing of it running. A live process whose main thread has exited shows the state Z as
-    /// well, but has other threads. One that execs from another thread shows, for a moment, its old main
-    /// thread without any: a look that has failed.
+    /// well, but has other threads.
     pub(crate) fn has_ended(&self) -> bool {
         matches!(self.state, b'Z' | b'X' | b'x') && self.threads == 1
     }

@@ -22,7 +22,11 @@ pub(crate) fn looks_gone(pid: i32, start: Option<u64>) -> bool {
 
 /// `/proc/PID/stat`. Only to be believed when `/proc` is that of our own PID namespace.
 pub(crate) fn stat(pid: i32) -> Option<Stat> {
-    read_stat(Path::new(format_args!("/proc/{pid}/stat")).as_c_str()?)
+    let path = Path::new(format_args!("/proc/{pid}/stat"));
+    let path = path.as_c_str()?;
+    // A process that execs from another thread than its main one changes the task behind its number (`de_thread`
+    // of the kernel's fs/exec.c): a look at the old one fails, the next finds the new one.
+    read_stat(path).or_else(|| if is_absent(pid) { None } else { read_stat(path) })
 }
 
 /// When this process started, in clock ticks since boot.
@@ -125,7 +129,8 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
     let parent = i32::try_from(integer(fields.next()?)?).ok()?;
     let threads = integer(fields.nth(15)?)?; // field 20
     let start = integer(fields.nth(1)?)?; // field 22
-    Some(Stat { parent, start, state, threads })
+    // A task that was taken away while the kernel wrote the line: no threads, and no parent either.
+    (threads > 0).then_some(Stat { parent, start, state, threads })
 }
 
 fn integer(digits: &[u8]) -> Option<u64> {
@@ -174,6 +179,54 @@ mod tests {
         );
     }
 
+    /// Run by the next test, in a process of its own: a test is not run by the main thread.
+    #[test]
+    #[ignore = "never ends"]
+    fn execs_from_another_thread() {
+        use std::os::unix::process::CommandExt;
+        let again =
+            std::process::Command::new("/proc/self/exe").args(std::env::args().skip(1)).exec();
+        unreachable!("{again}");
+    }
+
+    #[test]
+    fn a_process_that_execs_from_another_thread_is_seen_at_every_moment() {
+        use std::io::{BufRead, BufReader};
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        const EXECS: usize = 300;
+
+        let name =
+            format!("{}::execs_from_another_thread", module_path!().split_once("::").unwrap().1);
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", &name, "--test-threads=2"])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let pid = i32::try_from(child.id()).unwrap();
+        let start = stat(pid).unwrap().start;
+        let begun = AtomicUsize::new(0);
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                for line in output.lines().map_while(Result::ok) {
+                    begun.fetch_add(usize::from(line == "running 1 test"), Ordering::Relaxed);
+                }
+            });
+            let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+            let mut lost = 0;
+            while begun.load(Ordering::Relaxed) < EXECS && std::time::Instant::now() < deadline {
+                let seen = stat(pid);
+                lost += usize::from(!seen.is_some_and(|seen| {
+                    (seen.start, seen.parent, seen.has_ended()) == (start, own_pid(), false)
+                }));
+            }
+            child.kill().unwrap();
+            child.wait().unwrap();
+            assert_eq!(lost, 0, "looks that told of no process, or of another one");
+        });
+        assert!(begun.into_inner() >= EXECS, "too few execs in time");
+    }
+
     #[test]
     fn a_process_is_in_its_own_group_and_is_no_tracker() {
         let group = super::super::process_group();
@@ -204,7 +257,10 @@ mod tests {
 
     #[test]
     fn what_is_no_stat_line_is_nothing() {
-        for line in [&b""[..], b")", b"42 (x", b"42 (x) S", b"42 (x) S a b", b"42 (x) S -1 1"] {
+        let of_a_task_taken_away =
+            b"42 (x) X 0 -1 -1 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 0 0 12345 99 1 2 3\n";
+        let cut = [&b""[..], b")", b"42 (x", b"42 (x) S", b"42 (x) S a b", b"42 (x) S -1 1"];
+        for line in cut.into_iter().chain([&of_a_task_taken_away[..]]) {
             assert_eq!(parse_stat(line), None, "{line:?}");
         }
     }
