@@ -379,8 +379,9 @@ class Worker(Endpoint):
             if not is_free:
                 held = looked
             if helper.pidfd.has_ended():
-                # A helper is killed no sooner than a second after the reaper has closed its descriptors: a look
-                # in the last half of it proves that they were not. A driver that did not run then has not looked.
+                # A helper is killed no sooner than a second after the reaper has closed its
+                # descriptors: a look in the last half of it proves that they were not closed. A
+                # driver that did not run meanwhile has not looked then.
                 looked_in_time = time.monotonic() - held < HELPER_GRACE / 2
                 if looked_in_time and not self._port_was_given_away():
                     raise StillAlive(f"the port of {self} was held as long as {helper} was alive")
