@@ -851,7 +851,7 @@ def test_f15_helpers_in_the_group_of_a_wrapper_that_dies(
 def test_f15_reaper_holds_nothing_of_the_worker(
     tree: Tree, supervisor: Supervisor, worker: Worker
 ) -> None:
-    """(driver) ── supervisor † ── worker ── helper, called as Python's tracker, so that the reaper stays"""
+    """(driver) ── supervisor † ── worker ── helper, named as Python's tracker, so the reaper stays"""
     helper = worker.start_helper("resource_tracker import main", "--ignores-term")
     assert procfs.large_mappings(worker.pid), "a worker has an arena per thread"
     supervisor.kill()
