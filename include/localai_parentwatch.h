@@ -191,6 +191,7 @@ extern "C" {
  *
  * Returns a status, which may be ignored: whatever it is, the program runs on. When the supervisor is
  * proven to have died already, it does not return: the process exits with status 1.
+ * Where its end is under way, it is waited for, for 5 s at most.
  *
  * May be called from any thread, any number of times; once armed it stays armed. A forked child has no
  * watcher of its own until it calls this itself (not between vfork and exec). Must not race with

@@ -20,7 +20,8 @@ use crate::watch::{Target, Watch};
 /// so. A forked child has no watcher and may start its own. There is no way to disarm.
 ///
 /// When the supervisor died before this call and that is proven (see [`Supervisor`]), the process
-/// exits here.
+/// exits here. It may take until the kernel has taken down the memory of a supervisor that is just
+/// ending; at most 5 s are waited for that.
 ///
 /// # Errors
 ///

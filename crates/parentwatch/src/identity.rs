@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use crate::sys::{self, Handle, OpenError, Stat};
 
@@ -239,10 +240,10 @@ pub(crate) fn resolve(named: Supervisor, parent: i32) -> Resolution {
     let stat = |pid| if procfs { sys::stat(pid) } else { None };
     let seen = stat(named.pid);
     let ended = match &opened {
-        Ok(handle) => handle.is_readable(),
+        Ok(handle) => has_ended(handle),
         Err(_) => seen.as_ref().is_some_and(Stat::has_ended),
     };
-    let sighting = match (&opened, ended, &seen) {
+    let mut sighting = match (&opened, ended, &seen) {
         (Err(OpenError::Gone), ..) => Sighting::Absent,
         (_, true, _) => Sighting::Ended,
         (_, false, Some(stat)) => Sighting::Alive { start: stat.start },
@@ -250,8 +251,17 @@ pub(crate) fn resolve(named: Supervisor, parent: i32) -> Resolution {
         (_, false, None) => Sighting::Hidden,
     };
     let mut lineage = Lineage::default();
-    if matches!(sighting, Sighting::Alive { .. }) {
-        lineage = Lineage::trace(parent, named.pid, sys::process_group(), stat);
+    if let Sighting::Alive { start } = sighting {
+        let group = sys::process_group();
+        // A process in between that ends while we pass it ends the walk: the next one finds another way.
+        lineage = (0..3)
+            .map(|_| Lineage::trace(parent, named.pid, group, stat))
+            .find(|lineage| lineage.reaches)
+            .unwrap_or_default();
+        let is_exiting = seen.as_ref().is_some_and(|stat| stat.is_exiting);
+        if !lineage.reaches && is_exiting && ends_soon(opened.as_ref().ok(), named.pid, start) {
+            sighting = Sighting::Ended;
+        }
     }
     let decision = decide(&Facts {
         named,
@@ -270,6 +280,30 @@ pub(crate) fn resolve(named: Supervisor, parent: i32) -> Resolution {
         start: seen.filter(|_| further_up).map(|stat| stat.start),
         group_leader: lineage.group_leader.filter(|_| further_up),
     }
+}
+
+/// Asked twice: while its process execs from another thread than the main one, a handle may be readable for an
+/// instant.
+fn has_ended(handle: &Handle) -> bool {
+    handle.is_readable() && handle.is_readable()
+}
+
+/// A process gives its children away when the last of its threads has begun to end (`find_alive_thread` of the
+/// kernel's kernel/exit.c), and has ended when that thread is done, which may be taking down its memory meanwhile:
+/// whether it comes to that. It does not where its main thread alone has ended.
+fn ends_soon(handle: Option<&Handle>, pid: i32, start: u64) -> bool {
+    const LOOKS: u32 = 500;
+    const LOOK: Duration = Duration::from_millis(10);
+    (0..LOOKS).any(|_| {
+        let ended = match handle {
+            Some(handle) => has_ended(handle),
+            None => sys::looks_gone(pid, Some(start)),
+        };
+        if !ended {
+            sys::wait([handle.map(Handle::raw), None], Some(LOOK));
+        }
+        ended
+    })
 }
 
 /// The way up from the parent to the named supervisor.
@@ -477,7 +511,7 @@ mod tests {
                 100 => (1, 50),
                 _ => return None,
             };
-            Some(Stat { parent, start, state: b'S', threads: 1 })
+            Some(Stat { parent, start, state: b'S', threads: 1, is_exiting: false })
         };
         let led_by = |group| Lineage::trace(250, 100, group, stat);
         assert_eq!(led_by(200), Lineage { reaches: true, group_leader: Some(200) });
@@ -489,10 +523,18 @@ mod tests {
 
     #[test]
     fn the_lineage_ends_over_a_loop_and_over_a_younger_parent() {
-        let looping = |pid| Some(Stat { parent: pid, start: 1, state: b'S', threads: 1 });
+        let looping =
+            |pid| Some(Stat { parent: pid, start: 1, state: b'S', threads: 1, is_exiting: false });
         assert_eq!(Lineage::trace(5, 9, 0, looping), Lineage::default());
-        let reused =
-            |pid| Some(Stat { parent: pid - 1, start: 100 - pid as u64, state: b'S', threads: 1 });
+        let reused = |pid| {
+            Some(Stat {
+                parent: pid - 1,
+                start: 100 - pid as u64,
+                state: b'S',
+                threads: 1,
+                is_exiting: false,
+            })
+        };
         assert_eq!(Lineage::trace(20, 10, 0, reused), Lineage::default());
     }
 

@@ -57,6 +57,8 @@ struct World {
     captured: Option<Who>,
     /// What came of looking at the one that was named.
     decision: Option<Decision>,
+    /// It was to be seen then that the one that was named is dead, and that this is its orphan.
+    is_proven_orphan: bool,
     parent_fd: Fd,
     supervisor_fd: Fd,
 }
@@ -112,9 +114,13 @@ impl World {
         }
     }
 
-    fn identified(&self) -> World {
+    fn identified(&self, machines: Machines) -> World {
         let captured = self.getppid();
-        let sighting = match self.supervisor {
+        let supervisor = match self.is_proven_orphan() && machines.waits_for_the_end {
+            true => Life::Ended,
+            false => self.supervisor,
+        };
+        let sighting = match supervisor {
             _ if !self.visible => Sighting::Hidden,
             Life::Ended => Sighting::Ended,
             _ => Sighting::Alive { start: 50 },
@@ -134,7 +140,20 @@ impl World {
             parent_start: self.visible.then_some(start(captured)),
             is_ancestor: captured == Who::Wrapper,
         };
-        World { captured: Some(captured), decision: self.named.then(|| decide(&facts)), ..*self }
+        World {
+            supervisor,
+            captured: Some(captured),
+            decision: self.named.then(|| decide(&facts)),
+            is_proven_orphan: self.is_proven_orphan(),
+            ..*self
+        }
+    }
+
+    fn is_proven_orphan(&self) -> bool {
+        self.named
+            && self.visible
+            && self.getppid() == Who::Adopter
+            && self.supervisor != Life::Alive
     }
 
     /// What has begun to end has ended.
@@ -188,9 +207,12 @@ struct Node {
 struct Machines {
     arming: fn(Arming, ArmingEvent) -> Arming,
     watching: fn(Watching, WatchingEvent) -> Watching,
+    /// Whoever looks at a supervisor that has begun to end, and that has given us away, waits for its end.
+    waits_for_the_end: bool,
 }
 
-const OURS: Machines = Machines { arming: Arming::step, watching: Watching::step };
+const OURS: Machines =
+    Machines { arming: Arming::step, watching: Watching::step, waits_for_the_end: true };
 
 #[derive(Debug, PartialEq, Eq)]
 enum Violation {
@@ -223,22 +245,18 @@ impl Node {
     /// nothing at all, when the state is an end, or a sleep that nobody ends.
     fn outcomes(self, machines: Machines) -> Vec<Node> {
         match self.stage {
-            Stage::Arming(state) => self.outcomes_of_arming(state, machines.arming),
+            Stage::Arming(state) => self.outcomes_of_arming(state, machines),
             Stage::Watching(state) => self.outcomes_of_watching(state, machines.watching),
         }
     }
 
-    fn outcomes_of_arming(
-        self,
-        state: Arming,
-        step: fn(Arming, ArmingEvent) -> Arming,
-    ) -> Vec<Node> {
+    fn outcomes_of_arming(self, state: Arming, machines: Machines) -> Vec<Node> {
         const FAILED: NoThread = NoThread(11);
-        let world = self.world;
+        let (world, step) = (self.world, machines.arming);
         let next = |event| self.arming(world, step(state, event));
         match state {
             Arming::Identify => {
-                let identified = world.identified();
+                let identified = world.identified(machines);
                 let event = ArmingEvent::Identified {
                     has_parent: world.number(world.getppid()) > 1,
                     decision: identified.decision,
@@ -350,12 +368,10 @@ impl Node {
     /// Whether somebody is dead whose death must be seen from here on.
     fn must_die(&self) -> bool {
         let whom: &[Whose] = match self.stage {
-            Stage::Arming(Arming::Identify) if self.world.named && self.world.visible => {
-                let orphaned = self.world.getppid() == Who::Adopter;
-                return orphaned && self.world.supervisor == Life::Ended;
-            }
-            Stage::Arming(Arming::Identify | Arming::NoParent | Arming::Exhausted(_)) => &[],
-            _ if self.world.decision == Some(Decision::Orphaned) => return true,
+            Stage::Arming(Arming::Identify) => return self.world.is_proven_orphan(),
+            Stage::Arming(Arming::Exhausted(_)) => &[],
+            _ if self.world.is_proven_orphan => return true,
+            Stage::Arming(Arming::NoParent) => &[],
             _ if self.world.decision == Some(Decision::ParentAndSupervisor) => {
                 &[Whose::Parent, Whose::Supervisor]
             }
@@ -426,6 +442,7 @@ fn explore(machines: Machines) -> Result<Explored, Violation> {
             visible: is_set(3),
             captured: None,
             decision: None,
+            is_proven_orphan: false,
             parent_fd: Fd::None,
             supervisor_fd: Fd::None,
         };
@@ -480,6 +497,9 @@ fn what_is_left_out_is_found() {
     }
     let machines = Machines { arming: takes_every_parent, ..OURS };
     assert!(matches!(explore(machines), Err(Violation::MissedDeath(_))), "late arming");
+
+    let machines = Machines { waits_for_the_end: false, ..OURS };
+    assert!(matches!(explore(machines), Err(Violation::MissedDeath(_))), "arming amid the end");
 
     fn believes_every_claim(state: Watching, event: WatchingEvent) -> Watching {
         match (state, event) {

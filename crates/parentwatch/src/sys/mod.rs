@@ -57,6 +57,8 @@ pub(crate) struct Stat {
     /// One letter, as ps(1) prints it.
     pub state: u8,
     pub threads: u64,
+    /// Its main thread has begun to end (`PF_EXITING`), or has ended.
+    pub is_exiting: bool,
 }
 
 impl Stat {

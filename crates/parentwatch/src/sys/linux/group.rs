@@ -94,12 +94,14 @@ impl Group {
         unsafe {
             let fd = libc::syscall(libc::SYS_pidfd_open, id, 0);
             let mut leader = i32::try_from(fd).unwrap_or(-1);
-            // A group that is empty by now, or another user's, is an answer; EINVAL is an older kernel, and a
-            // filter of system calls may say EPERM too.
+            // A group that is empty by now, or one that we may not signal, is an answer; EINVAL is an older
+            // kernel, and a filter of system calls may say EPERM too.
             if leader >= 0 {
                 let is_understood = match Group::signal_by(leader, 0) {
                     0 | libc::ESRCH => true,
-                    libc::EPERM => Group { id, leader: -1 }.signal(0) == libc::EPERM,
+                    denied @ (libc::EPERM | libc::EACCES) => {
+                        Group { id, leader: -1 }.signal(0) == denied
+                    }
                     _ => false,
                 };
                 if !is_understood {
@@ -280,11 +282,15 @@ const NO_SIGNAL: i32 = 0;
 fn fork_reaper(group: &Group, first: i32, patience: Duration) -> bool {
     const NONE: libc::c_ulong = 0;
     let worker = own_pid();
+    // Opened while the worker lives, it is surely on it.
+    // SAFETY: a system call of two integers.
+    let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, worker, 0) };
+    let pidfd = i32::try_from(pidfd).unwrap_or(-1);
     // No flags, no stack of its own, nowhere to write a number to: in whatever order they come (clone(2)).
     // SAFETY: the child gets a copy of our memory and of this thread alone, makes system calls alone,
     // and does not return from `reap`.
     match unsafe { libc::syscall(libc::SYS_clone, NONE, NONE, NONE, NONE, NONE) } {
-        0 => reap(group, worker, first, patience),
+        0 => reap(group, worker, pidfd, first, patience),
         reaper => reaper > 0,
     }
 }
@@ -292,39 +298,37 @@ fn fork_reaper(group: &Group, first: i32, patience: Duration) -> bool {
 /// The reaper: outlives the worker by a moment, in a group of its own, with every descriptor closed and
 /// without the worker's memory (a port, a pipe or a GPU must not stay open for its sake). It leaves the worker's
 /// group before anything is sent to it.
-fn reap(group: &Group, worker: i32, first: i32, patience: Duration) -> ! {
+fn reap(group: &Group, worker: i32, pidfd: i32, first: i32, patience: Duration) -> ! {
     // SAFETY: our own id; a C string. What follows are system calls, on this stack.
     unsafe {
         libc::setpgid(0, 0);
-        close_all_but(group.leader);
+        close_all_but([group.leader, pidfd]);
         libc::chdir(c"/".as_ptr());
         let_go_of_memory();
     }
-    wait_until_gone(worker, patience);
+    wait_until_gone(worker, pidfd, patience);
     group.signal(first);
     group.wait_until_empty(HELPER_GRACE);
     if group.has_tracker() {
-        group.kill_all_but_trackers();
-        group.wait_until_empty(TRACKER_GRACE);
+        // Again and again: who forks or execs in the moment of the look is found by the next one.
+        for _ in 0..TRACKER_GRACE.as_secs() {
+            group.kill_all_but_trackers();
+            group.wait_until_empty(Duration::from_secs(1));
+        }
     }
     group.signal(libc::SIGKILL);
     exit()
 }
 
-/// The worker is our parent: `getppid()` tells, a pidfd wakes us where there is one.
-fn wait_until_gone(worker: i32, patience: Duration) {
-    // SAFETY: a system call of integers.
-    let is_there = || unsafe { libc::syscall(libc::SYS_getppid) } == libc::c_long::from(worker);
-    // SAFETY: a system call of two integers.
-    let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, worker, 0) };
-    if let Some(pidfd) = i32::try_from(pidfd).ok().filter(|pidfd| *pidfd >= 0)
-        && is_there()
-    {
-        // Readable is gone, by getppid() too. After anything else, look from time to time.
+/// Readable is gone, with all of its threads. `getppid()`, which changes when they have all begun to end, is asked
+/// where there is no pidfd.
+fn wait_until_gone(worker: i32, pidfd: i32, patience: Duration) {
+    if pidfd >= 0 {
         pause(pidfd, patience);
     }
-    for _ in 0..looks_in(WORKER_PATIENCE) {
-        if !is_there() {
+    for _ in 0..looks_in(patience) {
+        // SAFETY: no arguments, no failure.
+        if unsafe { libc::syscall(libc::SYS_getppid) } != libc::c_long::from(worker) {
             break;
         }
         pause(-1, LOOK);
@@ -353,16 +357,18 @@ fn exit() -> ! {
 }
 
 /// # Safety
-/// Nothing of this process may use a descriptor afterwards but `kept`.
-unsafe fn close_all_but(kept: i32) {
-    let kept = u32::try_from(kept).ok();
-    let below = kept.map_or(Some(u32::MAX), |kept| kept.checked_sub(1));
-    let above = kept.map(|kept| kept + 1);
+/// Nothing of this process may use a descriptor afterwards but those of `kept`, of which a negative one is none.
+unsafe fn close_all_but(mut kept: [i32; 2]) {
+    kept.sort_unstable();
+    let mut first = 0;
+    let mut done = true;
+    for fd in kept.iter().filter_map(|fd| u32::try_from(*fd).ok()) {
+        // SAFETY: the caller's promise.
+        done &= fd <= first || unsafe { close_range(first, fd - 1) };
+        first = fd + 1;
+    }
     // SAFETY: the caller's promise.
-    let done = unsafe {
-        below.is_none_or(|last| close_range(0, last))
-            && above.is_none_or(|first| close_range(first, u32::MAX))
-    };
+    done &= unsafe { close_range(first, u32::MAX) };
     if done {
         return;
     }
@@ -372,7 +378,7 @@ unsafe fn close_all_but(kept: i32) {
     unsafe {
         libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
         let end = i32::try_from(limit.rlim_cur.min(1 << 20)).unwrap_or(0);
-        for fd in (0..end).filter(|fd| u32::try_from(*fd).ok() != kept) {
+        for fd in (0..end).filter(|fd| !kept.contains(fd)) {
             libc::close(fd);
         }
     }

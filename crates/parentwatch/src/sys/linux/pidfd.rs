@@ -59,7 +59,8 @@ impl Handle {
     /// something else in its place.
     pub(crate) fn is_ours(&self) -> bool {
         // Signal 0 to a pidfd only asks; to anything else it is EBADF (pidfd_send_signal(2)). Other
-        // errors (EPERM: another user's process; EINVAL: of another PID namespace) come from a pidfd.
+        // errors (EPERM: another user's process; EACCES: SELinux; EINVAL: of another PID namespace) come
+        // from a pidfd.
         // SAFETY: sends nothing.
         let sent = unsafe {
             libc::syscall(
@@ -70,7 +71,8 @@ impl Handle {
                 0,
             )
         };
-        let is_pidfd = sent == 0 || matches!(errno(), libc::ESRCH | libc::EPERM | libc::EINVAL);
+        let is_pidfd =
+            sent == 0 || matches!(errno(), libc::ESRCH | libc::EPERM | libc::EACCES | libc::EINVAL);
         is_pidfd && file_of(self.fd) == self.file
     }
 

@@ -45,7 +45,8 @@ pub(crate) fn pid_namespace() -> Option<u64> {
 pub(crate) fn clock_is_initial() -> bool {
     /// `PROC_TIME_INIT_INO` of `include/linux/proc_ns.h`.
     const INITIAL: u64 = 0xEFFF_FFFA;
-    inode(c"/proc/self/ns/time").is_none_or(|inode| inode == INITIAL)
+    // Not of the process: once its main thread has ended, it seems to have none.
+    inode(c"/proc/thread-self/ns/time").is_none_or(|inode| inode == INITIAL)
 }
 
 /// Whether `/proc/PID` means what `getpid` means: a `/proc` that was mounted in another PID namespace
@@ -124,13 +125,22 @@ fn fields_after_name(line: &[u8]) -> Option<impl Iterator<Item = &[u8]>> {
 }
 
 fn parse_stat(line: &[u8]) -> Option<Stat> {
+    /// `include/linux/sched.h`; proc(5) tells of the field.
+    const PF_EXITING: u64 = 4;
     let mut fields = fields_after_name(line)?;
     let state = *fields.next()?.first()?;
     let parent = i32::try_from(integer(fields.next()?)?).ok()?;
-    let threads = integer(fields.nth(15)?)?; // field 20
+    let flags = integer(fields.nth(4)?)?; // field 9
+    let threads = integer(fields.nth(10)?)?; // field 20
     let start = integer(fields.nth(1)?)?; // field 22
     // A task that was taken away while the kernel wrote the line: no threads, and no parent either.
-    (threads > 0).then_some(Stat { parent, start, state, threads })
+    (threads > 0).then_some(Stat {
+        parent,
+        start,
+        state,
+        threads,
+        is_exiting: flags & PF_EXITING != 0,
+    })
 }
 
 fn integer(digits: &[u8]) -> Option<u64> {
@@ -175,8 +185,11 @@ mod tests {
             b"42 (a) R 1 (b) S 7 42 42 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 9 0 12345 99 1 2 3\n";
         assert_eq!(
             parse_stat(line),
-            Some(Stat { parent: 7, start: 12345, state: b'S', threads: 9 })
+            Some(Stat { parent: 7, start: 12345, state: b'S', threads: 9, is_exiting: false })
         );
+        let line =
+            b"42 (a) R 1 (b) R 7 42 42 0 -1 4194308 1 2 3 4 5 6 7 8 20 0 9 0 12345 99 1 2 3\n";
+        assert!(parse_stat(line).unwrap().is_exiting);
     }
 
     /// Run by the next test, in a process of its own: a test is not run by the main thread.
