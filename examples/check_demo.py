@@ -7,6 +7,8 @@ Every worker of every KIND with the watcher must be gone within a second of its 
 the event tier and with its port free; every one without it must have survived and answer Health.
 A kind "+helpers" has helpers that go and stay with it; a kind "+poll" is in the poll tier, and has
 its interval of two seconds more.
+
+The exit status is 0; 3 when nothing was wrong but that something took too long; otherwise 1.
 """
 
 import json
@@ -18,11 +20,12 @@ HELPERS_US = 2_000_000
 
 
 def problems(report, kinds):
-    """Yields what is wrong with the report, a line for each."""
+    """Yields what is wrong with the report, a line for each, and whether it only took too long."""
+    late = False
     for half in ("protected", "unprotected"):
         found = {worker["kind"] for worker in report[half]}
         if found != set(kinds):
-            yield f"{half}: the kinds are {sorted(found)}, expected {sorted(kinds)}"
+            yield f"{half}: the kinds are {sorted(found)}, expected {sorted(kinds)}", False
     for worker in report["protected"]:
         options = kinds.get(worker["kind"], ())
         tier = "poll" if "poll" in options else "event"
@@ -31,25 +34,28 @@ def problems(report, kinds):
             limits["helpers_gone_after_us"] = LIMIT_US[tier] + HELPERS_US
         for key, limit in limits.items():
             if worker[key] is None or not 0 < worker[key] < limit:
-                yield f"protected: {key} is not below {limit}: {worker}"
+                is_late = worker[key] is not None and worker[key] > 0
+                late = late or is_late
+                yield f"protected: {key} is not below {limit}: {worker}", is_late
         if worker["tier"] != tier:
-            yield f"protected: not in the {tier} tier: {worker}"
+            yield f"protected: not in the {tier} tier: {worker}", False
         if worker["exit_status"] != 1:
-            yield f"protected: the exit status is not 1: {worker}"
+            yield f"protected: the exit status is not 1: {worker}", False
     for worker in report["unprotected"]:
         if worker["survived"] is not True or worker["answers_health"] is not True:
-            yield f"unprotected: did not survive, or does not answer: {worker}"
+            yield f"unprotected: did not survive, or does not answer: {worker}", False
         if worker["helpers_alive"] != worker["helpers"]:
-            yield f"unprotected: its helpers did not survive: {worker}"
+            yield f"unprotected: its helpers did not survive: {worker}", False
     workers = [worker for half in ("protected", "unprotected") for worker in report[half]]
     for worker in workers:
         if (worker["helpers"] > 0) != ("helpers" in kinds.get(worker["kind"], ())):
-            yield f"helpers, or none: {worker}"
+            yield f"helpers, or none: {worker}", False
     pids = [worker["pid"] for worker in workers]
     if len(set(pids)) != len(pids):
-        yield f"a worker is reported twice: {pids}"
+        yield f"a worker is reported twice: {pids}", False
     if report["ok"] is not True or report["problems"]:
-        yield f"the demo itself has found problems: {report['problems']}"
+        # By the same limits: of what is late, it says so too.
+        yield f"the demo itself has found problems: {report['problems']}", late
 
 
 def main():
@@ -63,10 +69,10 @@ def main():
         return 2
     report = json.load(sys.stdin)
     found = list(problems(report, kinds))
-    for problem in found:
+    for problem, _ in found:
         print(f"check_demo: {problem}", file=sys.stderr)
     if found:
-        return 1
+        return 3 if all(is_late for _, is_late in found) else 1
     for tier in LIMIT_US:
         times = [worker["gone_after_us"] for worker in report["protected"] if worker["tier"] == tier]
         if times:

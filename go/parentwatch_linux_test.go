@@ -152,6 +152,7 @@ func lookWhileArming() {
 	}()
 	<-started
 	for armed := false; !armed; {
+		time.Sleep(time.Millisecond) // A thread that has just slept is not put off in the middle of its look.
 		begin := time.Now()
 		armed = parentwatch.CurrentStatus().State == parentwatch.Armed
 		longest = max(longest, time.Since(begin))

@@ -69,4 +69,4 @@ $(CPP_CONFIGURATIONS:%=check-cpp-%): check-cpp-%: $(CPP)/moved/.stamp
 	@MAKEFLAGS= cmake --build $(CPP)/$* --parallel 2 >$(CPP)/$*.log 2>&1 || { cat $(CPP)/$*.log; exit 1; }
 	@# Older sanitizer runtimes do not cope with the address randomisation of newer kernels.
 	@plainly=(); if setarch -R true 2>/dev/null; then plainly=(setarch -R); fi; \
-		cd $(CPP)/$* && MAKEFLAGS= "$${plainly[@]}" ctest --parallel 2 --output-on-failure --timeout 120
+		cd $(CPP)/$* && MAKEFLAGS= "$${plainly[@]}" ctest --parallel 2 --output-on-failure --timeout 1200

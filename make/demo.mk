@@ -12,12 +12,21 @@ demo: demo-packages ## kill a supervisor of real gRPC workers and see them go (A
 .PHONY: demo-check
 demo-check: demo-packages ## the demo end to end, judged by its JSON
 	@$(MAKE) --no-print-directory demo-build
-	target/release/localai-parentwatch demo --json >$(DEMO)/demo.json
-	python3 examples/check_demo.py cpp rust python+helpers go go-degraded+poll <$(DEMO)/demo.json
+	@# The limits of time are promises, and hold where the machine itself does not stand still: then check_demo.py ends
+	@# with 3. Whatever else it finds is no matter of chance.
+	@for try in 1 2 3; do \
+		demo=0 check=0; \
+		target/release/localai-parentwatch demo --json --ready-timeout 300 >$(DEMO)/demo.json || demo=$$?; \
+		[[ -s $(DEMO)/demo.json ]] || exit 1; \
+		python3 examples/check_demo.py cpp rust python+helpers go go-degraded+poll <$(DEMO)/demo.json || check=$$?; \
+		if ((demo == 0 && check == 0)); then exit 0; fi; \
+		((check == 3)) || exit 1; \
+		echo "demo-check: too slow, try $$try of 3" >&2; \
+	done; exit 1
 
 # Before anything is built: a make of its own builds, so that this holds for `make -j` too.
 .PHONY: demo-packages
-demo-packages: toolchains
+demo-packages: go-modules
 	@scripts/install-packages.sh $(DEMO_PACKAGES)
 
 .PHONY: demo-build
@@ -65,12 +74,12 @@ examples-check: demo-packages ## format, vet and tests of the examples, and that
 		{ echo "$(GO_PROTO)/backend is not what examples/proto makes: run make proto" >&2; exit 1; }
 	@unformatted=$$(gofmt -l $(GO_EXAMPLES)) && \
 		{ [[ -z $$unformatted ]] || { echo "not formatted by gofmt: $$unformatted" >&2; exit 1; }; }
-	@for module in $(GO_EXAMPLES); do (cd "$$module" && go mod tidy -diff && go vet ./...); done
+	@for module in $(GO_EXAMPLES); do scripts/retry.sh go mod tidy -C "$$module" -diff; go vet -C "$$module" ./...; done
 	@go vet -C examples/worker-go -tags degraded ./...
 	@$(MAKE) --no-print-directory demo-build
 	@! grep -q INTERP < <(readelf -lW $(DEMO)/worker-go-degraded) || { echo "$(DEMO)/worker-go-degraded is not static" >&2; exit 1; }
 	@# The workers are none of the files that go test remembers results by.
-	EXAMPLE_WORKERS='$(CURDIR)/$(DEMO)' go test -C $(SUPERVISOR) -count=1 ./...
+	EXAMPLE_WORKERS='$(CURDIR)/$(DEMO)' go test -C $(SUPERVISOR) -timeout 30m -count=1 ./...
 
 # ---- the workers and the program that runs the demo
 

@@ -66,11 +66,11 @@ $(E2E)/worker-rust: FORCE | $(E2E)
 	@install -C target/release/e2e-worker-rust $@
 
 # The library lies beside the program, as LocalAI packages it. go knows best what there is to be done.
-$(E2E)/worker-go-native: FORCE $(PREFIX_TEST)/.stamp | $(E2E)
+$(E2E)/worker-go-native: FORCE go-modules $(PREFIX_TEST)/.stamp | $(E2E)
 	@ln -sfn '$(PREFIX_TEST)/lib' $(E2E)/lib
 	CGO_ENABLED=0 go build -C e2e/workers/go -buildvcs=false -trimpath -tags native -o '$(CURDIR)/$@' .
 
-$(E2E)/worker-go-degraded: FORCE | $(E2E)
+$(E2E)/worker-go-degraded: FORCE go-modules | $(E2E)
 	CGO_ENABLED=0 go build -C e2e/workers/go -buildvcs=false -trimpath -o '$(CURDIR)/$@' .
 
 # The worker in Python has the wheel, in an environment of its own: never the source. It is installed again

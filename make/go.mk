@@ -4,6 +4,8 @@ GO := target/go
 GO_PACKAGES := gcc libc6-dev
 # The two modules: the package parentwatch, which has no dependency, and go/native.
 GO_MODULES := go go/native
+# All that are built here and need other modules.
+GO_FETCHING := go/native examples/proto examples/supervisor examples/worker-go e2e/workers/go
 # 2026.1, the last one that a Go 1.25 builds.
 GO_STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 # Where the tests find the library: not where it was built.
@@ -15,17 +17,23 @@ check-go: go-packages ## the Go module: format, vet, staticcheck, tests without 
 
 # Before anything is built: a make of its own builds, so that this holds for `make -j` too.
 .PHONY: go-packages
-go-packages: toolchains
+go-packages: go-modules
 	@scripts/install-packages.sh $(GO_PACKAGES)
+
+# What is fetched for them, before anything needs it: go itself does not try again when the network fails.
+.PHONY: go-modules
+go-modules: toolchains
+	@for module in $(GO_FETCHING); do scripts/retry.sh go mod download -C "$$module"; done
 
 .PHONY: check-go-lint
 check-go-lint:
 	@unformatted=$$(gofmt -l go) && \
 		{ [[ -z $$unformatted ]] || { echo "not formatted by gofmt: $$unformatted" >&2; exit 1; }; }
 	@mkdir -p $(GO)
-	@GOBIN='$(CURDIR)/$(GO)' go install $(GO_STATICCHECK)
+	@GOBIN='$(CURDIR)/$(GO)' scripts/retry.sh go install $(GO_STATICCHECK)
 	@for module in $(GO_MODULES); do \
-		(cd $$module && go mod tidy -diff && go vet ./... && '$(CURDIR)/$(GO)/staticcheck' ./...); \
+		scripts/retry.sh go mod tidy -C $$module -diff; \
+		(cd $$module && go vet ./... && '$(CURDIR)/$(GO)/staticcheck' ./...); \
 	done
 	@# Other systems build, and do without the library where it is not for them.
 	@for system in darwin/arm64 windows/amd64 freebsd/amd64 android/arm64 linux/arm linux/s390x; do \
@@ -43,7 +51,7 @@ check-go-test: $(PREFIX_TEST)/.stamp
 		for module in $(GO_MODULES); do \
 			echo "$$module $$race"; \
 			CGO_ENABLED=$$([[ $$race ]] && echo 1 || echo 0) $(GO_LIBRARY) \
-				go test -C $$module $$race -v -count=1 -timeout 5m ./... >$(GO)/test.log 2>&1 || \
+				go test -C $$module $$race -v -count=1 -timeout 30m ./... >$(GO)/test.log 2>&1 || \
 				{ cat $(GO)/test.log; exit 1; }; \
 			grep -E '^(ok|SKIPPED)' $(GO)/test.log; \
 		done; \

@@ -48,7 +48,8 @@ func TestFailingWorker(t *testing.T) {
 		{"/nonexistent", "cannot be started"},
 	} {
 		var stdout, stderr bytes.Buffer
-		status := run([]string{"--state-dir", t.TempDir(), "--worker", "bad=" + test.worker}, &stdout, &stderr)
+		args := []string{"--ready-timeout", patience.String(), "--state-dir", t.TempDir(), "--worker", "bad=" + test.worker}
+		status := run(args, &stdout, &stderr)
 		got := stderr.String()
 		if status != 1 || stdout.Len() > 0 || strings.Count(got, "\n") != 1 || !strings.Contains(got, test.want) {
 			t.Errorf("%s: %d, stdout %q, stderr %q; expected 1 and %q", test.worker, status, &stdout, got, test.want)

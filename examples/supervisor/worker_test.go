@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -45,9 +46,9 @@ var exampleWorkers = []exampleWorker{
 
 const (
 	// patience is for what is going to happen, sooner or later.
-	patience = 20 * time.Second
-	// atOnce is how long a worker may outlive its supervisor here.
-	atOnce = time.Second
+	patience = 2 * time.Minute
+	// atOnce is how long a worker may outlive its supervisor here: less than a graceful stop waits for its load.
+	atOnce = 10 * time.Second
 )
 
 // supervisorVariable makes this test program a supervisor: one that can be killed.
@@ -142,7 +143,7 @@ func TestSupervisorDiesDuringLoad(t *testing.T) {
 }
 
 func testSupervisorDiesDuringLoad(t *testing.T, example exampleWorker, stopping bool) {
-	w, supervisor := startSupervisedWorker(t, example, "--load-seconds", "30")
+	w, supervisor := startSupervisedWorker(t, example, "--load-seconds", "300")
 	loaded := w.load("m")
 	await(t, "the load is under way", func() bool { return w.says("loading m") })
 	helpers := w.helpers(example.helpers)
@@ -197,9 +198,15 @@ type runningWorker struct {
 	client     backend.BackendClient
 }
 
+// starting is held from when a port is chosen until a worker listens on it: until then another one may be given
+// the same.
+var starting sync.Mutex
+
 // startWorker starts a worker without any supervisor but this process.
 func startWorker(t *testing.T, watch string, example exampleWorker, args ...string) *runningWorker {
 	t.Helper()
+	starting.Lock()
+	defer starting.Unlock()
 	ports, err := freePorts(1)
 	if err != nil {
 		t.Fatal(err)
@@ -243,13 +250,16 @@ func startSupervisedWorker(t *testing.T, example exampleWorker, args ...string) 
 		t.Fatal(err)
 	}
 
-	supervisor := exec.Command(os.Args[0], "--state-dir", t.TempDir(), "--worker", "worker="+script)
+	supervisor := exec.Command(os.Args[0], "--ready-timeout", patience.String(), "--state-dir", t.TempDir(),
+		"--worker", "worker="+script)
 	supervisor.Env = append(os.Environ(), supervisorVariable+"=1", "LOCALAI_BACKEND_PARENT_WATCH=on")
 	supervisor.Stderr = os.Stderr
 	stdout, err := supervisor.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
+	starting.Lock()
+	defer starting.Unlock()
 	if err := supervisor.Start(); err != nil {
 		t.Fatal(err)
 	}

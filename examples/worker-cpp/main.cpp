@@ -29,7 +29,7 @@ namespace {
 // How many calls of Predict are answered at once.
 constexpr int kPredictThreads = 4;
 // How long calls that are under way at a stop have to end by themselves.
-constexpr std::chrono::seconds kStopTimeout{5};
+constexpr std::chrono::seconds kStopTimeout{30};
 
 // Answers the calls that LocalAI makes: no model in it, but a real server around the hole. gRPC's
 // own threads run these functions; Predict is answered by PredictThread.

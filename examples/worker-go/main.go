@@ -25,7 +25,7 @@ import (
 )
 
 // stopTimeout is how long calls that are under way at a stop have to end by themselves.
-const stopTimeout = 5 * time.Second
+const stopTimeout = 30 * time.Second
 
 func main() {
 	parentwatch.Start() // From here on this process does not outlive its supervisor.

@@ -16,7 +16,7 @@ from engine import Engine, EngineEndedError
 # How many calls are answered at once.
 THREADS = 4
 # How long calls that are under way at a stop have to end by themselves, in seconds.
-STOP_TIMEOUT = 5.0
+STOP_TIMEOUT = 30.0
 # Otherwise gRPC shares the port with whoever already listens there (SO_REUSEPORT), and a second worker
 # on the same address would silently take half of its calls.
 OPTIONS = [("grpc.so_reuseport", 0)]

@@ -197,15 +197,22 @@ func TestH02WithoutTheLibrary(t *testing.T) {
 	conformance.H02(t, missing, func(*processtree.Tree) {})
 }
 
-// watcherOf waits until the one watcher thread of a worker sleeps, and gives what /proc tells of it.
+// watcherOf waits until the one watcher thread of a worker sleeps, and gives what /proc tells of it. A thread is said
+// to sleep shortly before that switch is counted: the counts must be those of the look before.
 func watcherOf(t *testing.T, tree *processtree.Tree) map[string]string {
 	t.Helper()
-	var threads []map[string]string
+	var watcher, before map[string]string
 	processtree.Eventually(t, "one watcher thread sleeps", func() bool {
-		threads = processtree.Threads(t, tree.Worker(), "parent-watch")
-		return len(threads) == 1 && strings.HasPrefix(threads[0]["State"], "S")
+		threads := processtree.Threads(t, tree.Worker(), "parent-watch")
+		before, watcher = watcher, nil
+		if len(threads) == 1 && strings.HasPrefix(threads[0]["State"], "S") {
+			watcher = threads[0]
+		}
+		return watcher != nil && before != nil &&
+			watcher["voluntary_ctxt_switches"] == before["voluntary_ctxt_switches"] &&
+			watcher["nonvoluntary_ctxt_switches"] == before["nonvoluntary_ctxt_switches"]
 	})
-	return threads[0]
+	return watcher
 }
 
 // beAHost is a program that uses what a Go program may use, under a watcher, when asked to.

@@ -1,12 +1,16 @@
 """The tests of the installed package. They never see its source: see make/python-tests.mk."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import localai_parentwatch
 import pytest
 import trees
+
+# Who is started in the background of a shell ignores it, and so would every program of the tests.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -31,7 +31,7 @@ def hook(*arguments, **named):
     name = open(f"/proc/self/task/{threading.get_native_id()}/comm").read().strip()
     is_main = threading.current_thread() is threading.main_thread()
     os.write(1, json.dumps([name, is_main, arguments, named]).encode() + b"\\n")
-start(on_death=hook)
+start(on_death=hook, grace=3600)
 """,
     )
     assert line == f'["{trees.HOOK_THREAD}", false, [], {{}}]'
@@ -54,7 +54,7 @@ hook = {{
     "class": Server,
     "lambda": lambda: os.write(1, b"called\\n"),
 }}[{kind!r}]
-start(on_death=hook)
+start(on_death=hook, grace=3600)
 del hook, Server
 """,
     )
@@ -63,7 +63,7 @@ del hook, Server
 
 @pytest.mark.parametrize("outcome", ["ValueError('full')", "SystemExit(7)", "KeyboardInterrupt()"])
 def test_exception_goes_to_the_unraisable_hook(start, outcome: str) -> None:
-    """And then the process ends at once: the grace is a minute."""
+    """And then the process ends at once: the grace is an hour."""
     worker, line = dies(
         start,
         f"""
@@ -72,7 +72,7 @@ def unraisable(told):
     os.write(1, json.dumps(seen).encode() + b"\\n")
 sys.unraisablehook = unraisable
 def hook(): raise {outcome}
-start(on_death=hook, grace=60)
+start(on_death=hook, grace=3600)
 """,
     )
     assert line == f'["{outcome}", true, true]'
@@ -81,7 +81,7 @@ start(on_death=hook, grace=60)
 
 def test_exception_is_shown(start) -> None:
     worker, _ = dies(
-        start, "\ndef hook(): raise ValueError('disk full')\nstart(on_death=hook, grace=60)\n"
+        start, "\ndef hook(): raise ValueError('disk full')\nstart(on_death=hook, grace=3600)\n"
     )
     said = worker.said()
     assert said.startswith(worker.death_line())
@@ -94,7 +94,7 @@ def test_exception_is_shown(start) -> None:
 )
 def test_exception_that_nobody_can_be_told_of(start, stderr: str) -> None:
     worker, _ = dies(
-        start, f"\ndef hook(): raise ValueError\nstart(on_death=hook, grace=60)\n{stderr}\n"
+        start, f"\ndef hook(): raise ValueError\nstart(on_death=hook, grace=3600)\n{stderr}\n"
     )
     assert worker.said().startswith(worker.death_line())
 
@@ -108,7 +108,7 @@ def hook():
     told = [start().name, start(on_death=hook).name, status().state.name]
     told.append(parent_watch._parent_died(status().watched[0]))
     os.write(1, json.dumps(told).encode() + b"\\n")
-start(on_death=hook, grace=60)
+start(on_death=hook, grace=3600)
 """,
     )
     assert line == '["ARMED", "ARMED", "ARMED", true]'
@@ -130,7 +130,7 @@ def hook():
     thread.start()
     thread.join()
     os.write(1, json.dumps(told).encode() + b"\\n")
-start(on_death=hook, grace=60)
+start(on_death=hook, grace=3600)
 """,
     )
     assert line == '["saved"]'
@@ -151,7 +151,7 @@ def test_hook_is_not_called_in_a_forked_child(start) -> None:
     worker, line = dies(
         start,
         """
-start(on_death=lambda: os.write(1, b"called by %d\\n" % os.getpid()), grace=60)
+start(on_death=lambda: os.write(1, b"called by %d\\n" % os.getpid()), grace=3600)
 read_end, write_end = os.pipe()
 child = os.fork()
 if child:

@@ -236,8 +236,8 @@ ENDS = {
     "exception": "def f():\n    raise ValueError('no model')\nf()",
     "chained": "try:\n    1 / 0\nexcept ZeroDivisionError as error:\n    raise ValueError from error",
     "keyboard-interrupt": "raise KeyboardInterrupt",
-    "ctrl-c": "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)",
-    "sigterm": "import os, signal, time\nos.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(60)",
+    "ctrl-c": "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(3600)",
+    "sigterm": "import os, signal, time\nos.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(3600)",
     "syntax-error": "def f(:\n",
     "bad-encoding": "# coding: klingon\n",
     "thread-exception": "import threading\nthreading.Thread(target=lambda: 1 // 0).start()",
@@ -385,7 +385,7 @@ def test_standard_input_is_the_programs(tmp_path: Path) -> None:
 def test_signal_of_the_operator(tmp_path: Path) -> None:
     """Ctrl-C reaches the program, as KeyboardInterrupt on its main thread."""
     (tmp_path / "waits.py").write_text(
-        "import time\ntry:\n    print('ready', flush=True)\n    time.sleep(60)\n"
+        "import time\ntry:\n    print('ready', flush=True)\n    time.sleep(3600)\n"
         "except KeyboardInterrupt:\n    print('interrupted')\n"
     )
     with trees.started([*RUN, "waits.py"], cwd=tmp_path) as process:

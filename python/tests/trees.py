@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds that anything may take on a loaded machine before it counts as "never"."""
 
 ENV_PARENT_WATCH = "LOCALAI_BACKEND_PARENT_WATCH"

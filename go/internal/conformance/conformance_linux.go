@@ -80,6 +80,10 @@ func armFromAThousand() {
 			<-begin
 			parentwatch.CurrentStatus()
 			status, err := parentwatch.Start()
+			// Who would have to wait for long, on a machine that stalls, is told to ask again.
+			for status.State == parentwatch.NotStarted && err == nil {
+				status, err = parentwatch.Start()
+			}
 			words[i] = fmt.Sprintln(status.State, status.Native, err)
 		}()
 	}

@@ -20,7 +20,7 @@ import (
 )
 
 // Deadline is how long a test waits for anything that must happen.
-const Deadline = 30 * time.Second
+const Deadline = time.Minute
 
 const (
 	envRole   = "LOCALAI_PARENTWATCH_TEST_ROLE"
@@ -90,6 +90,7 @@ type Tree struct {
 	supervisor *exec.Cmd
 	worker     int
 	requests   *os.File
+	stdout     *os.File
 	lines      *bufio.Reader
 	stderr     *os.File
 }
@@ -112,14 +113,10 @@ func Start(t *testing.T, role string, hello any, env ...string) *Tree {
 		t.Cleanup(func() { ours.Close() })
 		return ours, other
 	}
-	stdout, stdoutTheirs := pipe(true)
-	tree.lines = bufio.NewReader(stdout)
+	tree.stdout, tree.supervisor.Stdout = pipe(true)
+	tree.lines = bufio.NewReader(tree.stdout)
 	tree.stderr, tree.supervisor.Stderr = pipe(true)
 	tree.requests, tree.supervisor.Stdin = pipe(false)
-	tree.supervisor.Stdout = stdoutTheirs
-	for _, file := range []*os.File{stdout, tree.stderr} {
-		file.SetReadDeadline(time.Now().Add(Deadline))
-	}
 	err := tree.supervisor.Start()
 	for _, file := range theirs {
 		file.Close()
@@ -141,6 +138,7 @@ func Start(t *testing.T, role string, hello any, env ...string) *Tree {
 // Read waits for the worker's next report.
 func (tree *Tree) Read(value any) {
 	tree.t.Helper()
+	tree.stdout.SetReadDeadline(time.Now().Add(Deadline))
 	line, err := tree.lines.ReadBytes('\n')
 	if err == nil {
 		err = json.Unmarshal(line, value)
@@ -183,6 +181,7 @@ func (tree *Tree) ReapWorker() syscall.WaitStatus {
 
 // Stderr is what all of the tree wrote there. It waits for the end of all of it.
 func (tree *Tree) Stderr() string {
+	tree.stderr.SetReadDeadline(time.Now().Add(Deadline))
 	text, err := io.ReadAll(tree.stderr)
 	if err != nil {
 		return fmt.Sprintf("%s (%v)", text, err)

@@ -116,6 +116,8 @@ static _Noreturn void worker(enum kind kind, int tier) {
     }
     localai_parentwatch_options_t options = {.size = sizeof options,
                                              .interval_ns = 10000000,
+                                             /* it is heard, however slow the machine is */
+                                             .grace_ns = 3600000000000u,
                                              .on_death = hook,
                                              .user_data = strdup("the hook's data")};
     CHECK((unmapped = calloc(1, 4 << 20)) != NULL);
@@ -193,7 +195,7 @@ int main(void) {
     unsetenv("LOCALAI_BACKEND_PARENT_WATCH_SCOPE");
     unsetenv("LOCALAI_BACKEND_PARENT_PID");
     /* Should anything hang: the runner ends, and with it everybody at the lifeline. */
-    alarm(60);
+    alarm(600);
     CHECK(prctl(PR_SET_CHILD_SUBREAPER, 1L, 0L, 0L, 0L) == 0);
     CHECK(pipe(lifeline) == 0);
     bool has_event_tier = has_pidfd_open();

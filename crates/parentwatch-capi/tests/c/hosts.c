@@ -123,7 +123,7 @@ static void a_blocked_signal_stays_blocked(void) {
 }
 
 int main(void) {
-    alarm(60);
+    alarm(600);
     unsetenv("LOCALAI_BACKEND_PARENT_WATCH"), unsetenv("LOCALAI_BACKEND_PARENT_PID");
     a_cancelled_thread_gets_its_token();
     a_blocked_signal_stays_blocked();

@@ -16,8 +16,8 @@ use super::procfs::processes;
 /// What they have to end by themselves: what Python's resource tracker cleans up stays if it is killed.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// How long it may take until they have ended.
-const LIMIT: Duration = Duration::from_secs(7);
+/// How long it may take until they have ended, once they are killed.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// How long to wait between two looks at them.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -37,6 +37,10 @@ impl Children {
     /// Ends and reaps every child of this process that is not one of these, and every one that
     /// comes to it as their children become orphans: by SIGTERM, and by SIGKILL what is left then.
     pub fn end_others(&self) -> anyhow::Result<()> {
+        self.end_others_after(GRACE)
+    }
+
+    fn end_others_after(&self, grace: Duration) -> anyhow::Result<()> {
         let start = Instant::now();
         let mut asked = BTreeSet::new();
         loop {
@@ -45,11 +49,11 @@ impl Children {
             if others.is_empty() {
                 return Ok(());
             }
-            if start.elapsed() >= LIMIT {
+            if start.elapsed() >= grace + LIMIT {
                 bail!("{} processes of the demo do not end: {others:?}", others.len());
             }
             for pid in others {
-                if start.elapsed() >= GRACE {
+                if start.elapsed() >= grace {
                     end(pid, Some(Signal::KILL))?;
                 } else {
                     end(pid, asked.insert(pid).then_some(Signal::TERM))?;
@@ -88,9 +92,9 @@ mod tests {
     #[test]
     fn ends_others_only() {
         let _alone = ALONE.lock();
-        let mut bystander = Command::new("sleep").arg("60").spawn().unwrap();
+        let mut bystander = Command::new("sleep").arg("600").spawn().unwrap();
         let bystanders = Children::find().unwrap();
-        let mut other = Command::new("sleep").arg("60").spawn().unwrap();
+        let mut other = Command::new("sleep").arg("600").spawn().unwrap();
         bystanders.end_others().unwrap();
         assert_eq!(bystander.try_wait().unwrap(), None);
         assert!(other.try_wait().is_err(), "reaped already");
@@ -98,29 +102,37 @@ mod tests {
         bystander.wait().unwrap();
     }
 
+    /// What a shell says when it is ended, once it has said hello: its trap is set then.
+    fn last_words(script: &str, grace: Duration) -> String {
+        let bystanders = Children::find().unwrap();
+        let mut command = Command::new("sh");
+        let mut shell = command.args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut said = BufReader::new(shell.stdout.take().unwrap());
+        let mut line = String::new();
+        said.read_line(&mut line).unwrap();
+        assert_eq!(line, "hello\n");
+        bystanders.end_others_after(grace).unwrap();
+        let mut rest = String::new();
+        said.read_to_string(&mut rest).unwrap();
+        assert!(shell.try_wait().is_err(), "reaped already");
+        rest
+    }
+
     #[test]
     fn asks_before_it_kills() {
         let _alone = ALONE.lock();
-        let bystanders = Children::find().unwrap();
-        let shell = |script: &str| {
-            let mut command = Command::new("sh");
-            command.args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap()
-        };
-        let mut polite =
-            shell("trap 'echo bye; exit' TERM; echo hello; while :; do sleep 0.01; done");
-        let mut stubborn = shell("trap '' TERM; echo hello; exec sleep 60");
-        let [mut polite, mut stubborn] =
-            [&mut polite, &mut stubborn].map(|child| BufReader::new(child.stdout.take().unwrap()));
-        for said in [&mut polite, &mut stubborn] {
-            let mut line = String::new();
-            said.read_line(&mut line).unwrap();
-            assert_eq!(line, "hello\n", "its trap is set");
-        }
-        bystanders.end_others().unwrap();
-        let mut rest = String::new();
-        polite.read_to_string(&mut rest).unwrap();
-        assert_eq!(rest, "bye\n");
-        stubborn.read_to_string(&mut rest).unwrap();
-        assert_eq!(rest, "bye\n", "it was killed");
+        let begin = Instant::now();
+        // Nobody has to be quick, and nobody waits: this one follows at once.
+        let grace = Duration::from_secs(600);
+        let polite = "trap 'echo bye; exit' TERM; echo hello; while :; do sleep 0.01; done";
+        assert_eq!(last_words(polite, grace), "bye\n");
+        assert!(begin.elapsed() < grace, "it was not killed");
+    }
+
+    #[test]
+    fn kills_who_does_not_follow() {
+        let _alone = ALONE.lock();
+        let stubborn = "trap '' TERM; echo hello; exec sleep 600";
+        assert_eq!(last_words(stubborn, Duration::from_millis(50)), "");
     }
 }

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{OnceLock, mpsc};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
@@ -17,8 +17,9 @@ use crate::signals::StopSignals;
 /// How long after the end of a worker its port is asked for.
 const PORT_LIMIT: Duration = Duration::from_secs(1);
 
-/// What the threads that watch may need to start, all of them: the watch ends that much later.
-const START_MARGIN: Duration = Duration::from_millis(50);
+/// How long a thread that watches waits for the kill, which does not come if another one fails to
+/// start.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long to wait between two tries to listen on a port.
 const PORT_RETRY: Duration = Duration::from_micros(50);
@@ -89,7 +90,7 @@ pub fn kill_and_watch(
             let watch = move || {
                 // Fails only if the thread that kills has given up.
                 let _ = ready.send(());
-                watch(worker, helpers, killed, Instant::now() + limit + START_MARGIN, stop)
+                watch(worker, helpers, killed, limit, stop)
                     .with_context(|| format!("cannot watch worker {worker}"))
             };
             watching.push(thread::Builder::new().spawn_scoped(scope, watch).context("no thread")?);
@@ -108,18 +109,16 @@ pub fn kill_and_watch(
 }
 
 /// Watches one worker until it is gone, its port is free and its helpers are gone too, or until
-/// `deadline`.
+/// `limit` after the kill.
 fn watch(
     worker: &Worker,
     helpers: &[OwnedFd],
     killed: &OnceLock<Instant>,
-    deadline: Instant,
+    limit: Duration,
     stop: &StopSignals,
 ) -> anyhow::Result<Outcome> {
-    let ended = stop.wait_readable(worker.pidfd.as_fd(), deadline)?;
-    let Some(&killed) = killed.get() else {
-        bail!("it ended before its supervisor was killed");
-    };
+    let (ended, killed) = wait_for_end(worker.pidfd.as_fd(), killed, limit, stop)?;
+    let deadline = killed + limit;
     let fate = match ended {
         false => Fate::Alive { after: killed.elapsed() },
         true => {
@@ -138,6 +137,27 @@ fn watch(
     }
     let gone_after = (alive == 0 && !helpers.is_empty()).then(|| killed.elapsed());
     Ok(Outcome { worker: fate, helpers: Helpers { count: helpers.len(), alive, gone_after } })
+}
+
+/// Waits until the process of `pidfd` has ended, or until `limit` after the kill: whether it has, and
+/// when the kill was. The time counts from there, however long the threads take to start.
+fn wait_for_end(
+    pidfd: BorrowedFd<'_>,
+    killed: &OnceLock<Instant>,
+    limit: Duration,
+    stop: &StopSignals,
+) -> anyhow::Result<(bool, Instant)> {
+    let patience = Instant::now() + PATIENCE;
+    loop {
+        let from = killed.get().copied().unwrap_or_else(Instant::now);
+        let ended = stop.wait_readable(pidfd, from + limit)?;
+        match killed.get() {
+            Some(&killed) if ended || killed.elapsed() >= limit => return Ok((ended, killed)),
+            None if ended => bail!("it ended before its supervisor was killed"),
+            None if Instant::now() >= patience => bail!("its supervisor was not killed"),
+            _ => {}
+        }
+    }
 }
 
 /// Takes the exit status of a worker that has ended: it has become a child of this process when
@@ -175,6 +195,8 @@ pub fn port_is_free(port: u16) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixStream;
+
     use super::*;
 
     #[test]
@@ -185,5 +207,28 @@ mod tests {
         assert_eq!(wait_for_port(port, Instant::now()).unwrap(), None);
         drop(listener);
         assert!(wait_for_port(port, Instant::now() + PORT_LIMIT).unwrap().is_some());
+    }
+
+    #[test]
+    fn counts_from_the_kill() {
+        let stop = StopSignals::install().unwrap();
+        let limit = Duration::from_millis(5);
+        let (killed, begin) = (OnceLock::new(), Instant::now());
+        let (lives, other_end) = UnixStream::pair().unwrap();
+        thread::scope(|scope| {
+            let watching = scope.spawn(|| wait_for_end(lives.as_fd(), &killed, limit, &stop));
+            // Longer than the limit, as on a machine that takes its time.
+            while begin.elapsed() < 10 * limit {
+                thread::sleep(limit);
+            }
+            let now = *killed.get_or_init(Instant::now);
+            assert_eq!(watching.join().unwrap().unwrap(), (false, now));
+            assert!(now.elapsed() >= limit);
+        });
+        drop(other_end);
+        let (ended, _) = wait_for_end(lives.as_fd(), &killed, PATIENCE, &stop).unwrap();
+        assert!(ended);
+        let early = wait_for_end(lives.as_fd(), &OnceLock::new(), limit, &stop);
+        assert_eq!(early.unwrap_err().to_string(), "it ended before its supervisor was killed");
     }
 }

@@ -25,11 +25,12 @@ const WATCH: &str = "LOCALAI_BACKEND_PARENT_WATCH";
 /// The variable that says how often the poll tier looks.
 const INTERVAL: &str = "LOCALAI_BACKEND_PARENT_WATCH_INTERVAL";
 
-/// How long the supervisor may take beyond the time that its workers have.
-const SUPERVISOR_MARGIN: Duration = Duration::from_secs(2);
+/// How long the supervisor may take beyond the time that its workers have: nobody promises to be
+/// quick here, and a busy machine is not.
+const SUPERVISOR_MARGIN: Duration = Duration::from_secs(30);
 
 /// How long a worker may take to answer `Health`.
-const HEALTH_LIMIT: Duration = Duration::from_secs(2);
+const HEALTH_LIMIT: Duration = Duration::from_secs(30);
 
 /// Whether the workers of a tree watch their supervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
