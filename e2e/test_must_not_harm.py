@@ -19,7 +19,7 @@ limited = pytest.mark.parametrize("task_limit", ["rlimit", "cgroup"], indirect=T
 @pytest.mark.fails_with("poller", because="it ends the server when it gets no thread")
 @limited
 def test_h01_no_thread_to_be_had(tree: Tree, supervisor: Supervisor, task_limit: TaskLimit) -> None:
-    """driver ── supervisor ── worker, user 65534 at its RLIMIT_NPROC, or root in a full pids cgroup"""
+    """driver ── supervisor ── worker, no root at its RLIMIT_NPROC, or root in a full pids cgroup"""
     worker = supervisor.worker(arm="request", steps=task_limit.steps)
     task_limit.leave(worker, 0)
     threads = procfs.threads(worker.pid)
@@ -78,9 +78,13 @@ def test_h01_no_thread_by_seccomp(tree: Tree, supervisor: Supervisor) -> None:
 def test_h02_armed_from_16_threads_at_once(tree: Tree, supervisor: Supervisor, tier: str) -> None:
     """driver ── supervisor ── worker, 16 threads of it call start"""
     worker = supervisor.worker(arm="request")
-    assert worker.ask("arm-from-threads")["statuses"] == ["armed"] * 16
-    assert len(worker.pidfds()) == (1 if tier == "event" else 0)
+    statuses = worker.ask("arm-from-threads")["statuses"]
+    # Who has waited a second for the one that arms may be told that nobody has.
+    assert len(statuses) == 16
+    assert "armed" in statuses
+    assert set(statuses) <= {"armed", "not_started"}
     assert worker.arm() == "armed"
+    assert len(worker.pidfds()) == (1 if tier == "event" else 0)
     worker.assert_armed(watched=[supervisor.pid])
     supervisor.kill()
     worker.assert_gone()
@@ -235,6 +239,8 @@ def test_h06_bad_values(tree: Tree, supervisor: Supervisor, value: str) -> None:
     info = worker.info()
     assert info["interval_ns"] == 2_000_000_000
     assert info["scope"] == ("process" if tree.is_degraded else "group")
+    # A worker that polls in Go does not wait long for its lines to be written.
+    wait_until(lambda: len(tree.log_lines()) >= len(variables), "the warnings")
     lines = tree.log_lines()
     for variable in variables:
         of_variable = [line for line in lines if f" {variable}=" in line]
@@ -265,6 +271,7 @@ def test_h06_clamped_interval(tree: Tree, supervisor: Supervisor, value: str, in
     """driver ── supervisor ── worker, with an interval beyond the range: one warning"""
     worker = supervisor.worker(env={INTERVAL: value})
     assert worker.info()["interval_ns"] == interval_ns
+    wait_until(tree.log_lines, "the warning")
     assert len(tree.log_lines()) == 1, tree.log()
 
 
@@ -301,9 +308,13 @@ def test_h07_idle(tree: Tree, supervisor: Supervisor, worker: Worker) -> None:
             procfs.resident_kib(worker.pid),
         )
 
-    before = footprint()
-    clock.await_looks(20)
-    assert footprint() == before
+    def is_idle() -> bool:
+        before = footprint()
+        clock.await_looks(20)
+        return footprint() == before
+
+    # What it still had to do after the last request may be in the first.
+    assert is_idle() or is_idle()
     supervisor.kill()
     worker.assert_gone()
     clock.assert_gone()

@@ -1,21 +1,26 @@
 """Two ways in which a worker gets no further process, and no further thread."""
 
 import contextlib
+import os
 import subprocess
 from collections.abc import Iterator
 
 from driver import cgroups
 from driver.cgroups import Cgroup
-from driver.roles import NOBODY, Worker
+from driver.roles import Worker
+
+LIMITED_USER = 20_000 + os.getpid() % 40_000
+"""A user of this driver alone: the limit counts everything of the user, and the trees of another driver
+must not be in it. Below 65536: a user namespace may have no more."""
 
 
 class UserLimit:
     """RLIMIT_NPROC, of a user whom it limits: root is not limited."""
 
-    steps = ("--user", str(NOBODY))
+    steps = ("--user", str(LIMITED_USER))
 
     def leave(self, worker: Worker, tasks: int) -> None:
-        """At most so many processes and threads more: the user may have others."""
+        """At most so many processes and threads more: a helper counts, too."""
         self._set(worker, 1 + tasks)
 
     def lift(self, worker: Worker) -> None:
@@ -25,8 +30,8 @@ class UserLimit:
         """With the user's own rights: another's limits are not root's to change everywhere."""
         subprocess.run(
             ["prlimit", "--pid", str(worker.pid), f"--nproc={limit}:"],
-            user=NOBODY,
-            group=NOBODY,
+            user=LIMITED_USER,
+            group=LIMITED_USER,
             extra_groups=[],
             check=True,
         )

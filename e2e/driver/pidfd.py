@@ -80,7 +80,7 @@ class Pidfd:
             return False
         return True
 
-    def reap(self, deadline: Deadline) -> Exit | None:
+    def reap(self, deadline: Deadline, failure: type[Exception] = StillAlive) -> Exit | None:
         """Waits until nothing is left of the process, reaping it where it is the driver's.
 
         Where another process reaped it, the status comes from the kernel (6.15 and later), or is
@@ -101,7 +101,7 @@ class Pidfd:
                 ended.append(Exit(signal=result.si_status))
             return True
 
-        wait_until(gone, f"process {self.pid} is reaped", deadline, StillAlive)
+        wait_until(gone, f"process {self.pid} is reaped", deadline, failure)
         return ended[0] if ended else self._exit_from_kernel()
 
     def _exit_from_kernel(self) -> Exit | None:

@@ -92,6 +92,13 @@ def cpu_time_ns(pid: int, tid: int) -> int:
     return int(Path(f"/proc/{pid}/task/{tid}/schedstat").read_text().split()[0])
 
 
+def waits_in(pid: int, tid: int) -> str:
+    """The kernel's function that the thread sleeps in; empty when it runs, or that is not told."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/task/{tid}/wchan").read_text().strip().removeprefix("0")
+    return ""
+
+
 def large_mappings(pid: int) -> list[str]:
     """What holds memory or a device: shared mappings, devices, anonymous ones of 1 MiB and more.
     Stacks are not counted."""

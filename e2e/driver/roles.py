@@ -35,6 +35,10 @@ CONTROL_PATIENCE = 1.5
 _LOOKS = 3
 _SEPARATOR = b"\x1f"
 
+TRACKER = "resource_tracker import main"
+"""The name of a helper that the reaper takes for Python's resource tracker, by the command line: it has
+5 s more than others to end."""
+
 SHELL_WRAPPER = ["/bin/sh", "-c", '"$@"; true', "sh"]
 """A shell that stays alive between the supervisor and what it starts."""
 
@@ -46,6 +50,8 @@ class Session:
         self._process = process
         try:
             self._connection = socket.create_connection(("127.0.0.1", process.port), PATIENCE)
+        except TimeoutError:  # Slow, not dead; an OSError, too.
+            raise
         except OSError as error:
             raise DiedByMistake(f"{process} does not serve: {error}") from error
         self._lines = self._connection.makefile("rb")
@@ -58,12 +64,16 @@ class Session:
         encoded = [word if isinstance(word, bytes) else os.fsencode(str(word)) for word in words]
         try:
             self._connection.sendall(_SEPARATOR.join(encoded) + b"\n")
+        except TimeoutError:
+            raise
         except OSError as error:
             raise DiedByMistake(f"{self._process} hung up: {error}") from error
 
     def reply(self) -> dict:
         try:
             line = self._lines.readline()
+        except TimeoutError:
+            raise
         except OSError as error:
             raise DiedByMistake(f"{self._process} does not answer: {error}") from error
         if not line:
@@ -108,10 +118,11 @@ class Process:
         self.await_end(reap=reap)
 
     def await_end(self, *, reap: bool = True) -> None:
+        """For what no watcher has to end: if it stays, that is the machine's fault."""
         if not self.pidfd.wait_ended(Deadline()):
-            raise StillAlive(f"{self} does not end")
+            raise TimeoutError(f"{self} does not end")
         if reap:
-            self.pidfd.reap(Deadline())
+            self.pidfd.reap(Deadline(), TimeoutError)
 
     def stop(self) -> None:
         self.pidfd.send(signal.SIGSTOP)
@@ -122,10 +133,14 @@ class Process:
         wait_until(lambda: procfs.state(self.pid) != "T", f"{self} goes on")
 
     def _every_thread_stopped(self) -> bool:
-        return all(
-            procfs.thread_status(self.pid, tid)["State"].startswith("T")
-            for tid in procfs.threads(self.pid)
-        )
+        self.assert_alive()
+        try:
+            return all(
+                procfs.thread_status(self.pid, tid)["State"].startswith("T")
+                for tid in procfs.threads(self.pid)
+            )
+        except OSError:  # It, or a thread of it, has gone on the way.
+            return False
 
     def await_later_tick(self) -> None:
         """Waits until a process that starts from now on has a later start time than this one: it
@@ -160,7 +175,9 @@ class Process:
             raise WrongExit(f"{self}: {ended}, not {expected}; the log:\n{self.tree.log()}")
 
     def _patience(self) -> float:
-        return CONTROL_PATIENCE if self.tree.is_control else PATIENCE
+        # The naive control errs by dying, and that takes its time.
+        stays = self.tree.is_control and self.tree.language != "naive"
+        return CONTROL_PATIENCE if stays else self.tree.patience
 
 
 class Endpoint(Process):
@@ -246,11 +263,13 @@ class Supervisor(Endpoint):
     def exit_cleanly(self) -> None:
         self.tree.note_death()
         self.ask("exit")
+        self.await_end(reap=False)
         self.assert_gone(Exit(status=0))
 
     def crash(self) -> None:
         self.tree.note_death()
         self.ask("crash")
+        self.await_end(reap=False)
         self.assert_gone(Exit(signal=signal.SIGSEGV))
 
     def become(self, *command: str, request: str = "exec") -> None:
@@ -310,13 +329,26 @@ class Worker(Endpoint):
     def watcher(self) -> int:
         """The one watcher thread. It gives itself its name, which may be after arming has returned;
         until then a thread bears that of the process."""
-        wait_until(lambda: len(self.watcher_threads()) == 1, "one watcher", failure=DiedByMistake)
-        return self.watcher_threads()[0]
+        found: list[int] = []
+
+        def is_one() -> bool:
+            self.assert_alive()
+            found[:] = self.watcher_threads()
+            return len(found) == 1
+
+        wait_until(is_one, f"one watcher of {self}", failure=DiedByMistake)
+        return found[0]
+
+    def watcher_cpu_time_ns(self) -> int:
+        try:
+            return procfs.cpu_time_ns(self.pid, self.watcher())
+        except OSError as error:
+            raise DiedByMistake(f"{self} has no watcher; the log:\n{self.tree.log()}") from error
 
     def pidfds(self) -> list[procfs.Descriptor]:
         try:
             return [found for found in procfs.descriptors(self.pid) if found.is_pidfd()]
-        except FileNotFoundError as error:
+        except (FileNotFoundError, ProcessLookupError) as error:
             raise DiedByMistake(f"{self} is gone; the log:\n{self.tree.log()}") from error
 
     def assert_armed(self, tier: str | None = None, watched: list[int] | None = None) -> None:
@@ -346,6 +378,8 @@ class Worker(Endpoint):
                 lambda: procfs.voluntary_switches(self.pid, watcher) >= wanted,
                 f"the watcher of {self} looks {looks} times",
             )
+        except TimeoutError:
+            raise
         except (OSError, KeyError, ValueError) as error:
             raise DiedByMistake(
                 f"{self} has no watcher any more ({error}); the log:\n{self.tree.log()}"
@@ -404,7 +438,8 @@ class Worker(Endpoint):
         try:
             wait_until(self.port_is_free, f"port {self.port} is free", deadline, StillAlive)
         except StillAlive:
-            if not self._port_was_given_away():
+            # Who had it may have let go of it between the two looks.
+            if not self._port_was_given_away() and not self.port_is_free():
                 raise
         if with_helpers and not self.tree.is_degraded:
             deadline = Deadline(self._patience())
@@ -437,7 +472,9 @@ class Worker(Endpoint):
             f"localai-parentwatch: supervisor {supervisor.pid} is gone, "
             f"worker {self.pid} exits ({self.tree.tier})"
         )
-        assert self.tree.log_lines().count(line) == 1, self.tree.log()
+        count = self.tree.log_lines().count(line)
+        # A worker that polls in Go does not wait long for its line to be written before it ends.
+        assert count == 1 or (self.tree.is_degraded and count == 0), self.tree.log()
 
     def has_threads_only_of(self, user: int) -> bool:
         """Every thread, the watcher included, has this user as real, effective and saved."""

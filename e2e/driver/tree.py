@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from driver import procfs
-from driver.deadline import Deadline, wait_until
+from driver.deadline import PATIENCE, Deadline, wait_until
 from driver.failures import DiedByMistake, LeftBehind
 from driver.pidfd import Exit, Pidfd, set_subreaper
 from driver.programs import CONTROLS, DEGRADED, POLLERS, Programs
@@ -50,6 +50,8 @@ class Tree:
         self.programs = programs
         self.language = language
         self.tier = "poll" if language in DEGRADED else "event"
+        self.patience = PATIENCE
+        """Seconds after which a process that had to go is still alive."""
         self.processes: list[Process] = []
         self._log = log
         self._reports: list[Report] = []
@@ -259,7 +261,8 @@ class Tree:
         supervisor = self.supervisor(f"doomed-supervisor-{self._deaths}")
         worker = supervisor.worker(f"doomed-worker-{self._deaths}")
         supervisor.kill()
-        worker.assert_gone()
+        # Of a control, too: this is a death that each of them sees.
+        worker.assert_gone(seconds=self.patience)
 
     def wait_for_strangers_to_end(self, seconds: float = _REAPER_GRACE) -> None:
         """Waits until the tree has no process but those that the test knows: the reaper of a
@@ -272,11 +275,14 @@ class Tree:
             for pid, state in procfs.descendants(os.getpid()).items():
                 if pid in known:
                     continue
-                if state == "Z" and procfs.parent(pid) == os.getpid():
-                    with contextlib.suppress(ChildProcessError):
+                # A zombie is gone when its own parent, who may be another one, has reaped it meanwhile.
+                try:
+                    if state == "Z" and procfs.parent(pid) == os.getpid():
                         os.waitpid(pid, os.WNOHANG)
-                else:
-                    strangers[pid] = procfs.command_line(pid)
+                        continue
+                except OSError:
+                    continue
+                strangers[pid] = procfs.command_line(pid)
             return not strangers
 
         try:

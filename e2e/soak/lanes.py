@@ -17,9 +17,10 @@ from driver import procfs
 from driver.failures import DiedByMistake, LeftBehind, StillAlive, WrongExit
 from driver.pidfd import set_subreaper
 from driver.programs import Programs
+from driver.roles import CONTROL_PATIENCE
 from driver.tree import Tree, kill_descendants
 from soak.outcome import Failure, Outcome
-from soak.plays import Stage, shared_memory_prefix
+from soak.plays import PATIENCE, Stage, shared_memory_prefix
 from soak.schedule import Entry, Schedule
 
 _STUCK_SECONDS = 180.0
@@ -60,6 +61,7 @@ def play(soak: Soak, entry: Entry) -> Outcome:
     descriptors = len(os.listdir("/proc/self/fd"))
     tree = Tree(soak.programs, entry.worker, folder / "stderr.log")
     tree.tier = entry.tier
+    tree.patience = CONTROL_PATIENCE if tree.is_control else PATIENCE
     stage = Stage(tree, entry.random, folder, str(entry))
     stage.outcome.trees[entry.play] += 1
     with _failures_told(stage):

@@ -18,7 +18,7 @@ from driver.deadline import Deadline, wait_until
 from driver.failures import DiedByMistake, LeftBehind, StillAlive, WrongExit
 from driver.pidfd import Exit
 from driver.programs import DEGRADED
-from driver.roles import BY_THE_WATCHER, CONTROL_PATIENCE, SHELL_WRAPPER, Process, Supervisor, Worker
+from driver.roles import BY_THE_WATCHER, SHELL_WRAPPER, TRACKER, Process, Supervisor, Worker
 from driver.stderr import STDERR_KINDS, Stderr
 from driver.tree import INTERVAL, Tree
 from soak.outcome import Detection, Failure, Outcome
@@ -49,7 +49,7 @@ class Stage:
     def must_go(self, *processes: Process, expected: Exit | None = None) -> None:
         """Each ends: a worker as the contract says, any other process as expected (None: however)."""
         self.outcome.caused += len(processes)
-        deadline = Deadline(CONTROL_PATIENCE if self.tree.is_control else PATIENCE)
+        deadline = Deadline(self.tree.patience)
         for process in processes:
             process.sees_end(deadline)
         for process in processes:
@@ -132,7 +132,7 @@ def worker_arms_late(stage: Stage) -> None:
     with worker.session() as session:
         stage.tree.note_death()
         session.send("arm")
-        with contextlib.suppress(DiedByMistake):
+        with contextlib.suppress(DiedByMistake, TimeoutError):
             session.reply()
     stage.must_go(worker)
 
@@ -188,7 +188,7 @@ def worker_has_helpers(stage: Stage) -> None:
     helpers = [
         worker.start_helper("plain"),
         worker.start_helper("stubborn", "--ignores-term"),
-        worker.start_helper("tracker", "--tracks", shared),
+        worker.start_helper(TRACKER, "--tracks", shared),
     ]
     stage.ends(supervisor)
     stage.must_go(worker, *helpers)
@@ -250,13 +250,16 @@ class Vigil:
 
     def _let_look(self) -> None:
         """In the poll tier, every watcher looks while things are as they are."""
-        try:
-            if self._stage.tree.is_degraded:
-                self._stage.tree.see_a_death()
-            elif self._stage.tree.tier == "poll":
-                for worker in self.workers:
+        if self._stage.tree.is_degraded:
+            self._stage.tree.see_a_death()
+        elif self._stage.tree.tier == "poll":
+            for worker in self.workers:
+                try:
                     worker.await_looks(1)
-        except DiedByMistake:
+                except DiedByMistake:
+                    # It has not looked: no chance for it, and if it lives, no watcher.
+                    if not worker.pidfd.has_ended():
+                        raise
             self._lose_the_dead()
 
     def _prove(self) -> None:

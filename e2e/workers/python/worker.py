@@ -227,6 +227,9 @@ class Worker:
     # -- what only Python can do ----------------------------------------------------------------
 
     def answer_hold_gil(self) -> None:
+        # So that no other thread is given the lock between the two calls below.
+        sys.setswitchinterval(3600)
+
         import ctypes
 
         # Not through Python's own send, which would let another thread have the lock.
