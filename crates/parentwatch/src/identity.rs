@@ -219,6 +219,9 @@ pub(crate) struct Resolution {
     pub group_leader: Option<i32>,
 }
 
+/// How long the memory of a dead supervisor may take to be taken down.
+const TEARDOWN: Duration = Duration::from_secs(5);
+
 /// Looks at the named process and decides. Opening the handle comes first, so that what is read of the
 /// number afterwards is about the process that the handle is on, or that process has ended.
 ///
@@ -259,7 +262,10 @@ pub(crate) fn resolve(named: Supervisor, parent: i32) -> Resolution {
             .find(|lineage| lineage.reaches)
             .unwrap_or_default();
         let is_exiting = seen.as_ref().is_some_and(|stat| stat.is_exiting);
-        if !lineage.reaches && is_exiting && ends_soon(opened.as_ref().ok(), named.pid, start) {
+        if !lineage.reaches
+            && is_exiting
+            && ends_within(TEARDOWN, opened.as_ref().ok(), named.pid, start)
+        {
             sighting = Sighting::Ended;
         }
     }
@@ -291,10 +297,9 @@ fn has_ended(handle: &Handle) -> bool {
 /// A process gives its children away when the last of its threads has begun to end (`find_alive_thread` of the
 /// kernel's kernel/exit.c), and has ended when that thread is done, which may be taking down its memory meanwhile:
 /// whether it comes to that. It does not where its main thread alone has ended.
-fn ends_soon(handle: Option<&Handle>, pid: i32, start: u64) -> bool {
-    const LOOKS: u32 = 500;
+fn ends_within(patience: Duration, handle: Option<&Handle>, pid: i32, start: u64) -> bool {
     const LOOK: Duration = Duration::from_millis(10);
-    (0..LOOKS).any(|_| {
+    (0..patience.as_millis() / LOOK.as_millis()).any(|_| {
         let ended = match handle {
             Some(handle) => has_ended(handle),
             None => sys::looks_gone(pid, Some(start)),
@@ -493,6 +498,68 @@ mod tests {
         let older = i32::try_from(std::process::id()).unwrap();
         // As if this process, which is older, were the adopter of a child of the shell.
         assert_eq!(decision(dead, older), Decision::Orphaned);
+    }
+
+    /// Run by the next test, in a process of its own, whose main thread it ends: a test is not run by that one.
+    #[cfg(target_os = "linux")]
+    #[test]
+    #[ignore = "never ends"]
+    fn lives_on_without_its_main_thread() {
+        extern "C" fn end_thread(_: i32) {
+            // SAFETY: ends this thread alone.
+            unsafe { libc::syscall(libc::SYS_exit, 0) };
+        }
+        let main_thread = sys::own_pid();
+        // SAFETY: the handler makes one system call; the signal is for a thread of our own.
+        unsafe {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            libc::signal(libc::SIGUSR1, end_thread as *const () as libc::sighandler_t);
+            libc::syscall(libc::SYS_tgkill, main_thread, main_thread, libc::SIGUSR1);
+        }
+        loop {
+            sys::nap(TEARDOWN);
+        }
+    }
+
+    /// A process whose main thread has ended stands for one that is being taken down.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_end_of_a_supervisor_that_is_ending_is_waited_for() {
+        let name = format!(
+            "{}::lives_on_without_its_main_thread",
+            module_path!().split_once("::").unwrap().1
+        );
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", &name, "--test-threads=2"])
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        while !sys::stat(pid).is_some_and(|stat| stat.is_exiting) {
+            assert!(std::time::Instant::now() < deadline, "its main thread has not ended");
+            sys::nap(Duration::from_millis(1));
+        }
+        let start = sys::stat(pid).unwrap().start;
+        let handle = Handle::open(pid).ok();
+        let moment = Duration::from_millis(50);
+        assert!(!ends_within(moment, handle.as_ref(), pid, start));
+        assert!(!ends_within(moment, None, pid, start));
+
+        let older = sys::own_pid();
+        let token = format!("{pid}@{start}@{}", sys::pid_namespace().unwrap());
+        let decision = std::thread::scope(|threads| {
+            threads.spawn(|| {
+                // If it is dead before it is looked at, that is right too, and nothing was waited for.
+                sys::nap(Duration::from_millis(500));
+                child.kill().unwrap();
+            });
+            resolve(token.parse().unwrap(), older).decision
+        });
+        assert_eq!(decision, Decision::Orphaned);
+        assert!(ends_within(moment, handle.as_ref(), pid, start));
+        assert!(ends_within(moment, None, pid, start));
+        child.wait().unwrap();
     }
 
     #[test]

@@ -69,20 +69,11 @@ fn wait<E>(
         let [wake, _] = sys::wait([handle.as_ref().map(Handle::raw), None], timeout);
         fired = wake == Wake::Readable;
         pause = pause.saturating_mul(2).min(interval);
-        if wake != Wake::Quiet
-            && !sys::parent_is_gone(pid, fired)
-            && let Some(unconfirmed) = handle.take()
-        {
-            let is_ours = unconfirmed.is_ours();
-            if fired && is_ours && !unconfirmed.is_readable() {
-                // for an instant only, while the parent execs: the next wait does not return at once
-                handle = Some(unconfirmed);
-                continue;
-            }
-            // never back into a wait that returns at once, but look again soon
+        if wake != Wake::Quiet && !sys::parent_is_gone(pid, fired) {
+            // unconfirmed: never back into a wait that returns at once, but look again soon
             pause = MIN_INTERVAL;
-            if !is_ours {
-                unconfirmed.forget();
+            if let Some(lost) = handle.take().filter(|handle| !handle.is_ours()) {
+                lost.forget();
             }
         }
     }
