@@ -254,18 +254,14 @@ pub(crate) fn resolve(named: Supervisor, parent: i32) -> Resolution {
         (_, false, None) => Sighting::Hidden,
     };
     let mut lineage = Lineage::default();
-    if let Sighting::Alive { start } = sighting {
+    if let (Sighting::Alive { .. }, Some(seen)) = (sighting, &seen) {
         let group = sys::process_group();
         // A process in between that ends while we pass it ends the walk: the next one finds another way.
         lineage = (0..3)
             .map(|_| Lineage::trace(parent, named.pid, group, stat))
             .find(|lineage| lineage.reaches)
             .unwrap_or_default();
-        let is_exiting = seen.as_ref().is_some_and(|stat| stat.is_exiting);
-        if !lineage.reaches
-            && is_exiting
-            && ends_within(TEARDOWN, opened.as_ref().ok(), named.pid, start)
-        {
+        if !lineage.reaches && ends_within(TEARDOWN, opened.as_ref().ok(), named.pid, seen) {
             sighting = Sighting::Ended;
         }
     }
@@ -296,13 +292,17 @@ fn has_ended(handle: &Handle) -> bool {
 
 /// A process gives its children away when the last of its threads has begun to end (`find_alive_thread` of the
 /// kernel's kernel/exit.c), and has ended when that thread is done, which may be taking down its memory meanwhile:
-/// whether it comes to that. It does not where its main thread alone has ended.
-fn ends_within(patience: Duration, handle: Option<&Handle>, pid: i32, start: u64) -> bool {
+/// whether it comes to that. It does not where its main thread alone has ended, and one whose main thread lives is
+/// not waited for.
+fn ends_within(patience: Duration, handle: Option<&Handle>, pid: i32, seen: &Stat) -> bool {
     const LOOK: Duration = Duration::from_millis(10);
+    if !seen.is_exiting {
+        return false;
+    }
     (0..patience.as_millis() / LOOK.as_millis()).any(|_| {
         let ended = match handle {
             Some(handle) => has_ended(handle),
-            None => sys::looks_gone(pid, Some(start)),
+            None => sys::looks_gone(pid, Some(seen.start)),
         };
         if !ended {
             sys::wait([handle.map(Handle::raw), None], Some(LOOK));
@@ -540,14 +540,14 @@ mod tests {
             assert!(std::time::Instant::now() < deadline, "its main thread has not ended");
             sys::nap(Duration::from_millis(1));
         }
-        let start = sys::stat(pid).unwrap().start;
+        let seen = sys::stat(pid).unwrap();
         let handle = Handle::open(pid).ok();
         let moment = Duration::from_millis(50);
-        assert!(!ends_within(moment, handle.as_ref(), pid, start));
-        assert!(!ends_within(moment, None, pid, start));
+        assert!(!ends_within(moment, handle.as_ref(), pid, &seen));
+        assert!(!ends_within(moment, None, pid, &seen));
 
         let older = sys::own_pid();
-        let token = format!("{pid}@{start}@{}", sys::pid_namespace().unwrap());
+        let token = format!("{pid}@{}@{}", seen.start, sys::pid_namespace().unwrap());
         let decision = std::thread::scope(|threads| {
             threads.spawn(|| {
                 // If it is dead before it is looked at, that is right too, and nothing was waited for.
@@ -557,8 +557,9 @@ mod tests {
             resolve(token.parse().unwrap(), older).decision
         });
         assert_eq!(decision, Decision::Orphaned);
-        assert!(ends_within(moment, handle.as_ref(), pid, start));
-        assert!(ends_within(moment, None, pid, start));
+        assert!(ends_within(moment, handle.as_ref(), pid, &seen));
+        assert!(ends_within(moment, None, pid, &seen));
+        assert!(!ends_within(moment, handle.as_ref(), pid, &Stat { is_exiting: false, ..seen }));
         child.wait().unwrap();
     }
 
