@@ -4,13 +4,8 @@
 #define _GNU_SOURCE
 #include <localai_parentwatch.h>
 
-#include <errno.h>
-#include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <signal.h>
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -18,14 +13,7 @@
 #include <sys/wait.h>
 
 #include "check.h"
-
-#if defined(__x86_64__)
-#define NATIVE_ARCH AUDIT_ARCH_X86_64
-#elif defined(__aarch64__)
-#define NATIVE_ARCH AUDIT_ARCH_AARCH64
-#else
-#error "name the audit architecture of this machine"
-#endif
+#include "poll_tier.h"
 
 enum kind { ALONE, LEADER, LEADER_WITH_HELPER, SESSION, SESSION_WITH_HELPER };
 
@@ -76,20 +64,6 @@ static _Noreturn void wait_for_the_end(void) {
 static bool has_pidfd_open(void) {
     int pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
     return pidfd >= 0 && close(pidfd) == 0;
-}
-
-static void refuse_pidfd_open(void) {
-    struct sock_filter code[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, NATIVE_ARCH, 0, 3),
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_pidfd_open, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog program = {sizeof code / sizeof *code, code};
-    CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1L, 0L, 0L, 0L) == 0);
-    CHECK(prctl(PR_SET_SECCOMP, (long)SECCOMP_MODE_FILTER, &program, 0L, 0L) == 0);
 }
 
 static void hook(void *data) {

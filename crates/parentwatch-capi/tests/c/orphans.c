@@ -6,9 +6,6 @@
 #define _GNU_SOURCE
 #include <localai_parentwatch.h>
 
-#include <errno.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -22,13 +19,14 @@
 #include <time.h>
 
 #include "check.h"
+#include "poll_tier.h"
 
 enum { SUPERVISORS = 20 };
 
 /* What takes its time to be taken down. */
 static const size_t MEMORY = (size_t)200 << 20;
 
-/* Every process writes a word to it, and the worker another one if it outlives its supervisor. */
+/* The worker writes a word when it is ready, one when it is an orphan, and one if it outlives its supervisor. */
 static int words[2];
 /* The worker has no pidfds: it polls. */
 static bool refused;
@@ -43,23 +41,11 @@ static char sight(int supervisor) {
     return poll(&ended, 1, 0) == 1 ? 'o' : 't';
 }
 
-static void refuse_pidfds(void) {
-    struct sock_filter code[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_pidfd_open, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog program = {sizeof code / sizeof *code, code};
-    CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1L, 0L, 0L, 0L) == 0);
-    CHECK(prctl(PR_SET_SECCOMP, (long)SECCOMP_MODE_FILTER, &program, 0L, 0L) == 0);
-}
-
 static void be_the_worker(pid_t parent, char *memory) {
     const struct timespec moment = {.tv_nsec = 1000000};
     CHECK(munmap(memory, MEMORY) == 0);
     int supervisor = (int)syscall(SYS_pidfd_open, parent, 0);
-    if (refused) refuse_pidfds();
+    if (refused) refuse_pidfd_open();
     say('r');
     while (getppid() == parent) nanosleep(&moment, NULL);
     say(sight(supervisor));
