@@ -67,8 +67,8 @@ sed -i 's/int localai_parentwatch_version(void) { return 0; }/const char *locala
 fails library-of-another-abi "the header has ABI version 1, the library has 2"
 
 copy header-with-other-structs
-sed -i '/^  uint32_t reserved;/d' "$(header header-with-other-structs)"
-fails header-with-other-structs "[Ss]tatic.assert|no member named .reserved"
+sed -i '/^  uint32_t flags;/d' "$(header header-with-other-structs)"
+fails header-with-other-structs "[Ss]tatic.assert|no member named .flags"
 
 copy without-the-archive
 rm "$work/without-the-archive/lib/liblocalai_parentwatch.a"

@@ -73,12 +73,12 @@
 #define LOCALAI_PARENTWATCH_TIER_POLL 2
 
 /**
- * In options: what the environment says, else the group.
+ * In options: what the environment says, else the tree.
  */
 #define LOCALAI_PARENTWATCH_SCOPE_DEFAULT 0
 
 /**
- * The worker, and the helpers in its process group when it leads that group.
+ * The worker, and its process group when it leads that group.
  */
 #define LOCALAI_PARENTWATCH_SCOPE_GROUP 1
 
@@ -86,6 +86,17 @@
  * The worker alone.
  */
 #define LOCALAI_PARENTWATCH_SCOPE_PROCESS 2
+
+/**
+ * As LOCALAI_PARENTWATCH_SCOPE_GROUP, and every process that is still a descendant of the worker, whatever its
+ * group or session.
+ */
+#define LOCALAI_PARENTWATCH_SCOPE_TREE 3
+
+/**
+ * In `flags`: `grace_ns` is set, also when it is 0.
+ */
+#define LOCALAI_PARENTWATCH_GRACE_IS_SET 1
 
 /**
  * The number that localai_parentwatch_abi_version() returns for this header. It changes when a program
@@ -97,7 +108,7 @@
  * What to do when the supervisor is gone, before the worker exits. It runs once, on a thread of its own
  * with at least 1 MiB of stack and signals blocked, and is cut off at the end of the grace. It must not throw
  * or longjmp out of itself. When it ends the process itself (exit, a signal, a crash), the exit status is its
- * own; the helpers in the group go all the same. `user_data` must stay valid for the life of the process.
+ * own; the helpers go all the same. `user_data` must stay valid for the life of the process.
  */
 typedef void (*localai_parentwatch_on_death_t)(void *user_data);
 
@@ -117,8 +128,11 @@ typedef struct localai_parentwatch_options_t {
    */
   uint64_t interval_ns;
   /**
-   * How long on_death may take, in nanoseconds: at most 1 h. Default: 5 s. Without on_death nothing is
-   * waited for.
+   * How long the worker, and after it its helpers, may take to end by themselves once the supervisor is gone, in
+   * nanoseconds: at most 1 h. The worker has that time for on_death or, without on_death, for its own graceful
+   * stop, which a SIGTERM to itself begins. The helpers have it between SIGTERM and SIGKILL. Default: 5 s for
+   * on_death, none for a worker without, 1 s for helpers. For none at all, 0 with the flag
+   * LOCALAI_PARENTWATCH_GRACE_IS_SET.
    */
   uint64_t grace_ns;
   /**
@@ -139,9 +153,9 @@ typedef struct localai_parentwatch_options_t {
    */
   int32_t scope;
   /**
-   * Must be 0.
+   * 0, or LOCALAI_PARENTWATCH_GRACE_IS_SET.
    */
-  uint32_t reserved;
+  uint32_t flags;
 } localai_parentwatch_options_t;
 
 /**
@@ -165,19 +179,21 @@ typedef struct localai_parentwatch_info_t {
    */
   int32_t watched_pids[2];
   /**
-   * LOCALAI_PARENTWATCH_SCOPE_GROUP or _PROCESS: the armed one, else the environment's.
+   * LOCALAI_PARENTWATCH_SCOPE_TREE, _GROUP or _PROCESS: what will be acted on once it is armed (a worker that leads no
+   * process group has _PROCESS for _GROUP), else the environment's.
    */
   int32_t scope;
   /**
-   * 0.
+   * 0, or LOCALAI_PARENTWATCH_GRACE_IS_SET.
    */
-  uint32_t reserved;
+  uint32_t flags;
   /**
    * The interval of the polling tier in nanoseconds: the armed one, else the environment's.
    */
   uint64_t interval_ns;
   /**
-   * How long on_death may take, in nanoseconds; 0 without on_death.
+   * How long the worker may take to end by itself, in nanoseconds. 0 without the flag
+   * LOCALAI_PARENTWATCH_GRACE_IS_SET: nothing was asked for, and there is no on_death.
    */
   uint64_t grace_ns;
 } localai_parentwatch_info_t;
@@ -191,7 +207,9 @@ extern "C" {
  *
  * Returns a status, which may be ignored: whatever it is, the program runs on. When the supervisor is
  * proven to have died already, it does not return: the process exits with status 1.
- * Where its end is under way, it is waited for, for 5 s at most.
+ *
+ * It waits 1 s at most for the watcher's thread. While a hung file system holds that up, it returns
+ * LOCALAI_PARENTWATCH_ARMED, and the tier is LOCALAI_PARENTWATCH_TIER_NONE until the thread watches.
  *
  * May be called from any thread, any number of times; once armed it stays armed. A forked child has no
  * watcher of its own until it calls this itself (not between vfork and exec). Must not race with
@@ -244,7 +262,8 @@ uint64_t localai_parentwatch_interval_ns(void);
  * into 10 ms to 1 h. Returns LOCALAI_PARENTWATCH_NO_PARENT at once when `pid` is 1 or less (nobody has
  * died), 0 at once when `pid` is not the parent to begin with, LOCALAI_PARENTWATCH_UNSUPPORTED where it
  * cannot wait. Needs no watcher, ignores the environment, may be called repeatedly, from any thread and
- * after a fork. Signals are handled by their handlers; the wait goes on. It is not a cancellation point.
+ * after a fork. A thread, one for the process, holds the descriptor that tells of the death in a table of its own;
+ * it ends when the parent has. Signals are handled by their handlers; the wait goes on. It is not a cancellation point.
  */
 int32_t localai_parentwatch_wait_for_exit(int32_t pid,
                                           uint64_t interval_ns);

@@ -64,13 +64,13 @@ int main(void) {
     /* The library tells the same through the structs: one of another layout would not be understood. */
     localai_parentwatch_info_t info = {.size = sizeof info};
     if (localai_parentwatch_info(&info) != 0 || info.size != sizeof info ||
-        info.state != LOCALAI_PARENTWATCH_NOT_STARTED || info.reserved != 0 || info.interval_ns == 0) {
+        info.state != LOCALAI_PARENTWATCH_NOT_STARTED || info.flags != 0 || info.interval_ns == 0) {
         printf("localai_parentwatch_info() does not fill what the header declares\n");
         wrong = 1;
     }
-    localai_parentwatch_options_t options = {.size = sizeof options, .reserved = 1};
+    localai_parentwatch_options_t options = {.size = sizeof options, .flags = 2};
     if (localai_parentwatch_start(&options) != LOCALAI_PARENTWATCH_INVALID) {
-        printf("localai_parentwatch_start() does not see options.reserved\n");
+        printf("localai_parentwatch_start() does not see options.flags\n");
         wrong = 1;
     }
     return wrong;

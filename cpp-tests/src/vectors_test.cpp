@@ -138,9 +138,14 @@ void check(const json &row) {
         EXPECT_EQ(seen.after.interval_ns, wanted);
     }
     if (row.contains("scope")) {
-        const bool group = row["scope"].get<std::string>() == "group";
-        EXPECT_EQ(seen.before.scope, group ? LOCALAI_PARENTWATCH_SCOPE_GROUP : LOCALAI_PARENTWATCH_SCOPE_PROCESS);
-        EXPECT_EQ(seen.after.scope, seen.before.scope);
+        const auto word = row["scope"].get<std::string>();
+        const auto wanted = word == "tree"    ? LOCALAI_PARENTWATCH_SCOPE_TREE
+                            : word == "group" ? LOCALAI_PARENTWATCH_SCOPE_GROUP
+                                              : LOCALAI_PARENTWATCH_SCOPE_PROCESS;
+        EXPECT_EQ(seen.before.scope, wanted);
+        // What will be acted on: this program leads no process group.
+        const bool acts = wanted != LOCALAI_PARENTWATCH_SCOPE_GROUP || seen.after.state != LOCALAI_PARENTWATCH_ARMED;
+        EXPECT_EQ(seen.after.scope, acts ? wanted : LOCALAI_PARENTWATCH_SCOPE_PROCESS);
     }
     const bool off = row.contains("enabled") && !row["enabled"].get<bool>();
     EXPECT_EQ(seen.before.state, LOCALAI_PARENTWATCH_NOT_STARTED);

@@ -106,7 +106,7 @@ fn is_valid(words: &[usize], size: usize, parent: Option<&[u8]>) -> bool {
     (interval == 0 || (10_000_000..=HOUR).contains(&interval))
         && grace <= HOUR
         && u32_at(offset_of!(localai_parentwatch_options_t, scope)) <= 2
-        && u32_at(offset_of!(localai_parentwatch_options_t, reserved)) == 0
+        && u32_at(offset_of!(localai_parentwatch_options_t, flags)) & !1 == 0
         && bytes[KNOWN..size].iter().all(|byte| *byte == 0)
         && parent.is_none_or(names_somebody)
 }

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
         watched: tuple[int, ...]
         interval: float
         scope: str
-        grace: float
+        grace: "float | None"
 
 else:
     _Fields = namedtuple("_Fields", ("state", "tier", "watched", "interval", "scope", "grace"))
@@ -59,8 +59,8 @@ class Info(_Fields):
     tier: "event": the kernel wakes the watcher; "poll": it looks every interval; "none": no watch.
     watched: the process ids: the parent, then the supervisor further up, if there is one.
     interval: seconds between two looks of the poll tier: the armed interval, else the environment's.
-    scope: "group" or "process": the armed scope, else the environment's.
-    grace: seconds that on_death is given; 0 without one.
+    scope: "tree", "group" or "process": what will be acted on once it is armed, else the environment's.
+    grace: seconds that the worker may take to end by itself; None: nothing was asked for, and there is no on_death.
     """
 
     __slots__ = ()

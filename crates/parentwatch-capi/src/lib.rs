@@ -34,12 +34,18 @@ pub const LOCALAI_PARENTWATCH_TIER_EVENT: i32 = 1;
 /// At least one watched process is looked at every interval.
 pub const LOCALAI_PARENTWATCH_TIER_POLL: i32 = 2;
 
-/// In options: what the environment says, else the group.
+/// In options: what the environment says, else the tree.
 pub const LOCALAI_PARENTWATCH_SCOPE_DEFAULT: i32 = 0;
-/// The worker, and the helpers in its process group when it leads that group.
+/// The worker, and its process group when it leads that group.
 pub const LOCALAI_PARENTWATCH_SCOPE_GROUP: i32 = 1;
 /// The worker alone.
 pub const LOCALAI_PARENTWATCH_SCOPE_PROCESS: i32 = 2;
+/// As LOCALAI_PARENTWATCH_SCOPE_GROUP, and every process that is still a descendant of the worker, whatever its
+/// group or session.
+pub const LOCALAI_PARENTWATCH_SCOPE_TREE: i32 = 3;
+
+/// In `flags`: `grace_ns` is set, also when it is 0.
+pub const LOCALAI_PARENTWATCH_GRACE_IS_SET: u32 = 1;
 
 /// The number that localai_parentwatch_abi_version() returns for this header. It changes when a program
 /// built with an older header would no longer work; what is only added does not change it.
@@ -48,7 +54,7 @@ pub const LOCALAI_PARENTWATCH_ABI_VERSION: u32 = 1;
 /// What to do when the supervisor is gone, before the worker exits. It runs once, on a thread of its own
 /// with at least 1 MiB of stack and signals blocked, and is cut off at the end of the grace. It must not throw
 /// or longjmp out of itself. When it ends the process itself (exit, a signal, a crash), the exit status is its
-/// own; the helpers in the group go all the same. `user_data` must stay valid for the life of the process.
+/// own; the helpers go all the same. `user_data` must stay valid for the life of the process.
 #[allow(non_camel_case_types)]
 pub type localai_parentwatch_on_death_t = Option<unsafe extern "C" fn(user_data: *mut c_void)>;
 
@@ -64,8 +70,11 @@ pub struct localai_parentwatch_options_t {
     pub size: usize,
     /// How often the polling tier looks, in nanoseconds: from 10 ms to 1 h. Default: 2 s.
     pub interval_ns: u64,
-    /// How long on_death may take, in nanoseconds: at most 1 h. Default: 5 s. Without on_death nothing is
-    /// waited for.
+    /// How long the worker, and after it its helpers, may take to end by themselves once the supervisor is gone, in
+    /// nanoseconds: at most 1 h. The worker has that time for on_death or, without on_death, for its own graceful
+    /// stop, which a SIGTERM to itself begins. The helpers have it between SIGTERM and SIGKILL. Default: 5 s for
+    /// on_death, none for a worker without, 1 s for helpers. For none at all, 0 with the flag
+    /// LOCALAI_PARENTWATCH_GRACE_IS_SET.
     pub grace_ns: u64,
     /// Who the supervisor is, "PID" or "PID@STARTTIME@PIDNS" as in LOCALAI_BACKEND_PARENT_PID. Copied;
     /// need not outlive the call.
@@ -76,8 +85,8 @@ pub struct localai_parentwatch_options_t {
     pub user_data: *mut c_void,
     /// LOCALAI_PARENTWATCH_SCOPE_*.
     pub scope: i32,
-    /// Must be 0.
-    pub reserved: u32,
+    /// 0, or LOCALAI_PARENTWATCH_GRACE_IS_SET.
+    pub flags: u32,
 }
 
 /// The watcher of this process as it stands.
@@ -93,13 +102,15 @@ pub struct localai_parentwatch_info_t {
     pub tier: i32,
     /// The watched direct parent, then the supervisor further up; 0 for none.
     pub watched_pids: [i32; 2],
-    /// LOCALAI_PARENTWATCH_SCOPE_GROUP or _PROCESS: the armed one, else the environment's.
+    /// LOCALAI_PARENTWATCH_SCOPE_TREE, _GROUP or _PROCESS: what will be acted on once it is armed (a worker that leads no
+    /// process group has _PROCESS for _GROUP), else the environment's.
     pub scope: i32,
-    /// 0.
-    pub reserved: u32,
+    /// 0, or LOCALAI_PARENTWATCH_GRACE_IS_SET.
+    pub flags: u32,
     /// The interval of the polling tier in nanoseconds: the armed one, else the environment's.
     pub interval_ns: u64,
-    /// How long on_death may take, in nanoseconds; 0 without on_death.
+    /// How long the worker may take to end by itself, in nanoseconds. 0 without the flag
+    /// LOCALAI_PARENTWATCH_GRACE_IS_SET: nothing was asked for, and there is no on_death.
     pub grace_ns: u64,
 }
 
@@ -123,7 +134,9 @@ fn nanos(time: Duration) -> u64 {
 ///
 /// Returns a status, which may be ignored: whatever it is, the program runs on. When the supervisor is
 /// proven to have died already, it does not return: the process exits with status 1.
-/// Where its end is under way, it is waited for, for 5 s at most.
+///
+/// It waits 1 s at most for the watcher's thread. While a hung file system holds that up, it returns
+/// LOCALAI_PARENTWATCH_ARMED, and the tier is LOCALAI_PARENTWATCH_TIER_NONE until the thread watches.
 ///
 /// May be called from any thread, any number of times; once armed it stays armed. A forked child has no
 /// watcher of its own until it calls this itself (not between vfork and exec). Must not race with
@@ -183,20 +196,21 @@ unsafe fn read_options(options: *const localai_parentwatch_options_t) -> Option<
     }
     // SAFETY: all of it is within `size`.
     let given = unsafe { options.read() };
-    if given.reserved != 0 {
+    if given.flags & !LOCALAI_PARENTWATCH_GRACE_IS_SET != 0 {
         return None;
     }
     let mut options = Options::new();
     if given.interval_ns != 0 {
         options = options.interval(Duration::from_nanos(given.interval_ns));
     }
-    if given.grace_ns != 0 {
+    if given.grace_ns != 0 || given.flags & LOCALAI_PARENTWATCH_GRACE_IS_SET != 0 {
         options = options.grace(Duration::from_nanos(given.grace_ns));
     }
     options = match given.scope {
         LOCALAI_PARENTWATCH_SCOPE_DEFAULT => options,
         LOCALAI_PARENTWATCH_SCOPE_GROUP => options.scope(Scope::Group),
         LOCALAI_PARENTWATCH_SCOPE_PROCESS => options.scope(Scope::Process),
+        LOCALAI_PARENTWATCH_SCOPE_TREE => options.scope(Scope::Tree),
         _ => return None,
     };
     if !given.parent.is_null() {
@@ -240,9 +254,9 @@ pub unsafe extern "C" fn localai_parentwatch_info(info: *mut localai_parentwatch
             tier: now.tier as i32,
             watched_pids: [now.parent.unwrap_or(0), now.supervisor.unwrap_or(0)],
             scope: now.scope as i32,
-            reserved: 0,
+            flags: now.grace.map_or(0, |_| LOCALAI_PARENTWATCH_GRACE_IS_SET),
             interval_ns: nanos(now.interval),
-            grace_ns: nanos(now.grace),
+            grace_ns: now.grace.map_or(0, nanos),
         };
         // SAFETY: `size` bytes are writable, and are no more than the answer has.
         unsafe {
@@ -276,7 +290,8 @@ pub extern "C" fn localai_parentwatch_interval_ns() -> u64 {
 /// into 10 ms to 1 h. Returns LOCALAI_PARENTWATCH_NO_PARENT at once when `pid` is 1 or less (nobody has
 /// died), 0 at once when `pid` is not the parent to begin with, LOCALAI_PARENTWATCH_UNSUPPORTED where it
 /// cannot wait. Needs no watcher, ignores the environment, may be called repeatedly, from any thread and
-/// after a fork. Signals are handled by their handlers; the wait goes on. It is not a cancellation point.
+/// after a fork. A thread, one for the process, holds the descriptor that tells of the death in a table of its own;
+/// it ends when the parent has. Signals are handled by their handlers; the wait goes on. It is not a cancellation point.
 #[unsafe(no_mangle)]
 pub extern "C" fn localai_parentwatch_wait_for_exit(pid: i32, interval_ns: u64) -> i32 {
     guarded(LOCALAI_PARENTWATCH_INTERNAL, || {

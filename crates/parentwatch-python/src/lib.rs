@@ -120,6 +120,8 @@ mod _native {
     #[pymodule_export]
     const ENV_PARENT_WATCH_SCOPE: &str = parentwatch::ENV_PARENT_WATCH_SCOPE;
     #[pymodule_export]
+    const ENV_PARENT_WATCH_GRACE: &str = parentwatch::ENV_PARENT_WATCH_GRACE;
+    #[pymodule_export]
     const ENV_PARENT_PID: &str = parentwatch::ENV_PARENT_PID;
     #[pymodule_export]
     #[allow(non_upper_case_globals)]
@@ -183,7 +185,7 @@ mod _native {
     #[allow(clippy::type_complexity)]
     fn status(
         py: Python<'_>,
-    ) -> PyResult<(i32, &'static str, Bound<'_, PyTuple>, f64, &'static str, f64)> {
+    ) -> PyResult<(i32, &'static str, Bound<'_, PyTuple>, f64, &'static str, Option<f64>)> {
         let info = parentwatch::status();
         let watched: Vec<i32> = info.parent.into_iter().chain(info.supervisor).collect();
         Ok((
@@ -192,7 +194,7 @@ mod _native {
             PyTuple::new(py, watched)?,
             info.interval.as_secs_f64(),
             info.scope.word(),
-            info.grace.as_secs_f64(),
+            info.grace.map(|grace| grace.as_secs_f64()),
         ))
     }
 

@@ -3,16 +3,15 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use crate::config::{self, Config, DEFAULT_GRACE, ENV_PARENT_PID};
-use crate::die::Death;
-use crate::hook::HookThread;
-use crate::identity::{self, Decision, Supervisor};
-use crate::line::Line;
-use crate::machine::{Arming, ArmingEvent, NoThread};
+use crate::config::{self, Config, DEFAULT_GRACE, ENV_PARENT_PID, Scope};
+use crate::die::hook::HookThread;
+use crate::die::line::Line;
+use crate::die::{self, Cause, Death};
+use crate::identity::{self, Decision, Doubt, Supervisor};
 use crate::options::Options;
-use crate::state::{Armed, Claim, Error, Info, Phase, State, Status, Tier};
-use crate::sys::{self, Handle, SignalsBlocked};
-use crate::watch::{Target, Watch};
+use crate::state::{Answer, Armed, Claim, Error, Info, Phase, State, Status, Tier};
+use crate::sys::{self, Handle, OwnTable, SignalsBlocked, WATCHER_NAME};
+use crate::watch::{Gone, Target, ThisKernel, Watched, Whose};
 
 /// Starts the watcher of this process, as the environment asks for it; first thing in `main`.
 ///
@@ -20,8 +19,11 @@ use crate::watch::{Target, Watch};
 /// so. A forked child has no watcher and may start its own. There is no way to disarm.
 ///
 /// When the supervisor died before this call and that is proven (see [`Supervisor`]), the process
-/// exits here. It may take until the kernel has taken down the memory of a supervisor that is just
-/// ending; at most 5 s are waited for that.
+/// exits here.
+///
+/// The call waits at most 1 s for the watcher's thread. If that is held up longer (a hung file system holds it while
+/// it closes its copies of the program's descriptors), the call returns [`Status::Armed`], and [`status`] tells the
+/// tier [`Tier::None`] until the thread watches.
 ///
 /// # Errors
 ///
@@ -49,7 +51,7 @@ pub(crate) fn start_with(options: Options) -> Result<Status, Error> {
 }
 
 /// The watcher of this process as it stands: its state, its tier, whom it watches and with what. Before
-/// it is armed, interval and scope are what the environment asks for.
+/// it is armed, interval, scope and grace are what the environment asks for.
 ///
 /// Safe from any thread and after a fork (a child's own state, not its parent's). Prints nothing.
 pub fn status() -> Info {
@@ -58,10 +60,10 @@ pub fn status() -> Info {
         Some(armed) => Info {
             state: Ok(Status::Armed),
             tier: state.tier(),
-            parent: Some(armed.parent),
-            supervisor: armed.supervisor,
+            parent: state.parent(),
+            supervisor: state.supervisor(),
             interval: armed.interval,
-            scope: armed.scope,
+            scope: acted_on(armed.scope, die::group_to_end(armed.led, state.group_leader())),
             grace: armed.grace,
         },
         None => {
@@ -73,9 +75,18 @@ pub fn status() -> Info {
                 supervisor: None,
                 interval: config.interval,
                 scope: config.scope,
-                grace: Duration::ZERO,
+                grace: config.grace,
             }
         }
+    }
+}
+
+/// What a scope comes to here, for a worker with that group to end.
+fn acted_on(scope: Scope, group: Option<i32>) -> Scope {
+    match scope {
+        Scope::Tree if sys::HAS_TREE => Scope::Tree,
+        Scope::Tree | Scope::Group if group.is_some() => Scope::Group,
+        _ => Scope::Process,
     }
 }
 
@@ -90,99 +101,165 @@ fn arm(state: &'static State, mut options: Options) -> Phase {
         return Phase::Unsupported;
     }
     for warning in warnings.iter().filter(|warning| !is_overridden(warning.variable, &options)) {
-        warn(format_args!("{warning}"));
+        warn(format_args!("{warning}"), false);
     }
-    let interval = options.interval.unwrap_or(environment.interval);
-    let scope = options.scope.unwrap_or(environment.scope);
     let named = options.parent.or(environment.supervisor);
-    let has_hook = options.on_death.is_some();
-    let hook_identity = options.on_death.as_ref().and_then(|hook| hook.identity());
-    let grace = if has_hook { options.grace.unwrap_or(DEFAULT_GRACE) } else { Duration::ZERO };
+    // Captured here: whatever happens to the parent from now on is seen when the watcher asks once more.
+    let parent = sys::parent_pid();
+    if parent <= 1 && named.is_none() {
+        return Phase::NoParent;
+    }
 
-    // The signals stay blocked until the threads are made, which inherit that: no handler of the program is
-    // called on them but for what they raise themselves.
-    let blocked = SignalsBlocked::all();
-
-    let named_in_code = options.parent.is_some();
-    let mut on_death = options.on_death;
-    let mut watch = Watch {
-        parent: Target { pid: 0, handle: None },
-        supervisor: None,
-        supervisor_start: None,
-        interval,
-        death: Death { scope, group_leader: None, hook: None, grace },
-        state,
+    let grace = options.grace.or(environment.grace);
+    let default_grace = options.on_death.as_ref().map(|_| DEFAULT_GRACE);
+    let armed = Armed {
+        interval: options.interval.unwrap_or(environment.interval),
+        scope: options.scope.unwrap_or(environment.scope),
+        led: sys::process_group() == sys::own_pid(),
+        grace: grace.or(default_grace),
+        named,
+        hook: options.on_death.as_ref().and_then(|hook| hook.identity()),
     };
-    let mut arming = Arming::Identify;
-    loop {
-        arming = arming.step(match arming {
-            Arming::Identify => {
-                // The parent first: whatever happens to it from here on is seen by the recheck.
-                watch.parent.pid = sys::parent_pid();
-                let decision = named.map(|named| identify(&mut watch, named, named_in_code));
-                ArmingEvent::Identified { has_parent: watch.parent.pid > 1, decision }
-            }
-            Arming::MakeHook(_) => {
-                let made = on_death.take().map(|hook| HookThread::spawn(hook, &blocked));
-                let made = made.transpose().map(|hook| watch.death.hook = hook);
-                ArmingEvent::HookMade(made.map_err(NoThread::from))
-            }
-            Arming::Open => {
-                watch.parent.handle = Handle::open(watch.parent.pid).ok();
-                ArmingEvent::Opened(watch.targets())
-            }
-            Arming::Recheck(_) => {
-                let parent_is_gone = sys::parent_is_gone(watch.parent.pid, false);
-                ArmingEvent::Rechecked { parent_is_gone }
-            }
-            Arming::StartThread(targets) => {
-                let parent = watch.parent.pid;
-                let supervisor = watch.supervisor.as_ref().map(|supervisor| supervisor.pid);
-                let armed = Armed {
-                    interval,
-                    scope,
-                    grace,
-                    named,
-                    has_hook,
-                    hook: hook_identity,
-                    parent,
-                    supervisor,
-                };
-                state.record(armed, Tier::of(targets));
-                let started = watch.spawn(&blocked).map_err(NoThread::from);
-                return match arming.step(ArmingEvent::ThreadStarted(started)) {
-                    Arming::Exhausted(reason) => exhausted(state, parent, reason),
-                    _ => Phase::Armed,
-                };
-            }
-            Arming::Armed(_) => return Phase::Armed,
-            Arming::NoParent => return Phase::NoParent,
-            Arming::Exhausted(reason) => return exhausted(state, watch.parent.pid, reason),
-            Arming::Die(whose) => watch.death.now(&watch.cause(whose, Tier::None)),
-        });
+    state.record(armed);
+    let named_in_code = options.parent.is_some();
+
+    // The signals are blocked first, so that our threads inherit the mask and never run one of the program's
+    // handlers.
+    let blocked = SignalsBlocked::all();
+    let hook = options.on_death.map(|hook| HookThread::spawn(hook, &blocked)).transpose();
+    let hook = match hook {
+        Ok(hook) => hook,
+        Err(code) => return exhausted(named, parent, code),
+    };
+    let watcher =
+        Watcher { state, armed, parent, named_in_code, hook: hook.clone(), grace_is_set: grace };
+    if let Err(code) = sys::spawn_thread(WATCHER_NAME, STACK, &blocked, move || watcher.run()) {
+        hook.inspect(HookThread::cancel);
+        return exhausted(named, parent, code);
+    }
+    drop(blocked);
+    let (answer, doubt) = state.wait_for_answer();
+    if let Some((named, doubt)) = named.zip(doubt) {
+        warn_unproven(named, doubt, parent, named_in_code, false);
+    }
+    match answer {
+        Answer::NoParent => {
+            hook.inspect(HookThread::cancel);
+            Phase::NoParent
+        }
+        _ => Phase::Armed,
     }
 }
 
-/// Looks at the supervisor that was named, and keeps what watching it, or dying of it, takes.
-fn identify(watch: &mut Watch, named: Supervisor, named_in_code: bool) -> Decision {
-    let resolution = identity::resolve(named, watch.parent.pid);
-    match resolution.decision {
-        Decision::Parent => {}
-        Decision::ParentAndSupervisor => {
-            watch.supervisor = Some(Target { pid: named.pid(), handle: resolution.handle });
-            watch.supervisor_start = resolution.start;
-            watch.death.group_leader = resolution.group_leader;
+/// What the watcher's thread and the dying path need; only what is touched takes memory.
+const STACK: usize = 256 << 10;
+
+/// What the watcher's thread begins with.
+struct Watcher {
+    state: &'static State,
+    armed: Armed,
+    parent: i32,
+    named_in_code: bool,
+    hook: Option<HookThread>,
+    /// Without the default of a hook.
+    grace_is_set: Option<Duration>,
+}
+
+impl Watcher {
+    fn run(self) {
+        // First of all: nothing is opened before.
+        let table = OwnTable::take();
+        let mut watched = Watched {
+            parent: Some(Target { pid: self.parent, start: None, handle: None }),
+            supervisor: None,
+        };
+        let mut death = Death {
+            scope: self.armed.scope,
+            led: self.armed.led,
+            group_leader: None,
+            hook: self.hook.clone(),
+            grace: self.grace_is_set,
+            table,
+        };
+        let decision = self.armed.named.map(|named| self.identify(named, &mut watched, &mut death));
+        let is_orphan = decision == Some(Decision::Orphaned);
+        // A parent that was named is one to watch, PID 1 too.
+        if decision != Some(Decision::Parent) && self.parent <= 1 {
+            watched.parent = None;
         }
-        Decision::Orphaned => {
-            watch.supervisor = Some(Target { pid: named.pid(), handle: None });
-            // No helpers yet, and nothing proves whose group this is.
-            watch.death.scope = config::Scope::Process;
+        let doubt = match decision {
+            Some(Decision::Unproven(doubt)) => Some(doubt),
+            _ => None,
+        };
+        if let (true, Some(named)) = (is_orphan, self.armed.named) {
+            // It has no helpers yet, and nothing proves whose group this is.
+            death.scope = Scope::Process;
+            self.die(&death, Gone { whose: Whose::Supervisor, pid: named.pid(), tier: Tier::None });
         }
-        Decision::Unproven(reason) => {
-            warn_unproven(named, reason, watch.parent.pid, named_in_code);
+        if watched.parent.is_none() && watched.supervisor.is_none() {
+            self.answer(Answer::NoParent, doubt, &death);
+            return;
+        }
+        let begun = watched.begin(&mut ThisKernel(death.table.as_ref()));
+        if let Err(gone) = begun {
+            self.die(&death, gone);
+        }
+        let pid_of = |target: &Option<Target<Handle>>| target.map(|target| target.pid);
+        let supervisor = pid_of(&watched.supervisor);
+        self.state.set_watched(pid_of(&watched.parent), supervisor, death.group_leader);
+        self.state.set_tier(watched.tier());
+        self.answer(Answer::Watching, doubt, &death);
+        loop {
+            // There is no panic in it that we know of. If there is one, the watch goes on.
+            let _ = catch_unwind(AssertUnwindSafe(|| {
+                let grace = self.grace_is_set.unwrap_or(DEFAULT_GRACE);
+                let gone = watched.until_death(
+                    &mut ThisKernel(death.table.as_ref()),
+                    self.armed.interval,
+                    grace,
+                    |tier| self.state.set_tier(tier),
+                );
+                self.die(&death, gone)
+            }));
+            sys::nap(self.armed.interval);
         }
     }
-    resolution.decision
+
+    /// Looks at the supervisor that was named, and keeps what watching it takes.
+    fn identify(
+        &self,
+        named: Supervisor,
+        watched: &mut Watched<Handle>,
+        death: &mut Death,
+    ) -> Decision {
+        let resolution = identity::resolve(death.table.as_ref(), named, self.parent);
+        if let Decision::Supervisor { and_parent } = resolution.decision {
+            let identity::Resolution { handle, start, group_leader, .. } = resolution;
+            watched.supervisor = Some(Target { pid: named.pid(), start, handle });
+            watched.parent = watched.parent.filter(|_| and_parent);
+            death.group_leader = group_leader;
+        }
+        resolution.decision
+    }
+
+    fn answer(&self, answer: Answer, doubt: Option<Doubt>, death: &Death) {
+        let is_awaited = self.state.answer(answer, doubt);
+        if let (false, Some((named, doubt))) = (is_awaited, self.armed.named.zip(doubt)) {
+            let has_own_table = death.table.is_some();
+            warn_unproven(named, doubt, self.parent, self.named_in_code, has_own_table);
+        }
+    }
+
+    fn die(&self, death: &Death, gone: Gone) -> ! {
+        if gone.tier == Tier::None {
+            self.state.answer(Answer::Dying, None);
+        }
+        death.now(&Cause {
+            pid: gone.pid,
+            is_named: self.armed.named.is_some_and(|named| named.pid() == gone.pid),
+            tier: gone.tier,
+        })
+    }
 }
 
 /// A bad value that an option stands in for is used by nobody.
@@ -190,32 +267,50 @@ fn is_overridden(variable: &str, options: &Options) -> bool {
     match variable {
         config::ENV_PARENT_WATCH_INTERVAL => options.interval.is_some(),
         config::ENV_PARENT_WATCH_SCOPE => options.scope.is_some(),
+        config::ENV_PARENT_WATCH_GRACE => options.grace.is_some(),
         ENV_PARENT_PID => options.parent.is_some(),
         _ => false,
     }
 }
 
-fn warn(text: std::fmt::Arguments<'_>) {
-    sys::write_to_stderr(Line::new(format_args!("localai-parentwatch: {text}")).as_bytes());
+fn warn(text: std::fmt::Arguments<'_>, has_own_table: bool) {
+    let line = Line::new(format_args!("localai-parentwatch: {text}"));
+    sys::write_to_stderr(line.as_bytes(), has_own_table);
 }
 
-fn warn_unproven(named: Supervisor, reason: &str, parent: i32, in_code: bool) {
+fn warn_unproven(named: Supervisor, doubt: Doubt, parent: i32, in_code: bool, has_own_table: bool) {
     let variable = if in_code { "the option parent" } else { ENV_PARENT_PID };
-    let expected = format_args!("expected a living ancestor of this process, but {reason}");
-    match parent {
-        ..=1 => warn(format_args!(
-            "{variable}={named}: {expected}; using nobody, since there is no parent to watch"
-        )),
-        _ => warn(format_args!(
-            "{variable}={named}: {expected}; using the parent process {parent} alone"
-        )),
-    }
+    let used = match parent {
+        ..=1 => format_args!("nobody, since there is no parent to watch"),
+        _ => format_args!("the parent process {parent} alone"),
+    };
+    warn(
+        format_args!(
+            "{variable}={named}: expected a living ancestor of this process, but {doubt}; using {used}"
+        ),
+        has_own_table,
+    );
 }
 
-fn exhausted(state: &State, parent: i32, NoThread(code): NoThread) -> Phase {
-    state.set_tier(Tier::None);
-    warn(format_args!(
-        "no thread to be had (error {code}): supervisor {parent} is not watched, the server runs on"
-    ));
+/// No thread could be had. A proven orphan dies all the same.
+fn exhausted(named: Option<Supervisor>, parent: i32, code: i32) -> Phase {
+    let decision = named.map(|named| identity::resolve(None, named, parent).decision);
+    if let (Some(Decision::Orphaned), Some(named)) = (decision, named) {
+        let death = Death {
+            scope: Scope::Process,
+            led: false,
+            group_leader: None,
+            hook: None,
+            grace: None,
+            table: None,
+        };
+        death.now(&Cause { pid: named.pid(), is_named: true, tier: Tier::None });
+    }
+    warn(
+        format_args!(
+            "no thread to be had (error {code}): supervisor {parent} is not watched, the server runs on"
+        ),
+        false,
+    );
     Phase::Exhausted
 }

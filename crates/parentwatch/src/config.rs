@@ -1,11 +1,11 @@
-//! The contract with the environment: what the four variables mean, and what is said about bad ones.
+//! The contract with the environment: what the variables mean, and what is said about bad values.
 
 use std::ffi::OsStr;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::duration::parse_duration;
+use crate::duration::{parse_duration, parse_duration_or_zero};
 use crate::identity::Supervisor;
 
 /// Switches the watcher off (`false`, `0`, `no`, `off`, in any ASCII case); every other value leaves
@@ -14,37 +14,46 @@ pub const ENV_PARENT_WATCH: &str = "LOCALAI_BACKEND_PARENT_WATCH";
 /// How often the polling tier looks; see [`parse_duration`] for the grammar. From 10 ms to 1 h, 2 s
 /// unless set.
 pub const ENV_PARENT_WATCH_INTERVAL: &str = "LOCALAI_BACKEND_PARENT_WATCH_INTERVAL";
-/// `group` (the default) or `process`; see [`Scope`].
+/// `tree` (the default), `group` or `process`; see [`Scope`].
 pub const ENV_PARENT_WATCH_SCOPE: &str = "LOCALAI_BACKEND_PARENT_WATCH_SCOPE";
+/// How long the worker, and after it its helpers, may take to end by themselves once the supervisor is gone; see
+/// [`Options::grace`](crate::Options::grace). The grammar of the interval, from 0 to 1 h.
+pub const ENV_PARENT_WATCH_GRACE: &str = "LOCALAI_BACKEND_PARENT_WATCH_GRACE";
 /// Who the supervisor is, set by whoever spawns the worker; see [`Supervisor`].
 pub const ENV_PARENT_PID: &str = "LOCALAI_BACKEND_PARENT_PID";
 
 /// The interval of the polling tier when nothing else is said.
 pub(crate) const DEFAULT_INTERVAL: Duration = Duration::from_secs(2);
-/// The time that a hook is given when nothing else is said.
+/// The time that a hook, or a worker whose wrapper has gone, has when nothing else is said.
 pub(crate) const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 /// Below this, polling is a load; LocalAI's own default is 2 s.
 pub(crate) const MIN_INTERVAL: Duration = Duration::from_millis(10);
-/// Beyond this, polling protects nothing; also the longest grace.
+/// Beyond this, polling protects nothing.
 pub(crate) const MAX_INTERVAL: Duration = Duration::from_secs(3600);
+pub(crate) const MAX_GRACE: Duration = Duration::from_secs(3600);
 
 /// What ends when the supervisor is gone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(i32)]
 pub enum Scope {
-    /// The worker and the helpers in its own process group, when the worker leads that group (LocalAI
-    /// starts every worker so), or when the group's leader is proven to stand between the supervisor
-    /// and the worker.
-    #[default]
+    /// The worker and its process group, when the worker leads that group (LocalAI starts every worker so), or when
+    /// the group's leader is proven to stand between the supervisor and the worker.
     Group = 1,
     /// The worker alone.
     Process = 2,
+    /// As [`Scope::Group`], and every process that is still a descendant of the worker, whatever its group or
+    /// session. Linux; elsewhere it is [`Scope::Group`].
+    #[default]
+    Tree = 3,
 }
 
 impl Scope {
-    /// Its one word: `group` or `process`.
+    const ALL: [Scope; 3] = [Scope::Tree, Scope::Group, Scope::Process];
+
+    /// Its one word: `tree`, `group` or `process`.
     pub fn word(&self) -> &'static str {
         match self {
+            Scope::Tree => "tree",
             Scope::Group => "group",
             Scope::Process => "process",
         }
@@ -57,7 +66,7 @@ impl fmt::Display for Scope {
     }
 }
 
-/// The text names no scope: expected `group` or `process`.
+/// The text names no scope: expected `tree`, `group` or `process`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParseScopeError;
 
@@ -75,9 +84,8 @@ impl FromStr for Scope {
     /// Reads the word in any ASCII case; white space around it is ignored.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let word = text.trim();
-        let known = [Scope::Group, Scope::Process];
         let named = |scope: &Scope| word.eq_ignore_ascii_case(scope.word());
-        known.into_iter().find(named).ok_or(ParseScopeError)
+        Scope::ALL.into_iter().find(named).ok_or(ParseScopeError)
     }
 }
 
@@ -90,6 +98,8 @@ pub struct Config {
     pub interval: Duration,
     /// What ends with the supervisor.
     pub scope: Scope,
+    /// How long the worker and its helpers may take, at most 1 h; `None` when it is not set.
+    pub grace: Option<Duration>,
     /// Who was named as the supervisor. Nothing is proven about it here.
     pub supervisor: Option<Supervisor>,
 }
@@ -97,7 +107,7 @@ pub struct Config {
 /// A value that was not taken as it stands: one line for the operator, without the line feed.
 ///
 /// ```text
-/// LOCALAI_BACKEND_PARENT_WATCH_SCOPE=tree: expected "group" or "process"; using group
+/// LOCALAI_BACKEND_PARENT_WATCH_SCOPE=all: expected "tree", "group" or "process"; using tree
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
@@ -119,7 +129,8 @@ impl fmt::Display for Warning {
 }
 
 const EXPECTED_INTERVAL: &str = "a duration such as 500ms, 2s or 1m30s, from 10ms to 1h";
-const EXPECTED_SCOPE: &str = "\"group\" or \"process\"";
+const EXPECTED_SCOPE: &str = "\"tree\", \"group\" or \"process\"";
+const EXPECTED_GRACE: &str = "a duration such as 500ms, 2s or 1m30s, at most 1h";
 const EXPECTED_SUPERVISOR: &str = "PID or PID@STARTTIME@PIDNS, in decimal digits";
 
 impl Config {
@@ -147,6 +158,7 @@ impl Config {
             enabled: enabled(Value::of(&lookup(ENV_PARENT_WATCH)), opt_in),
             interval: DEFAULT_INTERVAL,
             scope: Scope::default(),
+            grace: None,
             supervisor: None,
         };
         let mut warnings = Vec::new();
@@ -176,6 +188,23 @@ impl Config {
                     expected: EXPECTED_SCOPE,
                     used: config.scope.to_string(),
                 }),
+            }
+        }
+
+        let raw = lookup(ENV_PARENT_WATCH_GRACE);
+        if let Some(value) = Value::of(&raw) {
+            let asked = value.text.and_then(parse_duration_or_zero);
+            config.grace = asked.map(|asked| asked.min(MAX_GRACE));
+            if asked.is_none() || asked != config.grace {
+                warnings.push(Warning {
+                    variable: ENV_PARENT_WATCH_GRACE,
+                    value: value.escaped(),
+                    expected: EXPECTED_GRACE,
+                    used: match config.grace {
+                        Some(grace) => humantime::format_duration(grace).to_string(),
+                        None => "the default".to_owned(),
+                    },
+                });
             }
         }
 
@@ -263,6 +292,8 @@ mod tests {
         enabled: Option<bool>,
         interval_ns: Option<u64>,
         scope: Option<String>,
+        #[serde(default, with = "double_option")]
+        grace_ns: Option<Option<u64>>,
         /// absent and null differ: the outer `None` is "not checked"
         #[serde(default, with = "double_option")]
         supervisor: Option<Option<Named>>,
@@ -299,7 +330,7 @@ mod tests {
     #[test]
     fn agrees_with_the_contract_vectors() {
         let table = table();
-        assert!(table.vectors.len() >= 148, "the table was cut: {} rows", table.vectors.len());
+        assert!(table.vectors.len() >= 182, "the table was cut: {} rows", table.vectors.len());
         for (number, row) in table.vectors.iter().enumerate() {
             let mut variables: HashMap<String, Vec<u8>> =
                 row.env.iter().map(|(k, v)| (k.clone(), v.clone().into_bytes())).collect();
@@ -314,6 +345,9 @@ mod tests {
             }
             if let Some(scope) = &row.scope {
                 assert_eq!(&config.scope.to_string(), scope, "{at}");
+            }
+            if let Some(nanos) = row.grace_ns {
+                assert_eq!(config.grace, nanos.map(Duration::from_nanos), "{at}");
             }
             if let Some(named) = &row.supervisor {
                 let expected = named.as_ref().map(|n| (n.pid, n.start.zip(n.pidns)));
@@ -334,6 +368,7 @@ mod tests {
         assert_eq!(Some(config.enabled), default.enabled);
         assert_eq!(config.interval.as_nanos(), u128::from(default.interval_ns.unwrap()));
         assert_eq!(Some(config.scope.to_string()), default.scope);
+        assert_eq!((config.grace, default.grace_ns), (None, Some(None)));
     }
 
     #[test]
@@ -345,14 +380,14 @@ mod tests {
 
     #[test]
     fn a_scope_is_read_as_it_is_written() {
-        for scope in [Scope::Group, Scope::Process] {
+        for scope in Scope::ALL {
             assert_eq!(scope.to_string().parse(), Ok(scope));
             assert_eq!(format!(" {}\n", scope.word().to_uppercase()).parse(), Ok(scope));
         }
-        for text in ["", "tree", "groups", "gro up", "1"] {
+        for text in ["", "forest", "groups", "gro up", "1"] {
             assert_eq!(text.parse::<Scope>(), Err(ParseScopeError), "{text:?}");
         }
-        assert_eq!(ParseScopeError.to_string(), "expected \"group\" or \"process\"");
+        assert_eq!(ParseScopeError.to_string(), "expected \"tree\", \"group\" or \"process\"");
     }
 
     #[test]
@@ -383,7 +418,10 @@ mod tests {
         let text = warnings.first().unwrap().to_string();
         assert!(text.bytes().all(|b| (b' '..=b'~').contains(&b)), "{text:?}");
         assert!(text.starts_with("LOCALAI_BACKEND_PARENT_WATCH_SCOPE=tr\\xffee\\n"), "{text}");
-        assert!(text.ends_with("...: expected \"group\" or \"process\"; using group"), "{text}");
+        assert!(
+            text.ends_with("...: expected \"tree\", \"group\" or \"process\"; using tree"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -20,13 +20,18 @@ use std::time::Duration;
 /// assert_eq!(parentwatch::parse_duration("500MS"), None);
 /// ```
 pub fn parse_duration(text: &str) -> Option<Duration> {
+    parse_duration_or_zero(text).filter(|duration| !duration.is_zero())
+}
+
+/// [`parse_duration`], but zero is a duration too.
+pub(crate) fn parse_duration_or_zero(text: &str) -> Option<Duration> {
     let bytes = text.as_bytes();
     let nanos = match bare_seconds(bytes) {
         true => term(bytes, Some(SECOND))?.0,
         false => go_duration(bytes)?,
     };
     // Go's Duration is an i64; what exceeds it is an overflow there.
-    (nanos > 0 && nanos <= i64::MAX as u64).then(|| Duration::from_nanos(nanos))
+    (nanos <= i64::MAX as u64).then(|| Duration::from_nanos(nanos))
 }
 
 const SECOND: u64 = 1_000_000_000;
@@ -40,13 +45,15 @@ fn bare_seconds(bytes: &[u8]) -> bool {
     digits > 0 && points <= 1 && digits + points == bytes.len()
 }
 
-/// A sign, then one or more terms. A negative duration is not one that we can use.
+/// A sign, then one or more terms, or `0` alone. A negative duration is not one that we can use.
 fn go_duration(bytes: &[u8]) -> Option<u64> {
-    let mut rest = match bytes.split_first() {
-        Some((b'+', rest)) => rest,
-        Some((b'-', _)) => return None,
-        _ => bytes,
+    let (is_negative, mut rest) = match bytes.split_first() {
+        Some((sign @ (b'+' | b'-'), rest)) => (*sign == b'-', rest),
+        _ => (false, bytes),
     };
+    if rest == b"0" {
+        return Some(0);
+    }
     if rest.is_empty() {
         return None;
     }
@@ -56,7 +63,7 @@ fn go_duration(bytes: &[u8]) -> Option<u64> {
         total = total.checked_add(nanos).filter(|total| *total <= LIMIT)?;
         rest = after;
     }
-    Some(total)
+    (total == 0 || !is_negative).then_some(total)
 }
 
 /// One number with its unit, in nanoseconds, and what follows it. `forced` stands in for the unit of

@@ -1,10 +1,10 @@
 //! Who the supervisor is: the token that names it, and what can be proven about the process it names.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
-use std::time::Duration;
 
-use crate::sys::{self, Handle, OpenError, Stat};
+use crate::sys::{self, Handle, OpenError, OwnTable, Stat};
 
 /// A supervisor as it is named to a worker, in `LOCALAI_BACKEND_PARENT_PID` or in
 /// [`Options::parent`](crate::Options::parent).
@@ -129,6 +129,8 @@ pub(crate) struct Facts {
     /// Start times are told by the clock that the token was written with.
     pub clock_is_initial: bool,
     pub sighting: Sighting,
+    /// Its main thread has begun to exit.
+    pub is_exiting: bool,
     pub parent_start: Option<u64>,
     pub is_ancestor: bool,
 }
@@ -138,26 +140,71 @@ pub(crate) struct Facts {
 pub(crate) enum Decision {
     /// The named supervisor is the direct parent: rule 1.
     Parent,
-    /// It is alive, further up: either death counts. Rule 2.
-    ParentAndSupervisor,
+    /// It is alive, further up, or elsewhere and surely the one: rule 2. The direct parent may count too.
+    Supervisor { and_parent: bool },
     /// It died before we could watch it, and we were left to an adopter: rule 3.
     Orphaned,
-    /// Nothing is proven, for this reason: warn, and watch the direct parent alone. Rule 4.
-    Unproven(&'static str),
+    /// Nothing is proven: warn, and watch the direct parent alone. Rule 4.
+    Unproven(Doubt),
+}
+
+/// Why nothing is proven about the supervisor that was named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub(crate) enum Doubt {
+    Itself = 1,
+    OtherNamespace,
+    NoProc,
+    OtherStart,
+    NoAncestor,
+    Hidden,
+    DeadOrAnother,
+}
+
+impl Doubt {
+    const ALL: [Doubt; 7] = [
+        Doubt::Itself,
+        Doubt::OtherNamespace,
+        Doubt::NoProc,
+        Doubt::OtherStart,
+        Doubt::NoAncestor,
+        Doubt::Hidden,
+        Doubt::DeadOrAnother,
+    ];
+
+    pub(crate) fn from_number(number: u32) -> Option<Doubt> {
+        Doubt::ALL.into_iter().find(|doubt| *doubt as u32 == number)
+    }
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Doubt::Itself => "it is this process",
+            Doubt::OtherNamespace => "it is in another PID namespace",
+            Doubt::NoProc => "/proc cannot be read",
+            Doubt::OtherStart => "the parent, which has its number, started at another time",
+            Doubt::NoAncestor => "it is not an ancestor, and only a full token could name another",
+            Doubt::Hidden => "it cannot be seen",
+            Doubt::DeadOrAnother => {
+                "it is dead or another process, and the parent is not known to be an adopter"
+            }
+        })
+    }
 }
 
 /// The rules. Whatever is not proven is rule 4: never die at arming on a guess.
 pub(crate) fn decide(facts: &Facts) -> Decision {
     let Facts { named, own_pid, parent, sighting, .. } = *facts;
     if named.pid == own_pid {
-        return Decision::Unproven("it is this process");
+        return Decision::Unproven(Doubt::Itself);
     }
     if let Some(Proof { pid_namespace, .. }) = named.proof {
         match facts.own_pid_namespace {
             Some(own) if own != pid_namespace => {
-                return Decision::Unproven("it is in another PID namespace");
+                return Decision::Unproven(Doubt::OtherNamespace);
             }
-            None if parent != named.pid => return Decision::Unproven("/proc cannot be read"),
+            None if parent != named.pid => return Decision::Unproven(Doubt::NoProc),
             _ => {}
         }
     }
@@ -168,47 +215,61 @@ pub(crate) fn decide(facts: &Facts) -> Decision {
         // wrong here (a token of an earlier process, or of another clock), nobody has died.
         return match sighting {
             Sighting::Alive { start } if facts.clock_is_initial && !has_its_start(start) => {
-                Decision::Unproven("the parent, which has its number, started at another time")
+                Decision::Unproven(Doubt::OtherStart)
             }
             _ => Decision::Parent,
         };
     }
     let dead = match sighting {
         Sighting::Alive { start } if has_its_start(start) => {
-            return match facts.is_ancestor {
-                true => Decision::ParentAndSupervisor,
-                false => Decision::Unproven("it is not an ancestor"),
+            return match named.proof {
+                _ if facts.is_ancestor => Decision::Supervisor { and_parent: true },
+                // A spawner that forks twice, setsid, sudo -b. A parent that started after the supervisor is a
+                // supervisor too, which has inherited the token. An older one has adopted us.
+                Some(proof) if facts.clock_is_initial => Decision::Supervisor {
+                    and_parent: facts.parent_started(named.pid, proof) == Some(Ordering::Greater),
+                },
+                // Its children are re-parented when its last thread *starts* to exit. It has ended when that has
+                // *finished*, which for a large process is later.
+                None if facts.is_exiting && facts.is_left_to_init() => {
+                    Decision::Supervisor { and_parent: false }
+                }
+                _ => Decision::Unproven(Doubt::NoAncestor),
             };
         }
-        Sighting::Hidden => return Decision::Unproven("it cannot be seen"),
+        Sighting::Hidden => return Decision::Unproven(Doubt::Hidden),
         // Another process has its number: with a full token alone, and not if that is an ancestor. Those all
         // lived beside the supervisor, so that none can have its number: then it is the token that is wrong.
         Sighting::Alive { .. } => facts.clock_is_initial && !facts.is_ancestor,
         Sighting::Absent | Sighting::Ended => true,
     };
+    // We were adopted if our parent started before the supervisor did: an adopter is an ancestor of it.
     let adopted = match named.proof {
-        Some(proof) => facts.clock_is_initial && facts.parent_started_before(named.pid, proof),
-        None => facts.own_pid_namespace == Some(sys::INITIAL_PID_NAMESPACE) && parent == 1,
+        Some(proof) => {
+            facts.clock_is_initial && facts.parent_started(named.pid, proof) == Some(Ordering::Less)
+        }
+        None => facts.is_left_to_init(),
     };
     match dead && adopted {
         true => Decision::Orphaned,
-        false => Decision::Unproven(
-            "it is dead or another process, and the parent is not known to be an adopter",
-        ),
+        false => Decision::Unproven(Doubt::DeadOrAnother),
     }
 }
 
 impl Facts {
-    /// An adopter is an ancestor of the supervisor, so it is older; a supervisor that merely inherited
-    /// the environment of a dead one is younger. Start times are in ticks of 10 ms: within one tick the
-    /// process ids tell, since they are given out in rising order (a wrap-around within that very tick
-    /// would make it unproven or, at worst, need a supervisor that inherited a dead one's token in it).
-    fn parent_started_before(&self, named_pid: i32, named: Proof) -> bool {
-        self.parent_start.is_some_and(|start| (start, self.parent) < (named.start, named_pid))
+    /// What proves to a worker that knows no more than a number that it was adopted.
+    fn is_left_to_init(&self) -> bool {
+        self.own_pid_namespace == Some(sys::INITIAL_PID_NAMESPACE) && self.parent == 1
+    }
+
+    /// When the parent started: before or after the supervisor. Start times are in ticks of 10 ms. Within one tick
+    /// the process ids tell, since they are given out in rising order (unless they wrap around within that tick).
+    fn parent_started(&self, named_pid: i32, named: Proof) -> Option<Ordering> {
+        self.parent_start.map(|start| (start, self.parent).cmp(&(named.start, named_pid)))
     }
 }
 
-/// The decision, with what watching the supervisor further up needs.
+/// The decision, with what watching the supervisor needs.
 pub(crate) struct Resolution {
     pub decision: Decision,
     /// Open on the named supervisor when it is to be watched and a handle could be had.
@@ -219,15 +280,12 @@ pub(crate) struct Resolution {
     pub group_leader: Option<i32>,
 }
 
-/// How long the memory of a dead supervisor may take to be taken down.
-const TEARDOWN: Duration = Duration::from_secs(5);
-
 /// Looks at the named process and decides. Opening the handle comes first, so that what is read of the
 /// number afterwards is about the process that the handle is on, or that process has ended.
 ///
 /// The usual case comes first and is settled by one look: the parent is the one that was named. Nobody dies
 /// of that decision, so that it needs no more proof.
-pub(crate) fn resolve(named: Supervisor, parent: i32) -> Resolution {
+pub(crate) fn resolve(table: Option<&OwnTable>, named: Supervisor, parent: i32) -> Resolution {
     let started_then =
         |proof: Proof| sys::stat(parent).is_some_and(|stat| stat.start == proof.start);
     if named.pid == parent && named.proof.is_none_or(started_then) {
@@ -238,15 +296,15 @@ pub(crate) fn resolve(named: Supervisor, parent: i32) -> Resolution {
             group_leader: None,
         };
     }
-    let opened = Handle::open(named.pid);
+    let opened = Handle::open_in(table, named.pid);
     let procfs = sys::procfs_is_ours();
     let stat = |pid| if procfs { sys::stat(pid) } else { None };
     let seen = stat(named.pid);
-    let ended = match &opened {
-        Ok(handle) => has_ended(handle),
+    let ended = match opened {
+        Ok(handle) => handle.has_ended(),
         Err(_) => seen.as_ref().is_some_and(Stat::has_ended),
     };
-    let mut sighting = match (&opened, ended, &seen) {
+    let sighting = match (&opened, ended, &seen) {
         (Err(OpenError::Gone), ..) => Sighting::Absent,
         (_, true, _) => Sighting::Ended,
         (_, false, Some(stat)) => Sighting::Alive { start: stat.start },
@@ -254,16 +312,13 @@ pub(crate) fn resolve(named: Supervisor, parent: i32) -> Resolution {
         (_, false, None) => Sighting::Hidden,
     };
     let mut lineage = Lineage::default();
-    if let (Sighting::Alive { .. }, Some(seen)) = (sighting, &seen) {
+    if let Sighting::Alive { .. } = sighting {
         let group = sys::process_group();
         // A process in between that ends while we pass it ends the walk: the next one finds another way.
         lineage = (0..3)
             .map(|_| Lineage::trace(parent, named.pid, group, stat))
             .find(|lineage| lineage.reaches)
             .unwrap_or_default();
-        if !lineage.reaches && ends_within(TEARDOWN, opened.as_ref().ok(), named.pid, seen) {
-            sighting = Sighting::Ended;
-        }
     }
     let decision = decide(&Facts {
         named,
@@ -272,43 +327,17 @@ pub(crate) fn resolve(named: Supervisor, parent: i32) -> Resolution {
         own_pid_namespace: sys::pid_namespace(),
         clock_is_initial: sys::clock_is_initial(),
         sighting,
+        is_exiting: seen.is_some_and(|stat| stat.is_exiting),
         parent_start: stat(parent).map(|stat| stat.start),
         is_ancestor: lineage.reaches,
     });
-    let further_up = decision == Decision::ParentAndSupervisor;
+    let is_watched = matches!(decision, Decision::Supervisor { .. });
     Resolution {
         decision,
-        handle: opened.ok().filter(|_| further_up),
-        start: seen.filter(|_| further_up).map(|stat| stat.start),
-        group_leader: lineage.group_leader.filter(|_| further_up),
+        handle: opened.ok().filter(|_| is_watched),
+        start: seen.filter(|_| is_watched).map(|stat| stat.start),
+        group_leader: lineage.group_leader.filter(|_| is_watched),
     }
-}
-
-/// Asked twice: while its process execs from another thread than the main one, a handle may be readable for an
-/// instant.
-fn has_ended(handle: &Handle) -> bool {
-    handle.is_readable() && handle.is_readable()
-}
-
-/// A process gives its children away when the last of its threads has begun to end (`find_alive_thread` of the
-/// kernel's kernel/exit.c), and has ended when that thread is done, which may be taking down its memory meanwhile:
-/// whether it comes to that. It does not where its main thread alone has ended, and one whose main thread lives is
-/// not waited for.
-fn ends_within(patience: Duration, handle: Option<&Handle>, pid: i32, seen: &Stat) -> bool {
-    const LOOK: Duration = Duration::from_millis(10);
-    if !seen.is_exiting {
-        return false;
-    }
-    (0..patience.as_millis() / LOOK.as_millis()).any(|_| {
-        let ended = match handle {
-            Some(handle) => has_ended(handle),
-            None => sys::looks_gone(pid, Some(seen.start)),
-        };
-        if !ended {
-            sys::wait([handle.map(Handle::raw), None], Some(LOOK));
-        }
-        ended
-    })
 }
 
 /// The way up from the parent to the named supervisor.
@@ -366,6 +395,7 @@ mod tests {
             own_pid_namespace: Some(NS),
             clock_is_initial: true,
             sighting,
+            is_exiting: false,
             parent_start: Some(60),
             is_ancestor: true,
         }
@@ -389,9 +419,35 @@ mod tests {
 
     #[test]
     fn rule_2_alive_and_an_ancestor() {
-        assert_eq!(decide(&facts(Sighting::Alive { start: 50 })), Decision::ParentAndSupervisor);
+        let both = Decision::Supervisor { and_parent: true };
+        assert_eq!(decide(&facts(Sighting::Alive { start: 50 })), both);
         let plain = Facts { named: "100".parse().unwrap(), ..facts(Sighting::Alive { start: 7 }) };
-        assert_eq!(decide(&plain), Decision::ParentAndSupervisor);
+        assert_eq!(decide(&plain), both);
+    }
+
+    #[test]
+    fn rule_2_alive_and_elsewhere_named_by_a_full_token() {
+        let elsewhere = Facts { is_ancestor: false, ..facts(Sighting::Alive { start: 50 }) };
+        let alone = Decision::Supervisor { and_parent: false };
+        let both = Decision::Supervisor { and_parent: true };
+        for (parent, parent_start, expected) in [
+            (200, Some(60), both),
+            (200, Some(50), both),
+            (99, Some(50), alone),
+            (200, Some(49), alone),
+            (1, Some(0), alone),
+            (200, None, alone),
+        ] {
+            let facts = Facts { parent, parent_start, ..elsewhere };
+            assert_eq!(decide(&facts), expected, "{parent} {parent_start:?}");
+        }
+        let doubt = Decision::Unproven(Doubt::NoAncestor);
+        let plain = Facts { named: "100".parse().unwrap(), ..elsewhere };
+        assert_eq!(decide(&plain), doubt, "a number alone");
+        let exiting = Facts { is_exiting: true, parent: 1, ..plain };
+        assert_eq!(decide(&exiting), alone, "as good as dead");
+        assert_eq!(decide(&Facts { parent: 99, ..exiting }), doubt, "no proof of an adopter");
+        assert_eq!(decide(&Facts { clock_is_initial: false, ..elsewhere }), doubt, "another clock");
     }
 
     #[test]
@@ -450,10 +506,17 @@ mod tests {
     #[test]
     fn rule_4_the_rest() {
         let alive = facts(Sighting::Alive { start: 50 });
-        assert!(unproven(decide(&Facts { is_ancestor: false, ..alive })));
         assert!(unproven(decide(&Facts { own_pid: 100, ..alive })));
         assert!(unproven(decide(&facts(Sighting::Hidden))));
         assert!(unproven(decide(&Facts { parent: 100, ..facts(Sighting::Alive { start: 51 }) })));
+    }
+
+    /// Runs it on a thread that has a table of its own, as the watcher's has.
+    #[cfg(target_os = "linux")]
+    fn in_own_table<T: Send>(run: impl FnOnce(Option<&OwnTable>) -> T + Send) -> T {
+        std::thread::scope(|threads| {
+            threads.spawn(|| run(OwnTable::take().as_ref())).join().unwrap()
+        })
     }
 
     /// What is resolved in a real tree: this process ── shell ── sleep, where the last one stands for the parent.
@@ -475,21 +538,26 @@ mod tests {
         let token = |pid: i32, start: u64| -> Supervisor {
             format!("{pid}@{start}@{namespace}").parse().unwrap()
         };
+        let resolve = |named, parent| in_own_table(|table| resolve(table, named, parent));
         let decision = |named, parent| resolve(named, parent).decision;
+        let both = Decision::Supervisor { and_parent: true };
 
         let above = resolve(token(supervisor, start), sleep);
-        assert_eq!(above.decision, Decision::ParentAndSupervisor);
+        assert_eq!(above.decision, both);
         assert_eq!(above.start, Some(start));
-        assert_eq!(above.handle.is_some(), Handle::open(supervisor).is_ok());
+        let has_handles = in_own_table(|table| Handle::open_in(table, supervisor).is_ok());
+        assert_eq!(above.handle.is_some(), has_handles);
         assert_eq!(above.group_leader, None, "it is not the leader of our group");
         let parent = resolve(token(supervisor, start), supervisor);
         assert_eq!(parent.decision, Decision::Parent);
         assert!(parent.handle.is_none() && parent.start.is_none());
         let plain: Supervisor = supervisor.to_string().parse().unwrap();
         assert_eq!(decision(plain, supervisor), Decision::Parent);
-        assert_eq!(decision(plain, sleep), Decision::ParentAndSupervisor);
+        assert_eq!(decision(plain, sleep), both);
         assert!(unproven(decision(token(supervisor, start + 1), supervisor)), "of another start");
-        assert!(unproven(decision(token(sleep, sys::stat(sleep).unwrap().start), supervisor)));
+        // No ancestor of ours: as if a launcher had left. The shell, which stands for the parent, is older.
+        let elsewhere = token(sleep, sys::stat(sleep).unwrap().start);
+        assert_eq!(decision(elsewhere, supervisor), Decision::Supervisor { and_parent: false });
 
         // SAFETY: our own descendant, which its parent has not reaped.
         unsafe { libc::kill(sleep, libc::SIGKILL) };
@@ -498,69 +566,6 @@ mod tests {
         let older = i32::try_from(std::process::id()).unwrap();
         // As if this process, which is older, were the adopter of a child of the shell.
         assert_eq!(decision(dead, older), Decision::Orphaned);
-    }
-
-    /// Run by the next test, in a process of its own, whose main thread it ends: a test is not run by that one.
-    #[cfg(target_os = "linux")]
-    #[test]
-    #[ignore = "never ends"]
-    fn lives_on_without_its_main_thread() {
-        extern "C" fn end_thread(_: i32) {
-            // SAFETY: ends this thread alone.
-            unsafe { libc::syscall(libc::SYS_exit, 0) };
-        }
-        let main_thread = sys::own_pid();
-        // SAFETY: the handler makes one system call; the signal is for a thread of our own.
-        unsafe {
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-            libc::signal(libc::SIGUSR1, end_thread as *const () as libc::sighandler_t);
-            libc::syscall(libc::SYS_tgkill, main_thread, main_thread, libc::SIGUSR1);
-        }
-        loop {
-            sys::nap(TEARDOWN);
-        }
-    }
-
-    /// A process whose main thread has ended stands for one that is being taken down.
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn the_end_of_a_supervisor_that_is_ending_is_waited_for() {
-        let name = format!(
-            "{}::lives_on_without_its_main_thread",
-            module_path!().split_once("::").unwrap().1
-        );
-        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--ignored", "--exact", &name, "--test-threads=2"])
-            .stdout(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
-        let pid = i32::try_from(child.id()).unwrap();
-        let deadline = std::time::Instant::now() + Duration::from_secs(60);
-        while !sys::stat(pid).is_some_and(|stat| stat.is_exiting) {
-            assert!(std::time::Instant::now() < deadline, "its main thread has not ended");
-            sys::nap(Duration::from_millis(1));
-        }
-        let seen = sys::stat(pid).unwrap();
-        let handle = Handle::open(pid).ok();
-        let moment = Duration::from_millis(50);
-        assert!(!ends_within(moment, handle.as_ref(), pid, &seen));
-        assert!(!ends_within(moment, None, pid, &seen));
-
-        let older = sys::own_pid();
-        let token = format!("{pid}@{}@{}", seen.start, sys::pid_namespace().unwrap());
-        let decision = std::thread::scope(|threads| {
-            threads.spawn(|| {
-                // If it is dead before it is looked at, that is right too, and nothing was waited for.
-                sys::nap(Duration::from_millis(500));
-                child.kill().unwrap();
-            });
-            resolve(token.parse().unwrap(), older).decision
-        });
-        assert_eq!(decision, Decision::Orphaned);
-        assert!(ends_within(moment, handle.as_ref(), pid, &seen));
-        assert!(ends_within(moment, None, pid, &seen));
-        assert!(!ends_within(moment, handle.as_ref(), pid, &Stat { is_exiting: false, ..seen }));
-        child.wait().unwrap();
     }
 
     #[test]
@@ -579,7 +584,15 @@ mod tests {
                 100 => (1, 50),
                 _ => return None,
             };
-            Some(Stat { parent, start, state: b'S', threads: 1, is_exiting: false })
+            Some(Stat {
+                parent,
+                start,
+                state: b'S',
+                threads: 1,
+                is_exiting: false,
+                group: 1,
+                is_reaper: false,
+            })
         };
         let led_by = |group| Lineage::trace(250, 100, group, stat);
         assert_eq!(led_by(200), Lineage { reaches: true, group_leader: Some(200) });
@@ -591,8 +604,17 @@ mod tests {
 
     #[test]
     fn the_lineage_ends_over_a_loop_and_over_a_younger_parent() {
-        let looping =
-            |pid| Some(Stat { parent: pid, start: 1, state: b'S', threads: 1, is_exiting: false });
+        let looping = |pid| {
+            Some(Stat {
+                parent: pid,
+                start: 1,
+                state: b'S',
+                threads: 1,
+                is_exiting: false,
+                group: 1,
+                is_reaper: false,
+            })
+        };
         assert_eq!(Lineage::trace(5, 9, 0, looping), Lineage::default());
         let reused = |pid| {
             Some(Stat {
@@ -601,6 +623,8 @@ mod tests {
                 state: b'S',
                 threads: 1,
                 is_exiting: false,
+                group: 1,
+                is_reaper: false,
             })
         };
         assert_eq!(Lineage::trace(20, 10, 0, reused), Lineage::default());
@@ -643,7 +667,7 @@ mod tests {
             let named: Supervisor = if full { "100@50@4026531836" } else { "100" }.parse().unwrap();
             let facts = Facts {
                 named, own_pid: 300, parent, own_pid_namespace: own_ns, clock_is_initial: clock,
-                sighting, parent_start, is_ancestor: ancestor,
+                sighting, is_exiting: false, parent_start, is_ancestor: ancestor,
             };
             if decide(&facts) == Decision::Orphaned {
                 prop_assert_eq!(own_ns, Some(NS));

@@ -3,38 +3,37 @@
 //! LocalAI starts one gRPC server process per model. When LocalAI is killed, nobody stops those
 //! workers: they keep gigabytes of GPU memory and their ports. A worker that calls [`start`] first
 //! thing in `main` is gone within a fraction of a millisecond after its supervisor, and costs nothing
-//! until then: one sleeping thread and one descriptor (two of these when the supervisor is further up than the
-//! parent, and one thread more for a hook).
+//! until then: one sleeping thread, and one more for a hook.
 //!
 //! ```no_run
 //! // first thing in main; a safety net: whatever it answers, the server runs
 //! let _ = parentwatch::start();
 //! ```
 //!
-//! It is a backstop and changes nothing about a graceful stop: no signal disposition, no signal mask
-//! of the program's own threads, no exit handler.
+//! It is a backstop. Normal shutdown is unchanged: the program's signal handlers, masks and exit handlers are
+//! untouched.
 //!
 //! # The order of dying
 //!
-//! When the supervisor is gone the watcher thread writes one line to stderr (never blocking), runs the
-//! hook if there is one (bounded by its grace), ends the helpers in the worker's process group (SIGTERM
-//! now, or with a hook once the worker is gone; SIGKILL 1 s after the worker is gone), and leaves by `_exit(1)`: no
-//! destructors, no exit handlers, no signal to itself.
+//! When the supervisor is gone:
 //!
-//! # What it cannot see
+//! 1. The hook runs, if there is one, for at most its grace. Without a hook, and with a grace set, the worker gets
+//!    SIGTERM and that time for its own graceful stop.
+//! 2. The helpers get SIGTERM: the worker's descendants, and the process group that it leads.
+//! 3. A reaper, a small process of its own, sends SIGKILL to those that are left after 1 s, or after the grace.
+//! 4. One line goes to stderr. It never waits for a pipe, a socket or a terminal.
+//! 5. `_exit(1)`: no destructors, no exit handlers.
 //!
-//! A program that closes or replaces the watcher's descriptor is noticed at the next wake, which moves that
-//! watch to polling. One that puts something over it that never becomes readable is not noticed, and that
-//! watch is blind from then on.
+//! # Descriptors
+//!
+//! The watcher's thread has a descriptor table of its own (Linux 5.9, or `unshare`). The program never sees a
+//! descriptor of the watcher's.
 
 mod arm;
 mod config;
 mod die;
 mod duration;
-mod hook;
 mod identity;
-mod line;
-mod machine;
 mod options;
 mod state;
 mod sys;
@@ -43,8 +42,8 @@ mod watch;
 
 pub use arm::{start, status};
 pub use config::{
-    Config, ENV_PARENT_PID, ENV_PARENT_WATCH, ENV_PARENT_WATCH_INTERVAL, ENV_PARENT_WATCH_SCOPE,
-    ParseScopeError, Scope, Warning,
+    Config, ENV_PARENT_PID, ENV_PARENT_WATCH, ENV_PARENT_WATCH_GRACE, ENV_PARENT_WATCH_INTERVAL,
+    ENV_PARENT_WATCH_SCOPE, ParseScopeError, Scope, Warning,
 };
 pub use duration::parse_duration;
 pub use identity::{ParseSupervisorError, Supervisor};

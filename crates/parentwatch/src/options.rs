@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use crate::config::{Config, MAX_INTERVAL, MIN_INTERVAL, Scope, Warning};
-use crate::hook::Hook;
+use crate::config::{Config, MAX_GRACE, MAX_INTERVAL, MIN_INTERVAL, Scope, Warning};
+use crate::die::hook::Hook;
 use crate::identity::Supervisor;
 use crate::state::{Error, Status};
 
@@ -49,14 +49,18 @@ impl Options {
         self
     }
 
-    /// What ends with the supervisor. Default [`Scope::Group`].
+    /// What ends with the supervisor. Default [`Scope::Tree`].
     pub fn scope(mut self, scope: Scope) -> Options {
         self.scope = Some(scope);
         self
     }
 
-    /// How long the hook may take before the worker exits all the same: at most 1 h, else
-    /// [`Error::Invalid`]. Default 5 s. Without a hook nothing is waited for.
+    /// How long the worker, and after it its helpers, may take to end by themselves once the supervisor is gone: at
+    /// most 1 h, else [`Error::Invalid`]. As `LOCALAI_BACKEND_PARENT_WATCH_GRACE`.
+    ///
+    /// The worker has that time for its hook or, without a hook, for its own graceful stop, which a SIGTERM to
+    /// itself begins. The helpers have it between SIGTERM and SIGKILL. Unset, a hook has 5 s, a worker without a
+    /// hook none, and helpers 1 s. Zero: nobody has any, and the hook does not run.
     pub fn grace(mut self, grace: Duration) -> Options {
         self.grace = Some(grace);
         self
@@ -122,7 +126,7 @@ impl Options {
         {
             return Err(Error::Invalid("interval: expected from 10ms to 1h"));
         }
-        if self.grace.is_some_and(|grace| grace > MAX_INTERVAL) {
+        if self.grace.is_some_and(|grace| grace > MAX_GRACE) {
             return Err(Error::Invalid("grace: expected at most 1h"));
         }
         Ok(())

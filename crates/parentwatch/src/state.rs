@@ -4,15 +4,14 @@
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::mem::MaybeUninit;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::config::Scope;
-use crate::hook::HookIdentity;
-use crate::identity::Supervisor;
-use crate::machine::{By, Targets};
+use crate::die::hook::HookIdentity;
+use crate::identity::{Doubt, Supervisor};
 use crate::options::Options;
-use crate::sys;
+use crate::sys::{self, Word};
 
 /// What came of starting the watcher. The numbers are those of the C library; new ones are appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -112,19 +111,6 @@ impl Tier {
     }
 }
 
-impl Tier {
-    pub(crate) fn by(seen: By) -> Tier {
-        match seen {
-            By::Handle => Tier::Event,
-            By::Looks => Tier::Poll,
-        }
-    }
-
-    pub(crate) fn of(targets: Targets) -> Tier {
-        if targets.is_any_polled() { Tier::Poll } else { Tier::Event }
-    }
-}
-
 impl fmt::Display for Tier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.word())
@@ -144,10 +130,11 @@ pub struct Info {
     pub supervisor: Option<i32>,
     /// The interval of the polling tier: the armed one, else what the environment asks for.
     pub interval: Duration,
-    /// What ends with the supervisor: the armed scope, else what the environment asks for.
+    /// What ends with the supervisor: what will be acted on once it is armed (a worker that leads no process group has
+    /// [`Scope::Process`] for [`Scope::Group`]), else what the environment asks for.
     pub scope: Scope,
-    /// How long the hook is given; zero without a hook.
-    pub grace: Duration,
+    /// How long the worker may take to end by itself. `None` when nothing was asked for and there is no hook.
+    pub grace: Option<Duration>,
 }
 
 /// Where this process is on its way to a watcher.
@@ -194,12 +181,11 @@ impl Phase {
 pub(crate) struct Armed {
     pub interval: Duration,
     pub scope: Scope,
-    pub grace: Duration,
+    /// This process led its process group.
+    pub led: bool,
+    pub grace: Option<Duration>,
     pub named: Option<Supervisor>,
-    pub has_hook: bool,
     pub hook: Option<HookIdentity>,
-    pub parent: i32,
-    pub supervisor: Option<i32>,
 }
 
 impl Armed {
@@ -215,13 +201,17 @@ impl Armed {
         let agrees = same(options.interval, self.interval)
             && same(options.scope, self.scope)
             && (options.parent.is_none() || options.parent == self.named)
-            && (options.grace.is_none() || !self.has_hook || options.grace == Some(self.grace))
+            && (options.grace.is_none() || options.grace == self.grace)
             && same_hook;
         match agrees {
             true => Ok(Status::Armed),
             false => Err(Error::Invalid("already armed with other options")),
         }
     }
+}
+
+fn somebody(pid: &AtomicI32) -> Option<i32> {
+    Some(pid.load(Ordering::Relaxed)).filter(|pid| *pid > 0)
 }
 
 /// The one record of a process.
@@ -231,9 +221,45 @@ pub(crate) struct State {
     /// cannot be wiped (Linux before 4.14); it misses only a child with the same number in a new PID
     /// namespace.
     word: AtomicU64,
+    /// What the watcher's thread says of itself: an [`Answer`], and a [`Doubt`] in the upper bits.
+    answer: Word,
+    /// The thread that waits for the parent on behalf of [`crate::wait_for_exit`].
+    pub(crate) sentry: Word,
     tier: AtomicU32,
+    /// Whom it watches, and who leads the process group that ends too; 0 for nobody.
+    parent: AtomicI32,
+    supervisor: AtomicI32,
+    group_leader: AtomicI32,
     armed: UnsafeCell<MaybeUninit<Armed>>,
 }
+
+/// What the watcher's thread answers to the call that has started it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Answer {
+    /// It has not answered yet.
+    None = 0,
+    /// The process exits.
+    Dying,
+    Watching,
+    NoParent,
+    /// Not an answer: the call has gone on without one.
+    Left,
+}
+
+impl Answer {
+    const ALL: [Answer; 5] =
+        [Answer::None, Answer::Dying, Answer::Watching, Answer::NoParent, Answer::Left];
+
+    fn in_word(word: u32) -> (Answer, Option<Doubt>) {
+        let number = word & 0xFF;
+        let answer = Answer::ALL.into_iter().find(|answer| *answer as u32 == number);
+        (answer.unwrap_or(Answer::None), Doubt::from_number(word >> 8))
+    }
+}
+
+/// How long a call waits for the watcher's thread to answer.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 // SAFETY: `armed` is written only by the thread that claimed the phase `Arming`, and read only after the
 // phase `Armed`, which is stored with release and never left, was loaded with acquire.
@@ -242,7 +268,12 @@ unsafe impl Sync for State {}
 /// Used where no page is to be had.
 static FALLBACK: State = State {
     word: AtomicU64::new(0),
+    answer: Word::new(0),
+    sentry: Word::new(0),
     tier: AtomicU32::new(0),
+    parent: AtomicI32::new(0),
+    supervisor: AtomicI32::new(0),
+    group_leader: AtomicI32::new(0),
     armed: UnsafeCell::new(MaybeUninit::uninit()),
 };
 
@@ -308,8 +339,8 @@ impl State {
     }
 
     /// Takes the phase `Arming`, or tells who was first. A second caller waits for the outcome of the
-    /// first, for at most a second: it may be a signal handler over the first. That outcome is its own too when
-    /// it asks for nothing in particular; else it then tries for itself.
+    /// first, for at most a second: it may be a signal handler over the first. A caller without options takes that
+    /// outcome. A caller with options tries again.
     pub(crate) fn claim(&self, asks_for_nothing: bool) -> Claim {
         const PATIENCE: u32 = 1_000;
         const NAP: Duration = Duration::from_millis(1);
@@ -345,11 +376,40 @@ impl State {
         self.word.store(State::word_of(phase), Ordering::Release);
     }
 
-    /// Only the claimant may call it, before `settle(Phase::Armed)`.
-    pub(crate) fn record(&self, armed: Armed, tier: Tier) {
+    /// Only the claimant may call it, before the watcher's thread is started.
+    pub(crate) fn record(&self, armed: Armed) {
         // SAFETY: the claimant is alone with `armed`: nobody reads it before the phase is `Armed`.
         unsafe { (*self.armed.get()).write(armed) };
-        self.set_tier(tier);
+        self.answer.replace(Answer::None as u32);
+        self.set_tier(Tier::None);
+        self.set_watched(None, None, None);
+    }
+
+    /// The watcher's answer, with why it does not watch the supervisor that was named. Whether the call that has
+    /// started it still waits for that.
+    pub(crate) fn answer(&self, answer: Answer, doubt: Option<Doubt>) -> bool {
+        let doubt = doubt.map_or(0, |doubt| doubt as u32);
+        let before = self.answer.replace(answer as u32 | doubt << 8);
+        Answer::in_word(before).0 != Answer::Left
+    }
+
+    /// Waits for the watcher's answer, for 1 s. One that is dying ends the process.
+    pub(crate) fn wait_for_answer(&self) -> (Answer, Option<Doubt>) {
+        let began = Instant::now();
+        loop {
+            let word = self.answer.get();
+            let answer = Answer::in_word(word);
+            let left = match answer.0 {
+                Answer::None => PATIENCE.saturating_sub(began.elapsed()),
+                Answer::Dying => PATIENCE,
+                Answer::Watching | Answer::NoParent | Answer::Left => return answer,
+            };
+            if !left.is_zero() {
+                self.answer.wait(word, Some(left));
+            } else if self.answer.replace_if(word, Answer::Left as u32) {
+                return (Answer::Left, None);
+            }
+        }
     }
 
     /// What was armed. Only after the phase was seen to be `Armed`.
@@ -373,5 +433,28 @@ impl State {
 
     pub(crate) fn set_tier(&self, tier: Tier) {
         self.tier.store(tier as u32, Ordering::Relaxed);
+    }
+
+    pub(crate) fn parent(&self) -> Option<i32> {
+        somebody(&self.parent)
+    }
+
+    pub(crate) fn supervisor(&self) -> Option<i32> {
+        somebody(&self.supervisor)
+    }
+
+    pub(crate) fn group_leader(&self) -> Option<i32> {
+        somebody(&self.group_leader)
+    }
+
+    pub(crate) fn set_watched(
+        &self,
+        parent: Option<i32>,
+        supervisor: Option<i32>,
+        group_leader: Option<i32>,
+    ) {
+        self.parent.store(parent.unwrap_or(0), Ordering::Relaxed);
+        self.supervisor.store(supervisor.unwrap_or(0), Ordering::Relaxed);
+        self.group_leader.store(group_leader.unwrap_or(0), Ordering::Relaxed);
     }
 }

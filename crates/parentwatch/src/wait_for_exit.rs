@@ -1,10 +1,12 @@
 //! Waiting for the parent without a watcher: for programs that have a thread of their own for it.
 
 use std::convert::Infallible;
+use std::ffi::CStr;
 use std::time::Duration;
 
 use crate::config::{MAX_INTERVAL, MIN_INTERVAL};
-use crate::sys::{self, Handle, Wake};
+use crate::state::State;
+use crate::sys::{self, Handle, OwnTable, SignalsBlocked, Word};
 
 /// How a wait for the parent ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,10 +22,11 @@ pub enum Exit {
 /// Blocks the calling thread until `pid` is no longer this process's parent.
 ///
 /// The kernel wakes it where it can; else it looks every `interval`, which is brought into 10 ms … 1 h.
-/// It needs no watcher and does not read the environment, may be called repeatedly, from any thread and
-/// after a fork, and keeps nothing: its descriptor is closed when it returns. Signals that arrive
-/// meanwhile are handled by their handlers; the wait goes on. It is no cancellation point. For a `pid` of 1 or
-/// less it returns at once, and so it does when `pid` is not the parent to begin with.
+/// It needs no watcher and does not read the environment, and may be called repeatedly, from any thread and
+/// after a fork. A thread, one for the process, holds the descriptor that tells of the death in a table of its own;
+/// it ends when the parent has. Signals that arrive meanwhile are handled by their handlers; the wait goes on. It is no
+/// cancellation point. For a `pid` of 1 or less it returns at once, and so it does when `pid` is not the parent to
+/// begin with.
 pub fn wait_for_exit(pid: i32, interval: Duration) -> Exit {
     let Ok(exit) = wait(pid, interval, None, || Ok::<(), Infallible>(()));
     exit
@@ -60,25 +63,55 @@ fn wait<E>(
     let _whole = sys::CancellationDisabled::here();
     let within_limits = |time: Duration| time.clamp(MIN_INTERVAL, MAX_INTERVAL);
     let (interval, asks) = (within_limits(interval), asks.map(within_limits));
-    let mut handle = Handle::open(pid).ok();
-    let mut fired = false;
-    let mut pause = interval;
-    while !sys::parent_is_gone(pid, fired) {
+    let sentry = &State::of_this_process().sentry;
+    while !sys::parent_is_gone(pid, false) {
         go_on()?;
-        let timeout = if handle.is_some() { asks } else { Some(pause) };
-        let [wake, _] = sys::wait([handle.as_ref().map(Handle::raw), None], timeout);
-        fired = wake == Wake::Readable;
-        pause = pause.saturating_mul(2).min(interval);
-        if wake != Wake::Quiet && !sys::parent_is_gone(pid, fired) {
-            // unconfirmed: never back into a wait that returns at once, but look again soon
-            pause = MIN_INTERVAL;
-            if let Some(lost) = handle.take().filter(|handle| !handle.is_ours()) {
-                lost.forget();
-            }
+        match sentry.get() {
+            NO_SENTRY => post_sentry(sentry, pid),
+            POLLS => sys::nap(interval),
+            // Held up, by a hung file system, say: look meanwhile.
+            STARTS => sentry.wait(STARTS, Some(interval.min(asks.unwrap_or(interval)))),
+            watches => sentry.wait(watches, asks),
         }
     }
     Ok(Exit::Exited)
 }
+
+/// What the process's one sentry does: a thread that wakes whoever waits for the parent.
+const NO_SENTRY: u32 = 0;
+const STARTS: u32 = 1;
+const WATCHES: u32 = 2;
+/// There is no thread, or it can have no handle, or its handle claimed what was not so.
+const POLLS: u32 = 3;
+
+fn post_sentry(sentry: &'static Word, pid: i32) {
+    if !sentry.replace_if(NO_SENTRY, STARTS) {
+        return;
+    }
+    let blocked = SignalsBlocked::all();
+    let started = sys::spawn_thread(SENTRY_NAME, STACK, &blocked, move || {
+        let table = OwnTable::take();
+        let handle = Handle::open_in(table.as_ref(), pid).ok();
+        if handle.is_some() {
+            sentry.replace(WATCHES);
+            while !sys::parent_is_gone(pid, false) {
+                // A signal may end a wait: all are blocked here but those that a fault raises.
+                let fired = sys::wait([handle, None], None).is_none_or(|[fired, _]| fired);
+                if fired && !sys::parent_is_gone(pid, fired) {
+                    sentry.replace(POLLS);
+                    return;
+                }
+            }
+        }
+        sentry.replace(if handle.is_some() { NO_SENTRY } else { POLLS });
+    });
+    if started.is_err() {
+        sentry.replace(POLLS);
+    }
+}
+
+const SENTRY_NAME: &CStr = c"parent-wait";
+const STACK: usize = 64 << 10;
 
 /// Whether `pid`, which was this process's parent, no longer is, or is PID 1, which only adopts (a
 /// process that PID 1 has started asks before whether there is anything to watch).

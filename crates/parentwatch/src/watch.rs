@@ -1,150 +1,190 @@
-//! The watcher: one thread that sleeps until a watched process may have ended, and asks the kernel.
+//! Watching: sleep until a watched process may have ended, and ask the kernel. A wake is a hint; the kernel's answer
+//! decides.
+//!
+//! The functions are generic over the [`Kernel`], so that the tests in `watch/explored.rs` go every way through them.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::config::MIN_INTERVAL;
-use crate::die::{Cause, Death};
-use crate::machine::{Answer, By, Targets, Watching, WatchingEvent, Whose, Woke};
-use crate::state::{State, Tier};
-use crate::sys::{self, Handle, SignalsBlocked, Wake};
+use crate::state::Tier;
+use crate::sys::{self, Handle, OwnTable};
+
+#[cfg(test)]
+mod explored;
+
+/// What the watch asks of the operating system.
+pub(crate) trait Kernel {
+    /// What wakes a wait when a process has ended.
+    type Handle: Copy;
+    fn open(&mut self, pid: i32) -> Option<Self::Handle>;
+    /// The authority on the direct parent. `fired`: its handle says that it has ended.
+    fn parent_is_gone(&mut self, pid: i32, fired: bool) -> bool;
+    /// The authority on a supervisor further up.
+    fn has_ended(&mut self, handle: Self::Handle) -> bool;
+    /// The same where there is no handle. A look that fails says nothing.
+    fn looks_gone(&mut self, pid: i32, start: Option<u64>) -> bool;
+    /// Which of the handles are ready; `None` when the wait failed.
+    fn wait(
+        &mut self,
+        handles: [Option<Self::Handle>; 2],
+        timeout: Option<Duration>,
+    ) -> Option<[bool; 2]>;
+    fn now(&mut self) -> Instant;
+}
+
+/// The kernel that this thread runs on.
+pub(crate) struct ThisKernel<'a>(pub Option<&'a OwnTable>);
+
+impl Kernel for ThisKernel<'_> {
+    type Handle = Handle;
+
+    fn open(&mut self, pid: i32) -> Option<Handle> {
+        Handle::open_in(self.0, pid).ok()
+    }
+
+    fn parent_is_gone(&mut self, pid: i32, fired: bool) -> bool {
+        sys::parent_is_gone(pid, fired)
+    }
+
+    fn has_ended(&mut self, handle: Handle) -> bool {
+        handle.has_ended()
+    }
+
+    fn looks_gone(&mut self, pid: i32, start: Option<u64>) -> bool {
+        sys::looks_gone(pid, start)
+    }
+
+    fn wait(
+        &mut self,
+        handles: [Option<Handle>; 2],
+        timeout: Option<Duration>,
+    ) -> Option<[bool; 2]> {
+        sys::wait(handles, timeout)
+    }
+
+    fn now(&mut self) -> Instant {
+        Instant::now()
+    }
+}
 
 /// One watched process.
-pub(crate) struct Target {
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target<H> {
     pub pid: i32,
+    /// By which a polled look tells it from another process with its number.
+    pub start: Option<u64>,
     /// `None`: it is polled.
-    pub handle: Option<Handle>,
+    pub handle: Option<H>,
 }
 
-pub(crate) struct Watch {
-    pub parent: Target,
-    /// Further up, where there is one to be watched.
-    pub supervisor: Option<Target>,
-    /// When the supervisor started, by which a polled look tells it from another process with its number.
-    pub supervisor_start: Option<u64>,
-    pub interval: Duration,
-    pub death: Death,
-    pub state: &'static State,
+impl<H> Target<H> {
+    fn tier(&self) -> Tier {
+        if self.handle.is_some() { Tier::Event } else { Tier::Poll }
+    }
 }
 
-/// Only what is touched takes memory. glibc takes the static thread-local storage of the program and its
-/// libraries from it; when that is more, std makes the stack as large as that and the least that a thread
-/// needs (16 KiB), which the watcher and the dying path have to do with.
-const STACK: usize = 256 << 10;
+/// One of the two processes that can be watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    Parent,
+    /// A supervisor that is not the parent.
+    Supervisor,
+}
 
-impl Watch {
-    pub(crate) fn targets(&self) -> Targets {
-        Targets {
-            parent: self.parent.is_watched_by(),
-            supervisor: self.supervisor.as_ref().map(Target::is_watched_by),
+/// A death, and how it was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Gone {
+    pub whose: Whose,
+    pub pid: i32,
+    /// `None`: while arming.
+    pub tier: Tier,
+}
+
+/// Whom to watch. Nobody: there is nothing to do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Watched<H> {
+    pub parent: Option<Target<H>>,
+    pub supervisor: Option<Target<H>>,
+}
+
+impl<H: Copy> Watched<H> {
+    /// Opens the parent's handle, then asks for the parent once more: it may have died before its handle was
+    /// open, and have left its number to another process.
+    pub(crate) fn begin(&mut self, kernel: &mut impl Kernel<Handle = H>) -> Result<(), Gone> {
+        let Some(parent) = &mut self.parent else { return Ok(()) };
+        parent.handle = kernel.open(parent.pid);
+        match kernel.parent_is_gone(parent.pid, false) {
+            true => Err(Gone { whose: Whose::Parent, pid: parent.pid, tier: Tier::None }),
+            false => Ok(()),
         }
     }
 
-    /// Must be called with the signals blocked, which the thread inherits. It is `Builder::spawn`, since
-    /// `thread::spawn` panics when no thread can be had.
-    pub(crate) fn spawn(self, _blocked: &SignalsBlocked) -> std::io::Result<()> {
-        let hook = self.death.hook.clone();
-        let mut watch = self;
-        let spawned = std::thread::Builder::new()
-            .name("parent-watch".to_owned())
-            .stack_size(STACK)
-            .spawn(move || {
-                loop {
-                    // There is no panic in it that we know of. If there is one, the watch goes on.
-                    let _ = catch_unwind(AssertUnwindSafe(|| watch.run()));
-                    sys::nap(watch.interval);
-                }
-            });
-        match spawned {
-            Ok(_detached) => Ok(()),
-            Err(error) => {
-                if let Some(hook) = hook {
-                    hook.cancel();
-                }
-                Err(error)
-            }
+    pub(crate) fn tier(&self) -> Tier {
+        match self.targets().any(|target| target.handle.is_none()) {
+            true => Tier::Poll,
+            false => Tier::Event,
         }
     }
 
-    /// Does what the state machine asks for.
-    fn run(&mut self) -> ! {
-        let mut pause = self.interval;
-        let mut state = Watching::begin(self.targets());
+    fn targets(&self) -> impl Iterator<Item = &Target<H>> {
+        self.parent.iter().chain(&self.supervisor)
+    }
+
+    /// Returns when the worker is to die. When the parent dies while the supervisor lives, the wrapper between them
+    /// has ended, perhaps because the whole group is being stopped: the worker has `grace` to end by itself.
+    pub(crate) fn until_death(
+        &mut self,
+        kernel: &mut impl Kernel<Handle = H>,
+        interval: Duration,
+        grace: Duration,
+        tell: impl Fn(Tier),
+    ) -> Gone {
+        let mut pause = interval;
+        let mut wrapper: Option<(Gone, Instant)> = None;
         loop {
-            state = state.step(match state {
-                Watching::Sleep { targets, soon } => {
-                    self.state.set_tier(Tier::of(targets));
-                    if soon {
-                        pause = MIN_INTERVAL;
-                    }
-                    let handles = [self.handle(Whose::Parent), self.handle(Whose::Supervisor)];
-                    let [parent, supervisor] = sys::wait(
-                        handles.map(|handle| handle.map(Handle::raw)),
-                        targets.is_any_polled().then_some(pause),
-                    );
-                    pause = pause.saturating_mul(2).min(self.interval);
-                    WatchingEvent::Woke(Woke { parent, supervisor })
+            let tier = self.tier();
+            tell(tier);
+            let poll = (tier == Tier::Poll).then_some(pause);
+            let until = wrapper.map(|(_, until)| until.saturating_duration_since(kernel.now()));
+            let timeout = poll.into_iter().chain(until).min();
+            let handle = |target: &Option<Target<H>>| target.as_ref().and_then(|it| it.handle);
+            let handles = [handle(&self.parent), handle(&self.supervisor)];
+            // After a wait that failed every handle is in doubt.
+            let fired = kernel.wait(handles, timeout).unwrap_or([true; 2]);
+            pause = pause.saturating_mul(2).min(interval);
+
+            let is_wrapped = self.supervisor.is_some();
+            // The supervisor first: when it and the wrapper are gone at once, it is the reason.
+            for (whose, fired) in [(Whose::Supervisor, fired[1]), (Whose::Parent, fired[0])] {
+                let slot = match whose {
+                    Whose::Parent => &mut self.parent,
+                    Whose::Supervisor => &mut self.supervisor,
+                };
+                let Some(target) = slot else { continue };
+                let fired = fired && target.handle.is_some();
+                let is_gone = match (whose, target.handle) {
+                    (Whose::Parent, _) => kernel.parent_is_gone(target.pid, fired),
+                    (Whose::Supervisor, Some(handle)) => fired && kernel.has_ended(handle),
+                    (Whose::Supervisor, None) => kernel.looks_gone(target.pid, target.start),
+                };
+                let gone = Gone { whose, pid: target.pid, tier: target.tier() };
+                if is_gone && whose == Whose::Parent && is_wrapped {
+                    wrapper = Some((gone, kernel.now() + grace));
+                    *slot = None;
+                } else if is_gone {
+                    return gone;
+                } else if fired {
+                    // Nothing confirms it: that target is polled from now on, soon at first. Waiting for its
+                    // handle again could return at once.
+                    target.handle = None;
+                    pause = MIN_INTERVAL;
                 }
-                Watching::Look { at, woke, .. } => {
-                    WatchingEvent::Looked(self.look(at, woke.of(at)))
-                }
-                Watching::LetGo { at, .. } => {
-                    self.let_go(at);
-                    WatchingEvent::HasLetGo
-                }
-                Watching::Die { of, seen } => self.death.now(&self.cause(of, Tier::by(seen))),
-            });
-        }
-    }
-
-    fn handle(&self, whose: Whose) -> Option<&Handle> {
-        match whose {
-            Whose::Parent => self.parent.handle.as_ref(),
-            Whose::Supervisor => self.supervisor.as_ref()?.handle.as_ref(),
-        }
-    }
-
-    fn look(&self, at: Whose, woke: Wake) -> Answer {
-        let handle = self.handle(at);
-        let is_gone = match (at, &self.supervisor) {
-            (Whose::Supervisor, Some(supervisor)) => {
-                handle.is_none() && sys::looks_gone(supervisor.pid, self.supervisor_start)
             }
-            _ => {
-                let fired = handle.is_some() && woke == Wake::Readable;
-                sys::parent_is_gone(self.parent.pid, fired)
+            if let Some((gone, until)) = wrapper
+                && kernel.now() >= until
+            {
+                return gone;
             }
-        };
-        let handle_is_ours = !is_gone && handle.is_some_and(Handle::is_ours);
-        let is_still_readable = handle_is_ours && handle.is_some_and(Handle::is_readable);
-        Answer { is_gone, handle_is_ours, is_still_readable }
-    }
-
-    fn let_go(&mut self, whose: Whose) {
-        let target = match whose {
-            Whose::Parent => Some(&mut self.parent),
-            Whose::Supervisor => self.supervisor.as_mut(),
-        };
-        if let Some(handle) = target.and_then(|target| target.handle.take()) {
-            // What the program put in its place is not ours to close.
-            match handle.is_ours() {
-                true => drop(handle),
-                false => handle.forget(),
-            }
-        }
-    }
-
-    pub(crate) fn cause(&self, of: Whose, tier: Tier) -> Cause {
-        let of_supervisor = self.supervisor.as_ref().filter(|_| of == Whose::Supervisor);
-        Cause { pid: of_supervisor.unwrap_or(&self.parent).pid, whose: of, tier }
-    }
-}
-
-impl Target {
-    fn is_watched_by(&self) -> By {
-        match self.handle {
-            Some(_) => By::Handle,
-            None => By::Looks,
         }
     }
 }

@@ -36,7 +36,7 @@ fn from_the_first_call_to_the_armed_watcher() {
     let before = parentwatch::status();
     assert_eq!(before.state, Ok(Status::NotStarted));
     assert_eq!((before.tier, before.parent, before.supervisor), (Tier::None, None, None));
-    assert_eq!((before.interval, before.scope), (Duration::from_millis(250), Scope::Group));
+    assert_eq!((before.interval, before.scope), (Duration::from_millis(250), Scope::Tree));
     assert_eq!(Config::from_env().interval, Duration::from_millis(250));
 
     // switched off stays off, whatever the code asks for, and can be tried again
@@ -81,7 +81,7 @@ fn from_the_first_call_to_the_armed_watcher() {
     assert_ne!(armed.tier, Tier::None);
     assert_eq!((armed.parent, armed.supervisor), (Some(parent), None));
     assert_eq!((armed.interval, armed.scope), (Duration::from_millis(250), Scope::Process));
-    assert_eq!(armed.grace, Duration::from_secs(5));
+    assert_eq!(armed.grace, Some(Duration::from_secs(5)));
 
     // armed for good: the same again, and anything else
     assert_eq!(parentwatch::start(), Ok(Status::Armed));

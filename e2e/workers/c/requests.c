@@ -78,10 +78,10 @@ static localai_parentwatch_on_death_t hook_named(const char *mode) {
 
 static void answer_info(int connection) {
     static const char *const tiers[] = {"none", "event", "poll"};
-    static const char *const scopes[] = {"default", "group", "process"};
+    static const char *const scopes[] = {"default", "group", "process", "tree"};
     localai_parentwatch_info_t info = {.size = sizeof info};
     if (library.info(&info) != 0 || info.tier < 0 || info.tier > 2 || info.scope < 0 ||
-        info.scope > 2) {
+        info.scope > 3) {
         fail("info");
     }
     reply(connection,

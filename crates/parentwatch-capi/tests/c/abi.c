@@ -23,7 +23,8 @@ static localai_parentwatch_info_t info(void) {
     now.size = sizeof now;
     CHECK(localai_parentwatch_info(&now) == 0);
     CHECK(now.size == sizeof now);
-    CHECK(now.reserved == 0);
+    CHECK((now.flags & ~(uint32_t)LOCALAI_PARENTWATCH_GRACE_IS_SET) == 0);
+    CHECK(now.flags != 0 || now.grace_ns == 0);
     return now;
 }
 
@@ -68,8 +69,8 @@ static void bad_options_are_refused_and_arm_nothing(void) {
     localai_parentwatch_options_t bad;
     bad = options(), bad.size = SIZE_MAX, refused(&bad);
     bad = options(), bad.size = 4097, refused(&bad);
-    bad = options(), bad.reserved = 1, refused(&bad);
-    bad = options(), bad.scope = 3, refused(&bad);
+    bad = options(), bad.flags = 2, refused(&bad);
+    bad = options(), bad.scope = 4, refused(&bad);
     bad = options(), bad.scope = -1, refused(&bad);
     bad = options(), bad.interval_ns = 9999999, refused(&bad);
     bad = options(), bad.interval_ns = 3600000000001u, refused(&bad);
@@ -208,6 +209,7 @@ static void once_armed_other_options_are_refused(void) {
     CHECK(armed.watched_pids[0] == getppid() && armed.watched_pids[1] == 0);
     CHECK(armed.scope == LOCALAI_PARENTWATCH_SCOPE_PROCESS);
     CHECK(armed.interval_ns == 100000000 && armed.grace_ns == 3000000000u);
+    CHECK(armed.flags == LOCALAI_PARENTWATCH_GRACE_IS_SET);
 
     CHECK(localai_parentwatch_start(asked) == LOCALAI_PARENTWATCH_ARMED);
     CHECK(start_parent_death_watcher() == LOCALAI_PARENTWATCH_ARMED);
@@ -220,6 +222,7 @@ static void once_armed_other_options_are_refused(void) {
     CHECK(OTHER(other.scope = LOCALAI_PARENTWATCH_SCOPE_GROUP));
     CHECK(OTHER(other.interval_ns = 200000000));
     CHECK(OTHER(other.grace_ns = 1000000000));
+    CHECK(OTHER(other.flags = LOCALAI_PARENTWATCH_GRACE_IS_SET));
     CHECK(OTHER(other.parent = "4242"));
     CHECK(OTHER((other.on_death = another_hook, other.user_data = &data)));
     CHECK(OTHER((other.on_death = hook, other.user_data = NULL)));
@@ -235,7 +238,7 @@ static void a_forked_child_starts_anew(void) {
         CHECK(info().tier == LOCALAI_PARENTWATCH_TIER_NONE);
         CHECK(start_parent_death_watcher() == LOCALAI_PARENTWATCH_ARMED);
         CHECK(info().watched_pids[0] == parent);
-        CHECK(info().scope == LOCALAI_PARENTWATCH_SCOPE_GROUP);
+        CHECK(info().scope == LOCALAI_PARENTWATCH_SCOPE_TREE);
         _exit(0);
     }
     int status = -1;
@@ -246,7 +249,7 @@ static void a_forked_child_starts_anew(void) {
 int main(void) {
     unsetenv(OFF), unsetenv(INTERVAL), unsetenv(SCOPE), unsetenv(PARENT);
     CHECK(info().state == LOCALAI_PARENTWATCH_NOT_STARTED);
-    CHECK(info().scope == LOCALAI_PARENTWATCH_SCOPE_GROUP);
+    CHECK(info().scope == LOCALAI_PARENTWATCH_SCOPE_TREE);
     bad_options_are_refused_and_arm_nothing();
     info_fills_no_more_than_its_size();
     the_environment_is_read_and_nothing_is_printed();

@@ -90,8 +90,6 @@ static _Noreturn void worker(enum kind kind, int tier) {
     }
     localai_parentwatch_options_t options = {.size = sizeof options,
                                              .interval_ns = 10000000,
-                                             /* it is heard, however slow the machine is */
-                                             .grace_ns = 3600000000000u,
                                              .on_death = hook,
                                              .user_data = strdup("the hook's data")};
     CHECK((unmapped = calloc(1, 4 << 20)) != NULL);

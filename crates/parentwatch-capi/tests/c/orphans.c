@@ -1,5 +1,6 @@
 /* Workers that arm while the memory of their dead supervisor is being taken down. It has given them away by then, and
- * its pidfd does not tell of its end yet: each of them has to wait for that, and to end.
+ * its pidfd does not tell of its end yet: each of them watches it until then, and ends. One that arms after the end does
+ * not come back from arming.
  *
  *   test, adopts ── supervisor, two threads † ── worker, arms as soon as it is an orphan
  */
@@ -26,7 +27,7 @@ enum { SUPERVISORS = 20 };
 /* What takes its time to be taken down. */
 static const size_t MEMORY = (size_t)200 << 20;
 
-/* The worker writes a word when it is ready, one when it is an orphan, and one if it outlives its supervisor. */
+/* The worker writes a word when it is ready, one when it is an orphan, and one if it outlives arming after the end. */
 static int words[2];
 /* The worker has no pidfds: it polls. */
 static bool refused;
@@ -48,11 +49,12 @@ static void be_the_worker(pid_t parent, char *memory) {
     if (refused) refuse_pidfd_open();
     say('r');
     while (getppid() == parent) nanosleep(&moment, NULL);
-    say(sight(supervisor));
+    char seen = sight(supervisor);
+    say(seen);
     CHECK(freopen("/dev/null", "w", stderr) != NULL); /* what each of them says at its end */
     start_parent_death_watcher();
-    say('s');
-    _exit(0);
+    if (seen == 'o') say('s');
+    for (;;) pause();
 }
 
 static void *supervise(void *memory) {
@@ -111,6 +113,7 @@ static int kill_supervisors(void) {
 int main(void) {
     alarm(600);
     unsetenv("LOCALAI_BACKEND_PARENT_WATCH");
+    CHECK(setenv("LOCALAI_BACKEND_PARENT_WATCH_INTERVAL", "10ms", 1) == 0);
     CHECK(prctl(PR_SET_CHILD_SUBREAPER, 1L, 0L, 0L, 0L) == 0);
     int by_events = kill_supervisors();
     refused = true;

@@ -1,5 +1,5 @@
 //! The line that a worker's watcher leaves on stderr before it ends the worker:
-//! `localai-parentwatch: supervisor 4242 is gone, worker 4243 exits (event)`.
+//! `localai-parentwatch: supervisor 4242 is gone, worker 4243 exits (event)`, or `parent 4242` where nobody was named.
 
 /// Finds the death line of worker `pid` in what that worker wrote to stderr: the tier in which
 /// its watcher saw the supervisor go.
@@ -9,7 +9,8 @@ pub fn find_tier(stderr: &str, pid: i32) -> Option<&str> {
 
 /// The tier in `line`, if that is the death line of worker `pid`.
 fn parse(line: &str, pid: i32) -> Option<&str> {
-    let rest = line.strip_prefix("localai-parentwatch: supervisor ")?;
+    let rest = line.strip_prefix("localai-parentwatch: ")?;
+    let rest = rest.strip_prefix("supervisor ").or_else(|| rest.strip_prefix("parent "))?;
     let (supervisor, rest) = rest.split_once(" is gone, worker ")?;
     let (worker, rest) = rest.split_once(" exits (")?;
     let tier = rest.strip_suffix(')')?;
@@ -31,6 +32,8 @@ mod tests {
         assert_eq!(find_tier(stderr, 4243), Some("event"));
         assert_eq!(find_tier(stderr, 4244), None, "another worker's line");
         assert_eq!(find_tier(&stderr.replace("event", "poll"), 4243), Some("poll"));
+        let unnamed = stderr.replace("supervisor", "parent");
+        assert_eq!(find_tier(&unnamed, 4243), Some("event"), "nobody was named");
     }
 
     #[test]

@@ -1,27 +1,71 @@
 //! Linux.
 
-mod group;
-mod lines;
 mod memory;
+mod numbers;
 mod pidfd;
+mod pieces;
 mod processes;
 mod procfs;
 mod stderr;
+mod table;
+mod word;
 
-pub(crate) use group::{end_group, end_group_once_gone};
-pub(crate) use pidfd::Handle;
-pub(crate) use procfs::{
-    clock_is_initial, looks_gone, own_start_time, pid_namespace, procfs_is_ours, stat,
-};
+pub(crate) use memory::let_go_of_memory;
+pub(crate) use pidfd::{Handle, Pidfd};
+pub(crate) use processes::*;
+pub(crate) use procfs::*;
 pub(crate) use stderr::write_to_stderr;
+pub(crate) use table::{OwnTable, close_all_but};
+pub(crate) use word::Word;
 
 pub(crate) use super::posix::*;
+
+use std::ffi::CStr;
+use std::ptr;
+use std::time::Duration;
 
 /// Whether `pid`, once our direct parent, no longer is. The kernel gives a child its new parent before
 /// it tells anybody of the death (`exit_notify` calls `forget_original_parent` first), so that by the
 /// time a pidfd is readable this has changed; ptrace(2) does not touch it.
 pub(crate) fn parent_is_gone(pid: i32, _fired: bool) -> bool {
     parent_pid() != pid
+}
+
+/// Sleeps until one of the descriptors is readable, or the timeout is over, or a signal came; which of them were.
+/// `None`: the wait failed (ENOMEM, EINVAL, a seccomp filter), after a sleep of that time.
+///
+/// It is the bare system call: the reaper waits when the memory of whoever wraps libc's is gone, and poll(3) is a
+/// cancellation point.
+pub(crate) fn wait(handles: [Option<Pidfd>; 2], timeout: Option<Duration>) -> Option<[bool; 2]> {
+    // A negative descriptor is passed over (poll(2)).
+    let mut entries = handles.map(|handle| libc::pollfd {
+        fd: handle.map_or(-1, |handle| handle.raw()),
+        events: libc::POLLIN,
+        revents: 0,
+    });
+    // With nothing to wait for it must be none: more entries than RLIMIT_NOFILE are an error.
+    let count = if handles.iter().any(Option::is_some) { entries.len() } else { 0 };
+    let time = timeout.map(|time| libc::timespec {
+        tv_sec: time.as_secs() as _,
+        // below 10⁹
+        tv_nsec: time.subsec_nanos() as _,
+    });
+    let time = time.as_ref().map_or(ptr::null(), ptr::from_ref);
+    let no_mask = ptr::null::<libc::sigset_t>();
+    // SAFETY: `count` valid entries, a valid time or none, no signal mask.
+    let ready =
+        unsafe { libc::syscall(libc::SYS_ppoll, entries.as_mut_ptr(), count, time, no_mask, 0) };
+    if ready == -1 && errno() != libc::EINTR {
+        // Waiting again would return at once.
+        sleep(timeout.unwrap_or(Duration::ZERO));
+        return None;
+    }
+    Some(entries.map(|entry| ready > 0 && entry.revents != 0))
+}
+
+pub(crate) fn name_this_thread(name: &CStr) {
+    // SAFETY: a C string, of which the kernel copies 16 bytes.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
 }
 
 /// A page that is all zeros again in a child (madvise(2), `MADV_WIPEONFORK`, Linux 4.14). On an older
@@ -44,6 +88,6 @@ pub(crate) unsafe fn take_pending(signal: i32) {
     unsafe {
         libc::sigemptyset(set.as_mut_ptr());
         libc::sigaddset(set.as_mut_ptr(), signal);
-        libc::sigtimedwait(set.as_ptr(), std::ptr::null_mut(), &raw const at_once);
+        libc::sigtimedwait(set.as_ptr(), ptr::null_mut(), &raw const at_once);
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Everything `unsafe` of this crate that is not a C callback is below this module.
 
+use std::ffi::CStr;
 use std::time::Duration;
 
 #[cfg(any(target_os = "linux", target_os = "macos"))]
@@ -22,9 +23,20 @@ mod unsupported;
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
 pub(crate) use unsupported::*;
 
+#[cfg(not(target_os = "linux"))]
+mod condvar;
+#[cfg(not(target_os = "linux"))]
+pub(crate) use condvar::Word;
+
 /// The inode of the PID namespace that the system booted with: `PROC_PID_INIT_INO` of the kernel's
-/// `include/linux/proc_ns.h` (part of its interface since 3.8: CRIU and systemd rest on it).
+/// `include/linux/proc_ns.h` (part of its interface since 3.8: CRIU and systemd rely on it).
 pub(crate) const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
+
+/// The name of the watcher's thread. The reaper inherits it, so that a walk over the helpers knows a reaper,
+/// also one of another copy of this library.
+pub(crate) const WATCHER_NAME: &CStr = c"parent-watch";
+/// The name of the hook's thread, by which another copy of this library sees that there is a hook.
+pub(crate) const HOOK_NAME: &CStr = c"parent-hook";
 
 /// Why there is no handle on a process.
 #[cfg_attr(not(any(target_os = "linux", target_os = "macos")), allow(dead_code))]
@@ -34,18 +46,6 @@ pub(crate) enum OpenError {
     Gone,
     /// It cannot be had here or now: an old kernel, a seccomp filter, no descriptor left.
     Unavailable,
-}
-
-/// What a wait tells of one handle. It is a hint.
-#[cfg_attr(not(any(target_os = "linux", target_os = "macos")), allow(dead_code))]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Wake {
-    /// Nothing, or no handle was given.
-    Quiet,
-    /// The handle says that its process has ended.
-    Readable,
-    /// The descriptor is not open, or cannot be waited for.
-    Invalid,
 }
 
 /// What the system tells of a process.
@@ -59,6 +59,9 @@ pub(crate) struct Stat {
     pub threads: u64,
     /// Its main thread has begun to end (`PF_EXITING`), or has ended.
     pub is_exiting: bool,
+    pub group: i32,
+    /// It has the name of the watcher's thread: it is a reaper.
+    pub is_reaper: bool,
 }
 
 impl Stat {

@@ -1,10 +1,12 @@
 //! What Linux and macOS have in common.
 
+use std::ffi::{CStr, c_void};
 use std::mem::MaybeUninit;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::time::Duration;
 
-use super::Wake;
+use super::name_this_thread;
 
 pub(crate) const SUPPORTED: bool = true;
 
@@ -31,6 +33,22 @@ pub(crate) fn exit_now() -> ! {
 
 pub(crate) fn errno() -> i32 {
     std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
+}
+
+/// A SIGTERM to this process, for a thread that does not block it.
+pub(crate) fn begin_graceful_stop() {
+    // SAFETY: a signal to ourselves.
+    unsafe { libc::kill(own_pid(), libc::SIGTERM) };
+}
+
+/// The disposition of a signal: `SIG_DFL`, `SIG_IGN` or a function.
+pub(crate) fn disposition(signal: i32) -> libc::sighandler_t {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: room for the answer, which is valid when it is all zeros.
+    unsafe {
+        libc::sigaction(signal, ptr::null(), action.as_mut_ptr());
+        action.assume_init().sa_sigaction
+    }
 }
 
 /// Whether no process has the number. Signal 0 only asks (kill(2)).
@@ -140,40 +158,6 @@ impl Drop for CancellationDisabled {
     }
 }
 
-/// Sleeps until one of the descriptors is ready, or the timeout is over, or a signal came. Without a
-/// timeout and without a descriptor it would sleep for ever; no caller asks for that.
-pub(crate) fn wait(handles: [Option<i32>; 2], timeout: Option<Duration>) -> [Wake; 2] {
-    // A negative descriptor is passed over (poll(2)).
-    let mut entries = handles.map(|handle| libc::pollfd {
-        fd: handle.unwrap_or(-1),
-        events: libc::POLLIN,
-        revents: 0,
-    });
-    // With nothing to wait for it must be none: more entries than RLIMIT_NOFILE are an error.
-    let count = if handles.iter().any(Option::is_some) { entries.len() } else { 0 };
-    let ready = poll(entries.as_mut_ptr(), count, timeout);
-    if ready == -1 && errno() != libc::EINTR {
-        // Whatever it is (ENOMEM, EINVAL, a seccomp filter), waiting again would return at once.
-        sleep(timeout.unwrap_or(Duration::ZERO));
-        return handles.map(|handle| if handle.is_some() { Wake::Invalid } else { Wake::Quiet });
-    }
-    entries.map(|entry| match entry.revents {
-        _ if ready <= 0 || entry.revents == 0 => Wake::Quiet,
-        revents if revents & libc::POLLNVAL != 0 => Wake::Invalid,
-        _ => Wake::Readable,
-    })
-}
-
-fn poll(entries: *mut libc::pollfd, count: usize, timeout: Option<Duration>) -> i32 {
-    // Milliseconds, rounded up, so that a short time is never a wait that returns at once.
-    let millis = match timeout {
-        None => -1,
-        Some(time) => i32::try_from(time.as_micros().div_ceil(1_000)).unwrap_or(i32::MAX),
-    };
-    // SAFETY: `entries` points to at least `count` entries.
-    unsafe { libc::poll(entries, count as libc::nfds_t, millis) }
-}
-
 /// One sleep; a signal may end it early.
 pub(crate) fn sleep(time: Duration) {
     let time = libc::timespec {
@@ -183,6 +167,79 @@ pub(crate) fn sleep(time: Duration) {
     };
     // SAFETY: a valid time, and nothing to be written back.
     unsafe { libc::nanosleep(&raw const time, ptr::null_mut()) };
+}
+
+/// Starts a detached thread, and returns the error number if none can be had (pthread_create(3): EAGAIN).
+///
+/// `std::thread` is not used: it allocates on the new thread, for which glibc maps 64 MiB of address space
+/// (an arena of its own). `stack` is what the thread has for itself. The thread inherits the blocked signals.
+pub(crate) fn spawn_thread(
+    name: &'static CStr,
+    stack: usize,
+    _blocked: &SignalsBlocked,
+    body: impl FnOnce() + Send + 'static,
+) -> Result<(), i32> {
+    struct Body<F> {
+        name: &'static CStr,
+        run: F,
+    }
+    extern "C" fn begin<F: FnOnce()>(body: *mut c_void) -> *mut c_void {
+        // SAFETY: the box that was made for this thread, and for nobody else.
+        let body = unsafe { Box::from_raw(body.cast::<Body<F>>()) };
+        name_this_thread(body.name);
+        // A panic must not unwind into libc.
+        let _ = catch_unwind(AssertUnwindSafe(body.run));
+        ptr::null_mut()
+    }
+    fn begin_of<F: FnOnce()>(_: &F) -> extern "C" fn(*mut c_void) -> *mut c_void {
+        begin::<F>
+    }
+    let begin = begin_of(&body);
+    let body = Box::into_raw(Box::new(Body { name, run: body }));
+    let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
+    let mut thread = MaybeUninit::<libc::pthread_t>::uninit();
+    // SAFETY: the attributes are initialised before they are used, and `body` is given to one thread, or freed
+    // when there is none.
+    unsafe {
+        let mut failed = libc::pthread_attr_init(attributes.as_mut_ptr());
+        if failed == 0 {
+            let attributes = attributes.as_mut_ptr();
+            libc::pthread_attr_setdetachstate(attributes, libc::PTHREAD_CREATE_DETACHED);
+            libc::pthread_attr_setstacksize(
+                attributes,
+                whole_pages(stack + least_stack(attributes)),
+            );
+            failed = libc::pthread_create(thread.as_mut_ptr(), attributes, begin, body.cast());
+            libc::pthread_attr_destroy(attributes);
+        }
+        if failed != 0 {
+            drop(Box::from_raw(body));
+            return Err(failed);
+        }
+    }
+    Ok(())
+}
+
+/// What glibc takes of a thread's stack: its guard, and the static thread-local storage of the program and its
+/// libraries, which may be large. std asks the same function (its pal/unix/thread.rs), and by name too, since it
+/// is private to glibc. Other C libraries take none of it.
+fn least_stack(attributes: *const libc::pthread_attr_t) -> usize {
+    if !cfg!(target_env = "gnu") {
+        return 0;
+    }
+    type LeastStack = unsafe extern "C" fn(*const libc::pthread_attr_t) -> usize;
+    // SAFETY: a C string; what is found is that function, and gets valid attributes.
+    unsafe {
+        let found = libc::dlsym(libc::RTLD_DEFAULT, c"__pthread_get_minstack".as_ptr());
+        let least_stack = std::mem::transmute::<*mut c_void, Option<LeastStack>>(found);
+        least_stack.map_or(0, |least_stack| least_stack(attributes))
+    }
+}
+
+fn whole_pages(size: usize) -> usize {
+    // SAFETY: asks for a constant.
+    let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
+    size.next_multiple_of(page.max(1))
 }
 
 /// A zeroed mapping of at least `size` bytes.
@@ -206,16 +263,16 @@ pub(crate) fn release_page(page: *mut u8, size: usize) {
     unsafe { libc::munmap(page.cast(), size) };
 }
 
-/// The type of what is behind stderr; `None` when it is closed.
-pub(crate) fn stderr_type() -> Option<libc::mode_t> {
+/// The type of what is behind a descriptor; `None` when it is closed.
+pub(crate) fn type_of(fd: i32) -> Option<libc::mode_t> {
     let mut stat = MaybeUninit::<libc::stat>::uninit();
     // SAFETY: fstat initialises it when it succeeds.
     unsafe {
-        (libc::fstat(2, stat.as_mut_ptr()) == 0).then(|| stat.assume_init().st_mode & libc::S_IFMT)
+        (libc::fstat(fd, stat.as_mut_ptr()) == 0).then(|| stat.assume_init().st_mode & libc::S_IFMT)
     }
 }
 
-/// One attempt. Whether it succeeds is nobody's business.
+/// One attempt. A failure is ignored.
 pub(crate) fn write_once(fd: i32, line: &[u8]) {
     // SAFETY: the buffer is valid for its length.
     unsafe { libc::write(fd, line.as_ptr().cast(), line.len()) };

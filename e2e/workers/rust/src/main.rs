@@ -224,7 +224,7 @@ fn info() -> String {
         info.supervisor.unwrap_or(0),
         info.scope,
         info.interval.as_nanos(),
-        info.grace.as_nanos(),
+        info.grace.map_or(0, |grace| grace.as_nanos()),
     )
 }
 

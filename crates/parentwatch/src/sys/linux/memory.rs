@@ -1,12 +1,13 @@
 //! What a forked process does not need of its parent's memory.
 //!
 //! The reaper is a copy of the worker. Its pages are shared, copy on write, and a mapped device keeps its file
-//! open: as long as the reaper has them, neither the worker's memory nor its GPU is free. So it lets go of
-//! whatever is large, shared or a device, and keeps what its own few system calls run on.
+//! open: as long as the reaper has them, neither the worker's memory nor its GPU is free. So it unmaps what is
+//! large and writable, shared, or a device, and keeps what its own few system calls run on. Anonymous memory that
+//! is not writable may be a program: some move their code there (huge pages for text, packers).
 
-use super::lines::Lines;
+use super::pieces::Pieces;
 
-/// What is smaller than this is not worth the look at who might need it.
+/// Smaller mappings are kept: finding out who needs them costs more than they do.
 const LARGE: usize = 1 << 20;
 /// What is larger than this is the shadow memory of a sanitizer, which lies below everything else. Its wrappers
 /// around system calls need what it has allocated.
@@ -17,7 +18,7 @@ const SHADOW: usize = 1 << 43;
 /// # Safety
 /// Nothing that this process still does may touch the heap, shared memory, another thread's stack, or a
 /// large zero-initialised mapping.
-pub(super) unsafe fn let_go_of_memory() {
+pub(crate) unsafe fn let_go_of_memory() {
     let on_the_stack = 0_u8;
     // Where this thread's stack and thread-local storage are, and the code of ours and of libc.
     let needed = [
@@ -27,7 +28,7 @@ pub(super) unsafe fn let_go_of_memory() {
         (let_go_of_memory as unsafe fn() as *const ()).addr(),
         (libc::__errno_location as *const ()).addr(),
     ];
-    let Some(mut lines) = Lines::of(c"/proc/self/maps") else { return };
+    let Some(mut lines) = Pieces::lines(c"/proc/self/maps") else { return };
     let mut object = Object::default();
     let mut is_sanitized = false;
     while let Some(line) = lines.next() {
@@ -36,7 +37,8 @@ pub(super) unsafe fn let_go_of_memory() {
         is_sanitized |= size >= SHADOW;
         let is_needed = needed.iter().any(|address| mapping.contains(*address));
         let is_data = object.goes_on_with(&mapping, is_needed);
-        let is_large = mapping.is_anonymous && !is_data && !is_sanitized && size >= LARGE;
+        let is_memory = mapping.is_anonymous && mapping.is_writable;
+        let is_large = is_memory && !is_data && !is_sanitized && size >= LARGE;
         let can_go = mapping.is_shared || mapping.is_device || is_large;
         if can_go && !is_needed && !mapping.is_code {
             // The bare system call: a program that wraps libc's munmap(2) keeps books on the heap.
@@ -85,6 +87,7 @@ struct Mapping {
     end: usize,
     file: Option<File>,
     is_shared: bool,
+    is_writable: bool,
     is_code: bool,
     is_device: bool,
     /// Without a file: the heap, what malloc and others have mapped, stacks of threads.
@@ -113,6 +116,7 @@ impl Mapping {
             end: end.max(begin),
             file,
             is_shared,
+            is_writable: permissions.get(1) == Some(&b'w'),
             is_code: file.is_some() && !is_shared && permissions.get(2) == Some(&b'x'),
             is_device: path.starts_with(b"/dev/") && !is_of_a_program,
             is_anonymous: file.is_none()
@@ -142,7 +146,13 @@ mod tests {
         let heap = parse(
             "5581c9e4a000-5581c9e6b000 rw-p 00000000 00:00 0                          [heap]",
         );
-        assert!(heap.is_anonymous && heap.file.is_none() && !heap.is_shared && !heap.is_device);
+        assert!(
+            heap.is_anonymous
+                && heap.is_writable
+                && heap.file.is_none()
+                && !heap.is_shared
+                && !heap.is_device
+        );
         assert_eq!(heap.end - heap.begin, 0x21000);
         let anonymous = parse("7f103c4e2000-7f103c4e3000 rw-p 00000000 00:00 0 ");
         assert!(anonymous.is_anonymous && anonymous.contains(0x7f10_3c4e_2fff));
@@ -153,7 +163,7 @@ mod tests {
         assert!(named.is_anonymous);
         let library =
             parse("7f1000000000-7f1000010000 r-xp 00026000 fe:01 12345    /lib/a b/libc.so.6");
-        assert!(library.is_code);
+        assert!(library.is_code && !library.is_writable);
         assert!(
             library.file.is_some()
                 && !library.is_anonymous
@@ -210,7 +220,7 @@ mod tests {
 
     #[test]
     fn this_process_is_read_whole() {
-        let mut lines = Lines::of(c"/proc/self/maps").unwrap();
+        let mut lines = Pieces::lines(c"/proc/self/maps").unwrap();
         let here = this_process_is_read_whole as *const () as usize;
         let (mut count, mut code) = (0, false);
         while let Some(line) = lines.next() {

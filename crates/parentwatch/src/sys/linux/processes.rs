@@ -1,89 +1,181 @@
-//! The process ids in `/proc`, by bare system calls through a fixed buffer: the reaper asks for them.
+//! What the dying path and its reaper do to processes: one function for each system call. All of them are raw
+//! system calls where the reaper makes them: a libc wrapper may touch memory that the reaper has unmapped.
 
-use std::mem::offset_of;
+use std::cell::UnsafeCell;
+use std::ffi::c_void;
+use std::mem::MaybeUninit;
+use std::time::Duration;
 
-use super::procfs::open;
+use super::{Pidfd, errno, wait};
 
-/// In no order, and not at one instant: who is forked meanwhile may be missing.
-pub(super) struct ProcessIds {
-    fd: i32,
-    /// Records of struct linux_dirent64 (getdents64(2)).
-    buffer: [u8; 1024],
-    begin: usize,
-    end: usize,
+/// Descendants can be found, whatever their group.
+pub(crate) const HAS_TREE: bool = true;
+
+/// Nothing: only asks (kill(2)).
+pub(crate) const NO_SIGNAL: i32 = 0;
+
+/// Signals a process by its number; the error number, or 0.
+pub(crate) fn signal_process(pid: i32, signal: i32) -> i32 {
+    kill(pid.max(1), signal)
 }
 
-impl ProcessIds {
-    pub(super) fn all() -> Option<ProcessIds> {
-        let fd = open(c"/proc", libc::O_DIRECTORY)?;
-        Some(ProcessIds { fd, buffer: [0; 1024], begin: 0, end: 0 })
-    }
+/// Signals the members of a process group; the error number, or 0.
+pub(crate) fn signal_group(group: i32, signal: i32) -> i32 {
+    // Never everybody: −1 has another meaning.
+    if group > 1 { kill(-group, signal) } else { libc::ESRCH }
+}
 
-    /// The name of the next entry, as far as it goes.
-    fn next_name(&mut self) -> Option<&[u8]> {
-        const LENGTH: usize = offset_of!(libc::dirent64, d_reclen);
-        const NAME: usize = offset_of!(libc::dirent64, d_name);
-        if self.begin == self.end {
-            // SAFETY: the buffer is valid for its length.
-            let got = unsafe {
-                libc::syscall(
-                    libc::SYS_getdents64,
-                    self.fd,
-                    self.buffer.as_mut_ptr(),
-                    self.buffer.len(),
-                )
-            };
-            self.begin = 0;
-            self.end = usize::try_from(got).unwrap_or(0);
+fn kill(pid: i32, signal: i32) -> i32 {
+    // SAFETY: a system call of two integers.
+    if unsafe { libc::syscall(libc::SYS_kill, pid, signal) } == 0 { 0 } else { errno() }
+}
+
+/// Moves this process into a group of its session: 0 makes one of its own. Whether it worked.
+pub(crate) fn join_group(group: i32) -> bool {
+    // SAFETY: a system call of integers about ourselves.
+    unsafe { libc::syscall(libc::SYS_setpgid, 0, group) == 0 }
+}
+
+/// The session that this process is in; 0 when its leader is outside of our PID namespace.
+pub(crate) fn session() -> i32 {
+    // SAFETY: asks about ourselves.
+    unsafe { libc::getsid(0) }
+}
+
+/// From now on whoever loses its parent below this process becomes its child (prctl(2), Linux 3.4).
+pub(crate) fn become_subreaper() {
+    // SAFETY: sets an attribute of this process.
+    unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) };
+}
+
+/// Whether the process has a child now, also one that nobody has waited for yet.
+pub(crate) fn has_child() -> bool {
+    let mut found = MaybeUninit::<libc::siginfo_t>::uninit();
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+    // SAFETY: room for the answer; nobody is waited for, and nobody reaped.
+    let asked = unsafe { libc::waitid(libc::P_ALL, 0, found.as_mut_ptr(), options) };
+    asked == 0 || errno() != libc::ECHILD
+}
+
+/// Whether the process may ever have had a child, also before an exec (getrusage(2)). Those whom the kernel reaps
+/// by itself leave no trace: where it may, the answer is yes.
+pub(crate) fn has_had_child() -> bool {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: room for both answers, which are valid when they are all zeros.
+    let (action, usage) = unsafe {
+        libc::sigaction(libc::SIGCHLD, std::ptr::null(), action.as_mut_ptr());
+        libc::getrusage(libc::RUSAGE_CHILDREN, usage.as_mut_ptr());
+        (action.assume_init(), usage.assume_init())
+    };
+    let reaps_itself =
+        action.sa_sigaction == libc::SIG_IGN || action.sa_flags & libc::SA_NOCLDWAIT != 0;
+    let used = [usage.ru_maxrss, usage.ru_minflt, usage.ru_majflt, usage.ru_nvcsw, usage.ru_nivcsw];
+    reaps_itself || used != [0; 5] || has_child()
+}
+
+/// The calling thread's id.
+pub(crate) fn thread_id() -> i32 {
+    // SAFETY: no arguments, no failure.
+    i32::try_from(unsafe { libc::syscall(libc::SYS_gettid) }).unwrap_or(0)
+}
+
+/// A child that nobody's wait sees but one for it (`__WCLONE`, wait(2)): it sends no SIGCHLD.
+#[derive(Clone, Copy)]
+pub(crate) struct QuietChild(i32);
+
+impl QuietChild {
+    /// fork(2) without the handlers of pthread_atfork(3), which take locks. `None` when there is no process to be
+    /// had. `body` runs in the child,
+    /// which then exits with status 0.
+    ///
+    /// # Safety
+    /// The child has a copy of our memory and of this thread alone: `body` must make system calls only, and must
+    /// take no lock.
+    pub(crate) unsafe fn fork(body: impl FnOnce()) -> Option<QuietChild> {
+        const NONE: libc::c_ulong = 0;
+        // No flags, no stack of its own, nowhere to write a number to: in whatever order they come (clone(2)).
+        // SAFETY: the caller's promise.
+        match unsafe { libc::syscall(libc::SYS_clone, NONE, NONE, NONE, NONE, NONE) } {
+            0 => {
+                body();
+                exit_child()
+            }
+            child => i32::try_from(child).ok().filter(|child| *child > 0).map(QuietChild),
         }
-        let records = self.buffer.get(self.begin..self.end)?;
-        let length = records.get(LENGTH..LENGTH + 2)?.try_into().map(u16::from_ne_bytes).ok()?;
-        let record = records.get(..usize::from(length))?;
-        self.begin += record.len();
-        record.get(NAME..)?.split(|byte| *byte == 0).next()
     }
-}
 
-impl Iterator for ProcessIds {
-    type Item = i32;
+    /// A child that shares our memory (so that nothing of it is copied, however large it is), makes a process
+    /// group and ends; we are held until then (clone(2), `CLONE_VFORK`). As a zombie it still holds the group.
+    pub(crate) fn leader_of_a_new_group() -> Option<QuietChild> {
+        extern "C" fn lead(_: *mut c_void) -> i32 {
+            i32::from(!join_group(0))
+        }
+        // Not on this thread's stack, of which a program with much thread-local storage leaves little.
+        #[repr(align(16))]
+        struct Stack(UnsafeCell<[u8; 16 << 10]>);
+        // SAFETY: a process dies once, so that one child at most runs on it.
+        unsafe impl Sync for Stack {}
+        static STACK: Stack = Stack(UnsafeCell::new([0; 16 << 10]));
+        // The stack grows downwards on every processor that Rust has Linux for.
+        let top = STACK.0.get().wrapping_add(1);
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK;
+        // SAFETY: the stack is large enough for one system call, aligned, and used by nobody else. All signals
+        // that a handler could be called for are blocked, so that none runs in the child.
+        let child = unsafe { libc::clone(lead, top.cast(), flags, std::ptr::null_mut()) };
+        (child > 0).then_some(QuietChild(child))
+    }
 
-    fn next(&mut self) -> Option<i32> {
-        loop {
-            let name = std::str::from_utf8(self.next_name()?);
-            if let Some(pid) = name.ok().and_then(|name| name.parse().ok()) {
-                return Some(pid);
+    pub(crate) fn pid(self) -> i32 {
+        self.0
+    }
+
+    /// Kills it, and takes it away. Until it is taken away its number is its own.
+    pub(crate) fn kill(self) {
+        kill(self.0, libc::SIGKILL);
+        self.reap();
+    }
+
+    /// Takes away a child that is about to end, so that our adopter does not find it. The wait is bounded.
+    pub(crate) fn reap(self) {
+        const MOMENT: Duration = Duration::from_millis(1);
+        // SAFETY: our own child; no status is wanted.
+        let is_reaped = || unsafe {
+            libc::waitpid(self.0, std::ptr::null_mut(), libc::__WALL | libc::WNOHANG) != 0
+        };
+        if is_reaped() {
+            return;
+        }
+        // A pidfd wakes us the moment that it has ended; a sleep, however short, takes 70 µs and more.
+        let pidfd = Pidfd::open(self.0).ok();
+        for _ in 0..5 {
+            wait([pidfd, None], Some(MOMENT));
+            if is_reaped() {
+                break;
             }
         }
-    }
-}
-
-impl Drop for ProcessIds {
-    fn drop(&mut self) {
-        // SAFETY: the descriptor is ours.
-        unsafe { libc::syscall(libc::SYS_close, self.fd) };
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn children_are_among_the_processes() {
-        let mut children: Vec<_> = (0..100)
-            .map(|_| std::process::Command::new("/bin/sleep").arg("60").spawn().unwrap())
-            .collect();
-        let found: Vec<i32> = ProcessIds::all().unwrap().collect();
-        let missing: Vec<_> = children
-            .iter()
-            .filter(|child| !found.contains(&i32::try_from(child.id()).unwrap()))
-            .collect();
-        assert!(missing.is_empty(), "{missing:?}");
-        let own = i32::try_from(std::process::id()).unwrap();
-        assert_eq!(found.iter().filter(|pid| **pid == own).count(), 1);
-        for child in &mut children {
-            child.kill().unwrap();
-            child.wait().unwrap();
+        if let Some(pidfd) = pidfd {
+            pidfd.close();
         }
     }
+}
+
+/// The end of a forked child, with status 0.
+pub(crate) fn exit_child() -> ! {
+    loop {
+        // SAFETY: ends this process.
+        unsafe { libc::syscall(libc::SYS_exit_group, 0) };
+    }
+}
+
+/// Whether the process is still our parent, by the raw system call.
+pub(crate) fn is_parent(pid: i32) -> bool {
+    // SAFETY: no arguments, no failure.
+    unsafe { libc::syscall(libc::SYS_getppid) == libc::c_long::from(pid) }
+}
+
+/// Leaves the working directory, which may be on a file system that is to be unmounted.
+pub(crate) fn change_to_root() {
+    // SAFETY: a C string.
+    unsafe { libc::syscall(libc::SYS_chdir, c"/".as_ptr()) };
 }

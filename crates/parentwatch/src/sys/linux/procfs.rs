@@ -4,9 +4,10 @@ use std::ffi::CStr;
 use std::fmt::{self, Write};
 use std::mem::MaybeUninit;
 
-use super::super::Stat;
-use super::lines::Lines;
-use super::{is_absent, own_pid};
+use super::super::{Stat, WATCHER_NAME};
+use super::numbers::Numbers;
+use super::pieces::Pieces;
+use super::{disposition, is_absent, own_pid};
 
 /// Whether a polled process is dead: no process has its number, another one has, or it is a zombie with
 /// nothing left running. A look that fails says nothing.
@@ -53,16 +54,95 @@ pub(crate) fn clock_is_initial() -> bool {
 /// has that one's numbers. The `NSpid` line (Linux 4.1) has one number per namespace, from the mount's
 /// down to our own: it must be a single one.
 pub(crate) fn procfs_is_ours() -> bool {
-    let Some(mut lines) = Lines::of(c"/proc/self/status") else { return false };
-    let numbers = loop {
-        let Some(line) = lines.next() else { return false };
-        if let Some(numbers) = line.strip_prefix(b"NSpid:") {
-            break numbers;
-        }
+    let is_own = |numbers: &[u8]| {
+        let mut numbers = numbers.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+        let first = numbers.next().and_then(integer);
+        Some(first == u64::try_from(own_pid()).ok() && numbers.next().is_none())
     };
-    let mut numbers = numbers.split(u8::is_ascii_whitespace).filter(|number| !number.is_empty());
-    let first = numbers.next().and_then(integer);
-    first == u64::try_from(own_pid()).ok() && numbers.next().is_none()
+    status_line(c"/proc/self/status", b"NSpid:", is_own) == Some(true)
+}
+
+pub(super) fn exists(path: &CStr) -> bool {
+    inode(path).is_some()
+}
+
+/// Whether the kernel lists the children of a process (`CONFIG_PROC_CHILDREN`).
+pub(crate) fn children_are_listed() -> bool {
+    exists(c"/proc/thread-self/children")
+}
+
+/// Calls `each` with every child of the process, zombies too. Some may be missing when others end meanwhile.
+pub(crate) fn children(pid: i32, mut each: impl FnMut(i32)) {
+    let threads = Path::new(format_args!("/proc/{pid}/task"));
+    for thread in threads.as_c_str().and_then(Numbers::of).into_iter().flatten() {
+        let path = Path::new(format_args!("/proc/{pid}/task/{thread}/children"));
+        let mut words = path.as_c_str().and_then(Pieces::words);
+        while let Some(word) = words.as_mut().and_then(Pieces::next) {
+            if let Some(child) = integer(word).and_then(|child| i32::try_from(child).ok()) {
+                each(child);
+            }
+        }
+    }
+}
+
+/// The process ids in `/proc`.
+pub(crate) fn processes() -> impl Iterator<Item = i32> {
+    Numbers::of(c"/proc").into_iter().flatten()
+}
+
+/// The threads of this process, the main thread first if it has not ended.
+pub(crate) fn threads() -> impl Iterator<Item = i32> {
+    Numbers::of(c"/proc/self/task").into_iter().flatten()
+}
+
+/// Whether this process has a thread of that name, other than the thread `but`.
+pub(crate) fn has_thread(named: &CStr, but: i32) -> bool {
+    threads().filter(|thread| *thread != but).any(|thread| {
+        let mut buffer = [0; 16];
+        let path = Path::new(format_args!("/proc/self/task/{thread}/comm"));
+        let found = path.as_c_str().and_then(|path| read(path, &mut buffer));
+        found.and_then(|found| found.strip_suffix(b"\n")) == Some(named.to_bytes())
+    })
+}
+
+/// Whether a SIGTERM to this process would end it at once: its disposition is the default, and a thread would take
+/// it, since that neither blocks it nor waits for it in sigwait(3).
+pub(crate) fn sigterm_ends_this_process() -> bool {
+    disposition(libc::SIGTERM) == libc::SIG_DFL
+        && threads().any(|thread| {
+            let path = Path::new(format_args!("/proc/self/task/{thread}/syscall"));
+            let mut words = path.as_c_str().and_then(Pieces::words);
+            let call = words.as_mut().and_then(Pieces::next).and_then(integer);
+            let waits = call == u64::try_from(libc::SYS_rt_sigtimedwait).ok();
+            !waits && !blocks(thread, libc::SIGTERM)
+        })
+}
+
+fn blocks(thread: i32, signal: i32) -> bool {
+    let path = Path::new(format_args!("/proc/self/task/{thread}/status"));
+    let mask = path.as_c_str().and_then(|path| {
+        status_line(path, b"SigBlk:", |mask| {
+            u64::from_str_radix(std::str::from_utf8(mask.trim_ascii()).ok()?, 16).ok()
+        })
+    });
+    mask.is_some_and(|mask| mask & 1 << (signal - 1) != 0)
+}
+
+/// Whether no seccomp filter is installed on this thread.
+pub(super) fn is_unfiltered() -> bool {
+    status_line(c"/proc/thread-self/status", b"Seccomp:", |mode| integer(mode.trim_ascii()))
+        == Some(0)
+}
+
+/// What `read` makes of the line of a status file that begins so.
+fn status_line<T>(path: &CStr, key: &[u8], read: impl FnOnce(&[u8]) -> Option<T>) -> Option<T> {
+    let mut lines = Pieces::lines(path)?;
+    loop {
+        let line = lines.next()?;
+        if let Some(value) = line.strip_prefix(key) {
+            return read(value);
+        }
+    }
 }
 
 fn inode(path: &CStr) -> Option<u64> {
@@ -73,8 +153,8 @@ fn inode(path: &CStr) -> Option<u64> {
     }
 }
 
-/// A file to be read. The bare system calls, here and below: the reaper makes them when the memory of whoever
-/// wraps libc's is gone.
+/// A file to be read. Here and below are raw system calls: a libc wrapper may touch memory that the reaper has
+/// unmapped.
 pub(super) fn open(path: &CStr, flags: i32) -> Option<i32> {
     let flags = libc::O_RDONLY | libc::O_CLOEXEC | flags;
     // SAFETY: a C string; whoever asks for the descriptor closes it.
@@ -92,19 +172,9 @@ fn read<'a>(path: &CStr, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
     usize::try_from(length).ok().and_then(|length| buffer.get(..length))
 }
 
-/// Whether the process is in that process group. Only to be believed when `/proc` is ours.
-pub(super) fn is_in_group(pid: i32, group: i32) -> bool {
-    let mut buffer = [0; 1024];
-    let path = Path::new(format_args!("/proc/{pid}/stat"));
-    let line = path.as_c_str().and_then(|path| read(path, &mut buffer));
-    // field 5
-    let found = line.and_then(|line| integer(fields_after_name(line)?.nth(2)?));
-    found == u64::try_from(group).ok()
-}
-
 /// Whether it is Python's resource tracker, or joblib's, by its command line. It cleans `/dev/shm` when the last
 /// of its users is gone, and ignores SIGTERM.
-pub(super) fn is_resource_tracker(pid: i32) -> bool {
+pub(crate) fn is_resource_tracker(pid: i32) -> bool {
     const COMMAND: &[u8] = b"resource_tracker import main";
     let mut buffer = [0; 2048];
     let path = Path::new(format_args!("/proc/{pid}/cmdline"));
@@ -114,6 +184,13 @@ pub(super) fn is_resource_tracker(pid: i32) -> bool {
 
 fn read_stat(path: &CStr) -> Option<Stat> {
     parse_stat(read(path, &mut [0; 1024])?)
+}
+
+/// The second field of a line of `/proc/PID/stat`.
+fn name(line: &[u8]) -> Option<&[u8]> {
+    let begin = line.iter().position(|b| *b == b'(')? + 1;
+    let end = line.iter().rposition(|b| *b == b')')?;
+    line.get(begin..end)
 }
 
 /// What a line of `/proc/PID/stat` has from field 3 on. The second field is the program's name in parentheses, and
@@ -130,7 +207,8 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
     let mut fields = fields_after_name(line)?;
     let state = *fields.next()?.first()?;
     let parent = i32::try_from(integer(fields.next()?)?).ok()?;
-    let flags = integer(fields.nth(4)?)?; // field 9
+    let group = i32::try_from(integer(fields.next()?)?).ok()?;
+    let flags = integer(fields.nth(3)?)?; // field 9
     let threads = integer(fields.nth(10)?)?; // field 20
     let start = integer(fields.nth(1)?)?; // field 22
     // A task that was taken away while the kernel wrote the line: no threads, and no parent either.
@@ -140,6 +218,8 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
         state,
         threads,
         is_exiting: flags & PF_EXITING != 0,
+        group,
+        is_reaper: name(line) == Some(WATCHER_NAME.to_bytes()),
     })
 }
 
@@ -148,20 +228,20 @@ fn integer(digits: &[u8]) -> Option<u64> {
 }
 
 /// A path in a fixed buffer.
-struct Path {
-    bytes: [u8; 32],
+pub(super) struct Path {
+    bytes: [u8; 64],
     len: usize,
 }
 
 impl Path {
-    fn new(text: fmt::Arguments<'_>) -> Path {
-        let mut path = Path { bytes: [0; 32], len: 0 };
+    pub(super) fn new(text: fmt::Arguments<'_>) -> Path {
+        let mut path = Path { bytes: [0; 64], len: 0 };
         // A path that does not fit lacks its NUL and is no C string below.
         let _ = path.write_fmt(text);
         path
     }
 
-    fn as_c_str(&self) -> Option<&CStr> {
+    pub(super) fn as_c_str(&self) -> Option<&CStr> {
         CStr::from_bytes_until_nul(&self.bytes).ok()
     }
 }
@@ -185,11 +265,22 @@ mod tests {
             b"42 (a) R 1 (b) S 7 42 42 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 9 0 12345 99 1 2 3\n";
         assert_eq!(
             parse_stat(line),
-            Some(Stat { parent: 7, start: 12345, state: b'S', threads: 9, is_exiting: false })
+            Some(Stat {
+                parent: 7,
+                start: 12345,
+                state: b'S',
+                threads: 9,
+                is_exiting: false,
+                group: 42,
+                is_reaper: false,
+            })
         );
         let line =
             b"42 (a) R 1 (b) R 7 42 42 0 -1 4194308 1 2 3 4 5 6 7 8 20 0 9 0 12345 99 1 2 3\n";
         assert!(parse_stat(line).unwrap().is_exiting);
+        let line = b"42 (parent-watch) S 7 43 42 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 9 0 12345 99\n";
+        let reaper = parse_stat(line).unwrap();
+        assert_eq!((reaper.is_reaper, reaper.group), (true, 43));
     }
 
     /// Run by the next test, in a process of its own: a test is not run by the main thread.
@@ -244,10 +335,8 @@ mod tests {
 
     #[test]
     fn a_process_is_in_its_own_group_and_is_no_tracker() {
-        let group = super::super::process_group();
-        assert!(is_in_group(own_pid(), group));
-        assert!(!is_in_group(own_pid(), group + 1));
-        assert!(!is_in_group(0, group), "there is no such file");
+        assert_eq!(stat(own_pid()).unwrap().group, super::super::process_group());
+        assert_eq!(stat(0), None, "there is no such file");
         assert!(!is_resource_tracker(own_pid()));
     }
 
@@ -300,7 +389,7 @@ mod tests {
             .unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         let start = stat(pid).unwrap().start;
-        let handle = super::super::Handle::open(pid);
+        let handle = super::super::Pidfd::open(pid);
         assert!(!looks_gone(pid, Some(start)));
         child.kill().unwrap();
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);

@@ -1,28 +1,37 @@
-//! A file's lines, through a fixed buffer: nothing is allocated, and little of a small stack is used.
+//! A file's lines, or words, through a fixed buffer: nothing is allocated, and little of a small stack is used.
 
 use std::ffi::CStr;
 
 use super::procfs::open;
 
-pub(super) struct Lines {
+pub(super) struct Pieces {
     fd: i32,
+    separator: u8,
     buffer: [u8; 1024],
     begin: usize,
     end: usize,
 }
 
-impl Lines {
-    pub(super) fn of(path: &CStr) -> Option<Lines> {
-        let fd = open(path, 0)?;
-        Some(Lines { fd, buffer: [0; 1024], begin: 0, end: 0 })
+impl Pieces {
+    pub(super) fn lines(path: &CStr) -> Option<Pieces> {
+        Pieces::of(path, b'\n')
     }
 
-    /// The next line, without its line feed. One that does not fit comes in parts.
+    pub(super) fn words(path: &CStr) -> Option<Pieces> {
+        Pieces::of(path, b' ')
+    }
+
+    fn of(path: &CStr, separator: u8) -> Option<Pieces> {
+        let fd = open(path, 0)?;
+        Some(Pieces { fd, separator, buffer: [0; 1024], begin: 0, end: 0 })
+    }
+
+    /// The next piece, without its separator. One that does not fit comes in parts.
     pub(super) fn next(&mut self) -> Option<&[u8]> {
         loop {
             let rest = self.buffer.get(self.begin..self.end)?;
             let begin = self.begin;
-            if let Some(length) = rest.iter().position(|b| *b == b'\n') {
+            if let Some(length) = rest.iter().position(|b| *b == self.separator) {
                 self.begin += length + 1;
                 return self.buffer.get(begin..begin + length);
             }
@@ -43,7 +52,7 @@ impl Lines {
     }
 }
 
-impl Drop for Lines {
+impl Drop for Pieces {
     fn drop(&mut self) {
         // SAFETY: the descriptor is ours.
         unsafe { libc::syscall(libc::SYS_close, self.fd) };
@@ -52,7 +61,7 @@ impl Drop for Lines {
 
 #[cfg(test)]
 mod tests {
-    use super::Lines;
+    use super::Pieces;
     use std::io::Write;
     use std::os::unix::ffi::OsStrExt;
 
@@ -60,7 +69,7 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(content).unwrap();
         let path = std::ffi::CString::new(file.path().as_os_str().as_bytes()).unwrap();
-        let mut lines = Lines::of(&path).unwrap();
+        let mut lines = Pieces::lines(&path).unwrap();
         let mut found = Vec::new();
         while let Some(line) = lines.next() {
             found.push(line.to_vec());
@@ -92,7 +101,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_not_there_has_none() {
-        assert!(Lines::of(c"/nowhere").is_none());
+        assert!(Pieces::lines(c"/nowhere").is_none());
         assert_eq!(lines_of(b""), Vec::<Vec<u8>>::new());
     }
 }

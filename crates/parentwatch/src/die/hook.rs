@@ -3,10 +3,11 @@
 use std::ffi::c_void;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::{Duration, Instant};
 
-use crate::sys::SignalsBlocked;
+use crate::sys::{self, HOOK_NAME, SignalsBlocked, Word};
 
 /// What a program wants done before it exits.
 pub(crate) struct Hook {
@@ -60,65 +61,57 @@ pub(crate) struct HookThread {
 
 #[derive(Default)]
 struct Shared {
-    stage: Mutex<Stage>,
-    changed: Condvar,
+    stage: Word,
+    thread: AtomicI32,
 }
 
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Stage {
-    #[default]
-    Asleep,
-    Wanted,
-    Done,
-    /// Arming failed after all: the hook will not be run.
-    Cancelled,
-}
+const ASLEEP: u32 = 0;
+const WANTED: u32 = 1;
+const DONE: u32 = 2;
+/// Arming failed after all: the hook will not be run.
+const CANCELLED: u32 = 3;
 
-impl Shared {
-    /// Nobody panics with this lock held, and the program's hook never holds it.
-    fn stage(&self) -> MutexGuard<'_, Stage> {
-        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set(&self, stage: Stage) {
-        *self.stage() = stage;
-        self.changed.notify_all();
-    }
-}
-
-/// 1 MiB for what a hook may call (printf, Python), and as much for the static thread-local storage of the
-/// program and its libraries, which glibc takes from a thread's stack.
-const STACK: usize = 2 << 20;
+/// 1 MiB for what a hook may call (printf, Python).
+const STACK: usize = 1 << 20;
 
 impl HookThread {
-    /// Must be called with all signals blocked, which the thread inherits.
-    pub(crate) fn spawn(hook: Hook, _blocked: &SignalsBlocked) -> std::io::Result<HookThread> {
+    /// Must be called with all signals blocked, which the thread inherits. The error number, if there is no thread.
+    pub(crate) fn spawn(hook: Hook, blocked: &SignalsBlocked) -> Result<HookThread, i32> {
         let shared = Arc::new(Shared::default());
         let own = Arc::clone(&shared);
-        std::thread::Builder::new().name("parent-hook".to_owned()).stack_size(STACK).spawn(
-            move || {
-                let stage = own.changed.wait_while(own.stage(), |stage| *stage == Stage::Asleep);
-                let stage = *stage.unwrap_or_else(PoisonError::into_inner);
-                if stage == Stage::Wanted {
-                    // A hook that panics is a hook that is done.
-                    let _ = catch_unwind(AssertUnwindSafe(hook.run));
-                    own.set(Stage::Done);
-                }
-            },
-        )?;
+        sys::spawn_thread(HOOK_NAME, STACK, blocked, move || {
+            own.thread.store(sys::thread_id(), Ordering::Relaxed);
+            while own.stage.get() == ASLEEP {
+                own.stage.wait(ASLEEP, None);
+            }
+            if own.stage.get() == WANTED {
+                // A hook that panics is a hook that is done.
+                let _ = catch_unwind(AssertUnwindSafe(hook.run));
+                own.stage.replace(DONE);
+            }
+        })?;
         Ok(HookThread { shared })
     }
 
     /// Runs the hook and waits until it is done, but no longer than the grace.
     pub(crate) fn run(&self, grace: Duration) {
-        self.shared.set(Stage::Wanted);
-        let _ = self
-            .shared
-            .changed
-            .wait_timeout_while(self.shared.stage(), grace, |stage| *stage == Stage::Wanted);
+        let until = Instant::now() + grace;
+        self.shared.stage.replace(WANTED);
+        while self.shared.stage.get() == WANTED {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            self.shared.stage.wait(WANTED, Some(left));
+        }
+    }
+
+    /// The system's number of the thread, once that has begun.
+    pub(crate) fn thread(&self) -> i32 {
+        self.shared.thread.load(Ordering::Relaxed)
     }
 
     pub(crate) fn cancel(&self) {
-        self.shared.set(Stage::Cancelled);
+        self.shared.stage.replace(CANCELLED);
     }
 }

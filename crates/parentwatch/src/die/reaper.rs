@@ -1,0 +1,287 @@
+//! The end of the helpers: SIGTERM now, SIGKILL when their time is over, by a process of its own that outlives the
+//! worker by a moment. Not SIGKILL at once: Python's resource tracker ignores SIGTERM, and cleans `/dev/shm` when
+//! the last of its users is gone. So it is the last to be killed.
+//!
+//! Everything here runs in the dying path or in a forked child of it: system calls alone, no locks, no allocation.
+
+use std::time::Duration;
+
+use super::group::{Group, Place};
+use super::tree::{Helper, ROUNDS, Tree};
+use crate::sys::{self, Pidfd, QuietChild};
+
+/// What the helpers have between SIGTERM and SIGKILL unless the grace is set.
+const HELPER_GRACE: Duration = Duration::from_secs(1);
+/// How long the reaper waits for the worker to be gone: the kernel may be busy for long with what the
+/// worker held.
+const WORKER_PATIENCE: Duration = Duration::from_secs(10);
+/// How often resource trackers, which hold nothing of weight themselves, are given a second to clean up in, once
+/// every other helper has been killed.
+const TRACKER_SECONDS: u32 = 5;
+/// How often the reaper looks whether helpers are left.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Everybody who ends with the worker.
+pub(super) struct Helpers {
+    group: Option<Group>,
+    tree: Tree,
+    /// The tree is to be ended. Else it only holds members of the group.
+    has_tree: bool,
+    grace: Duration,
+    has_own_table: bool,
+}
+
+/// Who signals the group.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum First {
+    /// The worker has.
+    Nothing,
+    /// The reaper, once the worker is gone.
+    Sigterm,
+}
+
+impl Helpers {
+    pub fn of(
+        group: Option<i32>,
+        has_tree: bool,
+        grace: Option<Duration>,
+        has_own_table: bool,
+    ) -> Helpers {
+        Helpers {
+            group: group.map(Group::of),
+            tree: Tree::below(sys::own_pid()),
+            has_tree,
+            grace: grace.unwrap_or(HELPER_GRACE),
+            has_own_table,
+        }
+    }
+
+    /// A process that never had a child has no helpers, and nothing of its own in the group that it leads.
+    fn may_exist(&self) -> bool {
+        let is_anothers = self.group.as_ref().is_some_and(|group| group.id != sys::own_pid());
+        is_anothers || ((self.has_tree || self.group.is_some()) && sys::has_had_child())
+    }
+
+    /// Makes a reaper that ends the helpers once the worker is gone, in whatever way that comes about. Until then
+    /// it does nothing, and may be killed.
+    pub fn reap_once_gone(&mut self, patience: Duration) -> Option<QuietChild> {
+        if !self.may_exist() {
+            return None;
+        }
+        self.collect(|_| {});
+        self.fork_reaper(First::Sigterm, patience.saturating_add(WORKER_PATIENCE))
+    }
+
+    /// Ends them.
+    pub fn end(&mut self) {
+        if !self.may_exist() {
+            return;
+        }
+        if self.has_tree {
+            // Whoever loses its parent from here on is found again. Not before: the program would find those that
+            // are adopted in its own waits.
+            sys::become_subreaper();
+        }
+        let place = match &self.group {
+            None => Place::Outside(None),
+            Some(group) => Place::leave(group.id),
+        };
+        // Those in the group get it together.
+        let group = self.group.as_ref().map(|group| group.id);
+        self.tell(|helper| Some(helper.group) != group);
+        match place {
+            Place::Outside(child) => {
+                let has_members = self.group.as_ref().is_some_and(Group::has_members);
+                if has_members {
+                    self.tell_group();
+                    self.tell(|_| true);
+                }
+                if has_members || !self.tree.is_empty() {
+                    let reaper = self.fork_reaper(First::Nothing, WORKER_PATIENCE);
+                    if reaper.is_none() {
+                        self.kill();
+                    }
+                }
+                child.inspect(|child| child.reap());
+            }
+            Place::LeadsSession => {
+                let reaper = self.fork_reaper(First::Sigterm, WORKER_PATIENCE);
+                if reaper.is_none() {
+                    self.kill();
+                }
+            }
+            // The last resort, for the helpers as well as for us: nor would there be a process for the reaper.
+            Place::Stuck => self.kill(),
+        }
+    }
+
+    fn collect(&mut self, greet: impl FnMut(&mut Helper)) {
+        // Nobody without a child has descendants.
+        if self.has_tree && sys::has_child() {
+            self.tree.collect(greet);
+        }
+    }
+
+    /// SIGTERM for the helpers of whom `whom` says so and who have not had it, until there is nobody new.
+    fn tell(&mut self, whom: impl Fn(&Helper) -> bool) {
+        for helper in self.tree.helpers().iter_mut().filter(|helper| whom(helper)) {
+            helper.tell();
+        }
+        self.collect(|helper| {
+            if whom(helper) {
+                helper.tell();
+            }
+        });
+    }
+
+    fn tell_group(&mut self) {
+        let Some(group) = &self.group else { return };
+        group.signal(libc::SIGTERM);
+        let id = group.id;
+        for helper in self.tree.helpers().iter_mut().filter(|helper| helper.group == id) {
+            helper.is_told = true;
+        }
+    }
+
+    /// SIGKILL for everybody, this process too if it is in the group.
+    fn kill(&mut self) {
+        for helper in self.tree.helpers() {
+            helper.signal(libc::SIGKILL);
+        }
+        if let Some(group) = &self.group {
+            group.signal(libc::SIGKILL);
+        }
+    }
+
+    fn fork_reaper(&mut self, first: First, patience: Duration) -> Option<QuietChild> {
+        if let Some(group) = &mut self.group {
+            group.identify();
+        }
+        let worker = sys::own_pid();
+        // Opened while the worker lives, it is surely on it.
+        let pidfd = Pidfd::open(worker).ok();
+        // SAFETY: `reap` makes system calls alone.
+        let reaper = unsafe { QuietChild::fork(|| self.reap(worker, pidfd, first, patience)) };
+        pidfd.inspect(|pidfd| pidfd.close());
+        reaper
+    }
+
+    /// The reaper, in a group of its own, without a descriptor of the worker's and without its memory: a port, a
+    /// pipe or a GPU must not stay open for its sake.
+    fn reap(&mut self, worker: i32, pidfd: Option<Pidfd>, first: First, patience: Duration) {
+        sys::join_group(0);
+        if !self.has_own_table {
+            self.close_all_but_ours(pidfd);
+        }
+        sys::change_to_root();
+        // SAFETY: what follows are system calls, on this stack.
+        unsafe { sys::let_go_of_memory() };
+        self.tree.uproot();
+        wait_until_gone(worker, pidfd, patience);
+        if first == First::Sigterm {
+            self.tell_group();
+            for helper in self.tree.helpers() {
+                helper.tell();
+            }
+        }
+        self.wait_until_empty(self.grace);
+        for _ in 0..TRACKER_SECONDS {
+            self.kill_all_but_trackers();
+            if !self.tree.helpers().iter().any(is_living_tracker) {
+                break;
+            }
+            self.wait_until_empty(Duration::from_secs(1));
+        }
+        self.kill();
+    }
+
+    fn close_all_but_ours(&self, pidfd: Option<Pidfd>) {
+        let mut kept = [-1; 300];
+        let group = self.group.as_ref().and_then(Group::descriptor);
+        let ours = group.into_iter().chain(pidfd.map(Pidfd::raw)).chain(self.tree.descriptors());
+        for (to, from) in kept.iter_mut().zip(ours) {
+            *to = from;
+        }
+        sys::close_all_but(&kept);
+    }
+
+    /// For the reaper, which ends when nobody is left. Who is forked meanwhile is held too.
+    fn wait_until_empty(&mut self, patience: Duration) {
+        for _ in 0..looks_in(patience) {
+            let has_members = self.group.as_ref().is_some_and(Group::has_members);
+            if !has_members && self.tree.is_empty() {
+                sys::exit_child();
+            }
+            sys::nap(LOOK);
+            if self.has_tree {
+                self.tree.collect(|_| {});
+            }
+        }
+    }
+
+    /// A tracker cleans up when the others, who hold its pipe, are gone. The others are stopped first: then they
+    /// start nobody while they are looked through.
+    fn kill_all_but_trackers(&mut self) {
+        for _ in 0..ROUNDS {
+            let mut stopped = 0;
+            self.hold_group();
+            for helper in self.tree.helpers() {
+                let is_running = !helper.is_stopped && !helper.has_ended();
+                if is_running && !sys::is_resource_tracker(helper.pid) {
+                    helper.is_stopped = true;
+                    helper.signal(libc::SIGSTOP);
+                    stopped += 1;
+                }
+            }
+            if stopped == 0 {
+                break;
+            }
+            if self.has_tree {
+                self.tree.collect(|_| {});
+            }
+        }
+        for helper in self.tree.helpers().iter().filter(|helper| helper.is_stopped) {
+            helper.signal(libc::SIGKILL);
+        }
+    }
+
+    /// Holds the members of the group, by a look at all processes. With thousands of them that takes its time: it
+    /// is for helpers that are left when their time is over.
+    fn hold_group(&mut self) {
+        let Some(group) = self.group.as_ref().filter(|group| group.has_members()) else { return };
+        if !sys::procfs_is_ours() {
+            return;
+        }
+        for pid in sys::processes() {
+            let is_member = |stat: &sys::Stat| stat.group == group.id;
+            if sys::stat(pid).is_some_and(|stat| is_member(&stat)) {
+                // As long as the group has members, its number cannot be another's.
+                self.tree.add(pid, |_, stat| is_member(stat) && group.has_members(), &mut |_| {});
+            }
+        }
+    }
+}
+
+fn is_living_tracker(helper: &Helper) -> bool {
+    !helper.has_ended() && sys::is_resource_tracker(helper.pid)
+}
+
+/// Readable is gone, with all of its threads. `getppid()`, which changes when they have all begun to end, is asked
+/// where there is no pidfd. A worker that is not gone by then is stuck, and is killed.
+fn wait_until_gone(worker: i32, pidfd: Option<Pidfd>, patience: Duration) {
+    if let Some(pidfd) = pidfd {
+        sys::wait([Some(pidfd), None], Some(patience));
+        pidfd.signal(libc::SIGKILL);
+        return;
+    }
+    for _ in 0..looks_in(patience) {
+        if !sys::is_parent(worker) {
+            break;
+        }
+        sys::nap(LOOK);
+    }
+}
+
+fn looks_in(time: Duration) -> u128 {
+    time.as_millis() / LOOK.as_millis()
+}

@@ -1,0 +1,183 @@
+//! The helpers, held by their identity: the descendants of the worker.
+
+use crate::sys::{self, OpenError, Pidfd, Stat};
+
+/// A helper. Its identity is its pidfd or, where there is none, its start time.
+#[derive(Clone, Copy)]
+pub(super) struct Helper {
+    pub pid: i32,
+    pidfd: Option<Pidfd>,
+    start: u64,
+    pub group: i32,
+    /// It has had its SIGTERM.
+    pub is_told: bool,
+    pub is_stopped: bool,
+}
+
+impl Helper {
+    pub fn has_ended(&self) -> bool {
+        match self.pidfd {
+            Some(pidfd) => pidfd.has_ended(),
+            None => sys::looks_gone(self.pid, Some(self.start)),
+        }
+    }
+
+    pub fn signal(&self, signal: i32) {
+        let sent = self.pidfd.map(|pidfd| pidfd.signal(signal));
+        // A filter may refuse that call.
+        if !matches!(sent, Some(0 | libc::ESRCH)) && !self.has_ended() {
+            sys::signal_process(self.pid, signal);
+        }
+    }
+
+    /// SIGTERM, once.
+    pub fn tell(&mut self) {
+        if !self.is_told {
+            self.is_told = true;
+            self.signal(libc::SIGTERM);
+        }
+    }
+}
+
+/// How many can be held. Whoever is beyond that is killed at once.
+const MOST: usize = 256;
+/// How often a walk is made again: whoever forks during one is found by the next.
+pub(super) const ROUNDS: usize = 50;
+
+pub(super) struct Tree {
+    /// Whose descendants they are, as long as it lives: this process.
+    root: Option<i32>,
+    held: [Helper; MOST],
+    count: usize,
+}
+
+impl Tree {
+    pub fn below(root: i32) -> Tree {
+        let nobody =
+            Helper { pid: 0, pidfd: None, start: 0, group: 0, is_told: false, is_stopped: false };
+        Tree { root: Some(root), held: [nobody; MOST], count: 0 }
+    }
+
+    /// From now on only those count that descend from a helper.
+    pub fn uproot(&mut self) {
+        self.root = None;
+    }
+
+    pub fn helpers(&mut self) -> &mut [Helper] {
+        self.held.get_mut(..self.count).unwrap_or_default()
+    }
+
+    pub fn descriptors(&self) -> impl Iterator<Item = i32> {
+        let held = self.held.get(..self.count).unwrap_or_default();
+        held.iter().filter_map(|helper| helper.pidfd.map(Pidfd::raw))
+    }
+
+    pub fn is_empty(&mut self) -> bool {
+        self.helpers().iter().all(Helper::has_ended)
+    }
+
+    /// Looks for descendants until a look finds nobody new, and calls `greet` with each.
+    pub fn collect(&mut self, mut greet: impl FnMut(&mut Helper)) {
+        if !sys::procfs_is_ours() {
+            return;
+        }
+        let looks = if sys::children_are_listed() { Tree::walk } else { Tree::scan };
+        for _ in 0..ROUNDS {
+            if looks(self, &mut greet) == 0 {
+                break;
+            }
+        }
+    }
+
+    /// One walk down, through the lists of children. Returns how many were new.
+    fn walk(&mut self, greet: &mut dyn FnMut(&mut Helper)) -> usize {
+        let mut new = 0;
+        if let Some(root) = self.root {
+            sys::children(root, |child| new += usize::from(self.add_child(child, greet)));
+        }
+        let mut next = 0;
+        while let Some(helper) = self.held.get(..self.count).and_then(|held| held.get(next)) {
+            if !helper.has_ended() {
+                let pid = helper.pid;
+                sys::children(pid, |child| new += usize::from(self.add_child(child, greet)));
+            }
+            next += 1;
+        }
+        new
+    }
+
+    /// The same where the kernel has no such lists: one look at every process.
+    fn scan(&mut self, greet: &mut dyn FnMut(&mut Helper)) -> usize {
+        sys::processes().filter(|pid| self.add_child(*pid, greet)).count()
+    }
+
+    fn add_child(&mut self, pid: i32, greet: &mut dyn FnMut(&mut Helper)) -> bool {
+        let is_child = |tree: &Tree, stat: &Stat| tree.is_root_or_lives(stat.parent);
+        self.add(pid, is_child, greet)
+    }
+
+    /// Asked after the parent of a process: a helper that lives has the number, so that nobody else had it.
+    fn is_root_or_lives(&self, pid: i32) -> bool {
+        self.root == Some(pid) || self.has(pid)
+    }
+
+    fn has(&self, pid: i32) -> bool {
+        let held = self.held.get(..self.count).unwrap_or_default();
+        held.iter().any(|helper| helper.pid == pid && !helper.has_ended())
+    }
+
+    /// Holds a process if it `belongs`, which is asked once its number cannot be given to another. Whether it is new.
+    pub fn add(
+        &mut self,
+        pid: i32,
+        belongs: impl FnOnce(&Tree, &Stat) -> bool,
+        greet: &mut dyn FnMut(&mut Helper),
+    ) -> bool {
+        // Not yet for certain, but without a descriptor.
+        let seems_new = |stat: &Stat| !stat.has_ended() && !stat.is_reaper;
+        if self.has(pid) || !sys::stat(pid).is_some_and(|stat| seems_new(&stat)) {
+            return false;
+        }
+        let pidfd = match Pidfd::open(pid) {
+            Ok(pidfd) => Some(pidfd),
+            Err(OpenError::Gone) => return false,
+            Err(OpenError::Unavailable) => None,
+        };
+        let stat = sys::stat(pid).filter(|stat| seems_new(stat) && belongs(self, stat));
+        let Some(stat) = stat else {
+            pidfd.inspect(|pidfd| pidfd.close());
+            return false;
+        };
+        let mut helper = Helper {
+            pid,
+            pidfd,
+            start: stat.start,
+            group: stat.group,
+            is_told: false,
+            is_stopped: false,
+        };
+        match self.room() {
+            Some(room) => {
+                greet(&mut helper);
+                *room = helper;
+            }
+            None => {
+                helper.signal(libc::SIGKILL);
+                pidfd.inspect(|pidfd| pidfd.close());
+            }
+        }
+        true
+    }
+
+    fn room(&mut self) -> Option<&mut Helper> {
+        if self.count < MOST {
+            self.count += 1;
+            return self.held.get_mut(self.count - 1);
+        }
+        let ended = self.held.iter_mut().find(|helper| helper.has_ended())?;
+        if let Some(pidfd) = ended.pidfd.take() {
+            pidfd.close();
+        }
+        Some(ended)
+    }
+}

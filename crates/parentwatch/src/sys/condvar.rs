@@ -1,0 +1,55 @@
+//! A word to wait for, where there is no futex.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// A number that threads can wait for. Nothing is allocated.
+#[derive(Default)]
+pub(crate) struct Word {
+    value: Mutex<u32>,
+    changed: Condvar,
+}
+
+impl Word {
+    pub(crate) const fn new(value: u32) -> Word {
+        Word { value: Mutex::new(value), changed: Condvar::new() }
+    }
+
+    /// Nobody panics with this lock held.
+    fn value(&self) -> MutexGuard<'_, u32> {
+        self.value.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn get(&self) -> u32 {
+        *self.value()
+    }
+
+    /// Stores a value and wakes everybody; returns the one before.
+    pub(crate) fn replace(&self, value: u32) -> u32 {
+        let before = std::mem::replace(&mut *self.value(), value);
+        self.changed.notify_all();
+        before
+    }
+
+    /// Stores `new` if the value is `old`; whether it was.
+    pub(crate) fn replace_if(&self, old: u32, new: u32) -> bool {
+        let mut value = self.value();
+        let is_old = *value == old;
+        if is_old {
+            *value = new;
+        }
+        is_old
+    }
+
+    /// Sleeps once while the value is this one, for at most that long.
+    pub(crate) fn wait(&self, while_it_is: u32, timeout: Option<Duration>) {
+        let value = self.value();
+        if *value != while_it_is {
+            return;
+        }
+        match timeout {
+            Some(timeout) => drop(self.changed.wait_timeout(value, timeout)),
+            None => drop(self.changed.wait(value)),
+        }
+    }
+}

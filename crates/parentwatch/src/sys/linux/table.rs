@@ -1,0 +1,54 @@
+//! The watcher's own descriptor table.
+
+use std::marker::PhantomData;
+
+use super::numbers::Numbers;
+use super::procfs::exists;
+
+/// Proof that the thread which has it has a descriptor table of its own, without any descriptor of the program.
+///
+/// What is opened in it the program cannot see, close, replace, or run out of, and what is forked on this thread
+/// inherits nothing of the program's.
+pub(crate) struct OwnTable(PhantomData<*const ()>);
+
+impl OwnTable {
+    /// Leaves the program's table to the program. `None` where no table of its own is to be had, by a seccomp
+    /// filter, say: the thread then still shares the program's, and must keep nothing in it.
+    ///
+    /// Closing our copies runs the `flush` of their file systems, which may take its time.
+    pub(crate) fn take() -> Option<OwnTable> {
+        // SAFETY: a system call of integers. It changes the table of this thread alone, which has nothing open.
+        let taken = unsafe {
+            libc::syscall(libc::SYS_close_range, 0, u32::MAX, libc::CLOSE_RANGE_UNSHARE) == 0
+        };
+        // Before Linux 5.9, in two steps. What cannot be listed could not be closed.
+        let taken = taken || (exists(DESCRIPTORS) && unshare() && close_all_but(&[]));
+        taken.then_some(OwnTable(PhantomData))
+    }
+}
+
+/// Of this thread: `/proc/self/fd` has those of the main thread.
+const DESCRIPTORS: &std::ffi::CStr = c"/proc/thread-self/fd";
+
+fn unshare() -> bool {
+    // SAFETY: a system call of an integer. It gives this thread a copy of the table.
+    unsafe { libc::syscall(libc::SYS_unshare, libc::CLONE_FILES) == 0 }
+}
+
+/// Closes this thread's descriptors; whether that could be done. The table must be this thread's alone.
+pub(crate) fn close_all_but(kept: &[i32]) -> bool {
+    // To close them while they are listed may hide some: until there are no more.
+    for _ in 0..1_000 {
+        let Some(listed) = Numbers::of(DESCRIPTORS) else { return false };
+        let own = listed.descriptor();
+        let mut closed = 0;
+        for fd in listed.filter(|fd| *fd != own && !kept.contains(fd)) {
+            // SAFETY: the caller says that nobody uses these any more.
+            closed += usize::from(unsafe { libc::syscall(libc::SYS_close, fd) } == 0);
+        }
+        if closed == 0 {
+            return true;
+        }
+    }
+    false
+}
