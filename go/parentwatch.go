@@ -24,17 +24,25 @@
 //
 // # Without it
 //
-// Where the import is missing, or the library cannot be loaded, Start falls back on a goroutine that looks at
-// getppid every interval: the degraded mode. It ends the process with the same line and the same exit status,
-// and [Status] tells that it is in use: [TierPoll], Native false. It is what protects a static program. What
-// it cannot do:
+// Where the import is missing, or the library cannot be loaded, Start watches from a goroutine: the degraded
+// mode. It ends the process with the same line and the same exit status, and Status.Native is false. It is what
+// protects a static program.
+//
+// On Linux 5.10 and later the goroutine sleeps in the runtime's network poller until the kernel tells of the
+// parent's end ([TierEvent]). Elsewhere, and where a seccomp filter or a limit refuses that, it looks at getppid
+// every interval ([TierPoll]): it is as late as that, and a look wakes some threads. In both, the Go scheduler has to
+// get around to it.
+//
+// What the degraded mode cannot do:
 //
 //   - A supervisor that died before Start was called is not noticed.
 //   - LOCALAI_BACKEND_PARENT_PID is checked, not followed: a wrapper (a shell, sudo) that stays alive between
 //     supervisor and worker hides the supervisor's death. One warning line says so.
 //   - The process ends alone, whatever LOCALAI_BACKEND_PARENT_WATCH_SCOPE says; Status has [ScopeProcess].
-//   - It looks every interval, and it is as late as that. A look wakes some threads of the program's, and the Go
-//     scheduler has to get around to it.
+//   - Nobody is given any time, whatever LOCALAI_BACKEND_PARENT_WATCH_GRACE says; Status has a Grace of 0.
+//   - It holds two descriptors on the parent. A program that closes one of them, or puts another file over it, is
+//     still woken. One that closes both is not: it outlives its supervisor. (Who closes every descriptor also closes
+//     the Go runtime's own, and the runtime ends the program.)
 //   - With -cover the process ends without writing its data, as it does with the native library.
 //
 // As with the native library, a worker whose parent is PID 1 has nothing to watch ([NoParent]), and a line on
@@ -61,8 +69,11 @@ const (
 	// EnvParentWatchInterval is how often the poll tier looks: a duration as in [time.ParseDuration], or a bare
 	// number of seconds; from 10ms to 1h, 2s unless set.
 	EnvParentWatchInterval = "LOCALAI_BACKEND_PARENT_WATCH_INTERVAL"
-	// EnvParentWatchScope is group (the default) or process; see [Scope].
+	// EnvParentWatchScope is tree (the default), group or process; see [Scope].
 	EnvParentWatchScope = "LOCALAI_BACKEND_PARENT_WATCH_SCOPE"
+	// EnvParentWatchGrace is how long the worker, and after it its helpers, may take to end by themselves once the
+	// supervisor is gone: a duration as that of the interval, at most 1h. 0: nobody has any time. See [WithGrace].
+	EnvParentWatchGrace = "LOCALAI_BACKEND_PARENT_WATCH_GRACE"
 	// EnvParentPID is who the supervisor is: PID or PID@STARTTIME@PIDNS; see [ChildEnv].
 	EnvParentPID = "LOCALAI_BACKEND_PARENT_PID"
 )
@@ -113,10 +124,12 @@ const (
 	ScopeGroup Scope = 1 + iota
 	// ScopeProcess: the worker alone.
 	ScopeProcess
+	// ScopeTree: as ScopeGroup, and every process that is still a descendant of the worker.
+	ScopeTree
 )
 
-// String is group or process.
-func (s Scope) String() string { return word(s, "default", "group", "process") }
+// String is group, process or tree.
+func (s Scope) String() string { return word(s, "default", "group", "process", "tree") }
 
 func word[N ~int32](n N, words ...string) string {
 	if n < 0 || int(n) >= len(words) {
@@ -142,10 +155,14 @@ type Status struct {
 	Supervisor int
 	// Interval is how often the poll tier looks: the armed one, else the environment's.
 	Interval time.Duration
-	// Scope is what ends with the supervisor: the armed one, else the environment's.
+	// Scope is what ends with the supervisor: once armed what will be acted on, else the environment's.
 	Scope Scope
-	// Grace is how long a hook may take. Go programs have none, so that it is 0; see [Start].
+	// Grace is how long the worker and its helpers may take: the armed one, else the environment's. It is 0 unless
+	// GraceSet.
 	Grace time.Duration
+	// GraceSet tells that there is a grace: an option or the environment has set it. Without one a worker has no time,
+	// and its helpers have a second.
+	GraceSet bool
 }
 
 // ErrInvalid is returned by [Start] when an option is out of range, or when the watcher is armed with other
@@ -156,7 +173,7 @@ var ErrInvalid = errors.New("parentwatch: an option is out of range, or the watc
 // switched off stays off.
 type Option struct{ set func(*driver.Options) }
 
-// WithScope says what ends with the supervisor. Default, and for 0: what the environment says, else ScopeGroup. The
+// WithScope says what ends with the supervisor. Default, and for 0: what the environment says, else ScopeTree. The
 // degraded mode ends the process alone.
 func WithScope(scope Scope) Option {
 	return Option{func(o *driver.Options) {
@@ -170,6 +187,13 @@ func WithScope(scope Scope) Option {
 // WithInterval says how often the poll tier looks: from 10ms to 1h. Default: 2s.
 func WithInterval(interval time.Duration) Option {
 	return Option{func(o *driver.Options) { o.Interval, o.Texts[EnvParentWatchInterval] = &interval, interval.String() }}
+}
+
+// WithGrace says how long the worker may take to end by itself once the supervisor is gone, and after it its helpers:
+// up to 1h. The worker's time begins with a SIGTERM to itself, if the program handles that signal. 0: nobody has any
+// time. The degraded mode gives none.
+func WithGrace(grace time.Duration) Option {
+	return Option{func(o *driver.Options) { o.Grace, o.Texts[EnvParentWatchGrace] = &grace, grace.String() }}
 }
 
 // WithParent says who the supervisor is: PID or PID@STARTTIME@PIDNS, as LOCALAI_BACKEND_PARENT_PID does.
@@ -189,8 +213,8 @@ func WithParent(token string) Option {
 // the package comment describes, is none: Status.LoadError tells of that, and one line on stderr. The status is the
 // one after the call, also beside an error.
 //
-// When the supervisor is gone the process ends at once: no deferred function, no signal handler and no hook
-// runs. Native code ends it, from a thread on which no Go code can run.
+// When the supervisor is gone the process ends at once, unless it has a grace ([WithGrace]): no deferred function, no
+// signal handler and no hook runs. Native code ends it, from a thread on which no Go code can run.
 func Start(opts ...Option) (Status, error) {
 	asked := driver.Options{Texts: map[string]string{}}
 	for _, opt := range opts {
@@ -215,15 +239,15 @@ func Start(opts ...Option) (Status, error) {
 	return CurrentStatus(), err
 }
 
-// CurrentStatus tells how this process is being watched. It prints nothing. Before the watcher is armed, interval
-// and scope are the environment's: with the native library, no other goroutine may call [os.Setenv] meanwhile.
+// CurrentStatus tells how this process is being watched. It prints nothing. Before the watcher is armed, interval,
+// scope and grace are the environment's: with the native library, no other goroutine may call [os.Setenv] meanwhile.
 func CurrentStatus() Status {
 	watcher, missing := chosen()
 	info := watcher.Info()
 	return Status{
 		State: State(info.State), Tier: Tier(info.Tier), Native: watcher != degraded, LoadError: missing,
 		Parent: info.Parent, Supervisor: info.Supervisor,
-		Interval: info.Interval, Scope: Scope(info.Scope), Grace: info.Grace,
+		Interval: info.Interval, Scope: Scope(info.Scope), Grace: info.Grace, GraceSet: info.GraceSet,
 	}
 }
 
@@ -261,7 +285,7 @@ func WatchParentDeath(origPPID int, interval time.Duration, onDeath func()) {
 	}
 }
 
-var degraded driver.Driver = &poller{state: NotStarted}
+var degraded driver.Driver = newGoWatcher()
 
 // chosen is the native library, or the degraded mode and, when the library was asked for, why it is missing. While
 // the watcher is switched off, nothing of the library is opened: that is the way out for whom it harms.
@@ -277,5 +301,5 @@ var missingReported sync.Once
 
 // reportMissing says, once, that the program has asked for the native library in vain.
 func reportMissing(missing error) {
-	missingReported.Do(func() { say(fmt.Sprintf("polling the parent alone, since %v", missing)) })
+	missingReported.Do(func() { say(fmt.Sprintf("watching the parent alone, since %v", missing)) })
 }

@@ -22,7 +22,10 @@ import (
 )
 
 // Without the native library.
-var mode = conformance.Mode{Tier: parentwatch.TierPoll}
+var mode = conformance.Mode{Tier: parentwatch.TierEvent}
+
+// And where no pidfd is to be had.
+var polling = conformance.Mode{Tier: parentwatch.TierPoll, Env: []string{processtree.EnvRefusePidfd + "=1"}}
 
 func TestMain(m *testing.M) {
 	roles := conformance.Roles()
@@ -41,6 +44,12 @@ func TestH02(t *testing.T)              { conformance.H02(t, mode, func(*process
 func TestVectors(t *testing.T) {
 	conformance.Vectors(t, "../crates/parentwatch/tests/contract-vectors.json", mode)
 }
+
+func TestArmedPolling(t *testing.T)            { conformance.Armed(t, polling) }
+func TestF01Polling(t *testing.T)              { conformance.F01(t, polling) }
+func TestOptionsPolling(t *testing.T)          { conformance.Options(t, polling) }
+func TestWatchParentDeathPolling(t *testing.T) { conformance.WatchParentDeath(t, polling) }
+func TestH02Polling(t *testing.T)              { conformance.H02(t, polling, func(*processtree.Tree) {}) }
 
 const soon = parentwatch.EnvParentWatchInterval + "=20ms"
 
@@ -112,7 +121,7 @@ func outputWithAFullStderr(t *testing.T, role string) string {
 		writer.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
 		_, err = writer.Write(make([]byte, 4096))
 	}
-	cmd := processtree.Command(role, parentwatch.EnvParentWatchScope+"=tree")
+	cmd := processtree.Command(role, parentwatch.EnvParentWatchScope+"=forest")
 	writer.Fd() // blocking again, as a child expects it
 	cmd.Stderr = writer
 	var stdout bytes.Buffer
@@ -224,8 +233,10 @@ func TestAnswersOfTheLibrary(t *testing.T) {
 
 // A program that never pauses on its only processor ends too.
 func TestBusyProgram(t *testing.T) {
-	tree, _ := conformance.Worker(t, "busy", soon, "GOMAXPROCS=1")
-	tree.CheckDeath("poll")
+	for _, mode := range []conformance.Mode{mode, polling} {
+		tree, _ := conformance.Worker(t, "busy", append(mode.Env, soon, "GOMAXPROCS=1")...)
+		tree.CheckDeath(mode.Tier.String())
+	}
 }
 
 func armAndBeBusy() {
@@ -265,7 +276,7 @@ func TestNamedSupervisor(t *testing.T) {
 	if hello.Status.State != parentwatch.Armed || hello.Status.Parent != tree.Supervisor() || hello.Status.Supervisor != 0 {
 		t.Errorf("%+v, expected the parent %d alone", hello.Status, tree.Supervisor())
 	}
-	tree.CheckDeath("poll")
+	tree.CheckDeath("event")
 }
 
 func TestChildEnvNamesThisProcess(t *testing.T) {
@@ -296,7 +307,7 @@ func TestStaticProgramStaysStatic(t *testing.T) {
 	run := exec.Command(program)
 	run.Env = []string{}
 	out, err := run.CombinedOutput()
-	want := fmt.Sprintf("armed poll false <nil> %s=%d@", parentwatch.EnvParentPID, run.Process.Pid)
+	want := fmt.Sprintf("armed event false <nil> %s=%d@", parentwatch.EnvParentPID, run.Process.Pid)
 	if err != nil || !strings.HasPrefix(string(out), want) {
 		t.Errorf("it says %s, %v; expected %s", out, err, want)
 	}

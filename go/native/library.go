@@ -20,15 +20,18 @@ import (
 // abiVersion is LOCALAI_PARENTWATCH_ABI_VERSION of the header that this package mirrors.
 const abiVersion = 1
 
+// graceIsSet is LOCALAI_PARENTWATCH_GRACE_IS_SET, of the flags of both structs: the grace counts, also when it is 0.
+const graceIsSet = 1
+
 // options is localai_parentwatch_options_t.
 type options struct {
 	size     uintptr
 	interval uint64
-	_        uint64 // grace_ns
+	grace    uint64
 	parent   *byte
 	_, _     uintptr // on_death, user_data
 	scope    int32
-	_        uint32 // reserved
+	flags    uint32
 }
 
 // info is localai_parentwatch_info_t.
@@ -38,7 +41,7 @@ type info struct {
 	tier     int32
 	watched  [2]int32
 	scope    int32
-	_        uint32 // reserved
+	flags    uint32
 	interval uint64
 	grace    uint64
 }
@@ -119,6 +122,10 @@ func (l *library) Start(asked driver.Options) (string, bool) {
 		// 0 would be "not given"; it is as invalid as 1 ns.
 		given.interval = uint64(max(*asked.Interval, 1))
 	}
+	if asked.Grace != nil {
+		// A negative one is far beyond an hour then.
+		given.grace, given.flags = uint64(*asked.Grace), graceIsSet
+	}
 	if asked.Parent != nil {
 		// A NUL in it would cut it.
 		parent, err := syscall.BytePtrFromString(*asked.Parent)
@@ -140,7 +147,7 @@ func (l *library) Info() driver.Info {
 	return driver.Info{
 		State: l.statusText(now.state), Tier: now.tier, Scope: now.scope,
 		Parent: int(now.watched[0]), Supervisor: int(now.watched[1]),
-		Interval: time.Duration(now.interval), Grace: time.Duration(now.grace),
+		Interval: time.Duration(now.interval), Grace: time.Duration(now.grace), GraceSet: now.flags&graceIsSet != 0,
 	}
 }
 

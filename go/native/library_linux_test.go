@@ -52,10 +52,10 @@ func startAndTell() {
 
 func (got told) checkDegraded(t *testing.T, stderr string, reasons ...string) {
 	t.Helper()
-	if got.State != parentwatch.Armed || got.Native || got.Tier != parentwatch.TierPoll || got.StartError != "<nil>" {
+	if got.State != parentwatch.Armed || got.Native || got.Tier != parentwatch.TierEvent || got.StartError != "<nil>" {
 		t.Errorf("%+v, expected the degraded mode", got)
 	}
-	if strings.Count(stderr, "\n") != 1 || !strings.HasPrefix(stderr, "localai-parentwatch: polling the parent alone, since ") {
+	if strings.Count(stderr, "\n") != 1 || !strings.HasPrefix(stderr, "localai-parentwatch: watching the parent alone, since ") {
 		t.Errorf("stderr is %q, expected one line about the library", stderr)
 	}
 	for _, reason := range reasons {
@@ -316,10 +316,10 @@ func TestProgramsWithoutAnyLibrary(t *testing.T) {
 				fmt.Printf("SKIPPED: %s: the kernel does not run such programs\n", t.Name())
 				t.Skip()
 			}
-			if want := "armed poll false <nil> " + test.reason + "\n"; err != nil || string(out) != want {
+			if want := "armed event false <nil> " + test.reason + "\n"; err != nil || string(out) != want {
 				t.Errorf("%v: it says %q, expected %q", err, out, want)
 			}
-			want := "localai-parentwatch: polling the parent alone, since " + test.reason + "\n"
+			want := "localai-parentwatch: watching the parent alone, since " + test.reason + "\n"
 			if stderr.String() != want {
 				t.Errorf("stderr is %q, expected %q", &stderr, want)
 			}
@@ -349,15 +349,17 @@ func TestLayoutIsTheHeaders(t *testing.T) {
 		}
 	}
 	fields("localai_parentwatch_options_t", options{},
-		"size", "interval_ns", "grace_ns", "parent", "on_death", "user_data", "scope", "reserved")
+		"size", "interval_ns", "grace_ns", "parent", "on_death", "user_data", "scope", "flags")
 	fields("localai_parentwatch_info_t", info{},
-		"size", "state", "tier", "watched_pids", "scope", "reserved", "interval_ns", "grace_ns")
+		"size", "state", "tier", "watched_pids", "scope", "flags", "interval_ns", "grace_ns")
 	check("LOCALAI_PARENTWATCH_ABI_VERSION", abiVersion)
 	check("LOCALAI_PARENTWATCH_TIER_NONE", int(parentwatch.TierNone))
 	check("LOCALAI_PARENTWATCH_TIER_EVENT", int(parentwatch.TierEvent))
 	check("LOCALAI_PARENTWATCH_TIER_POLL", int(parentwatch.TierPoll))
 	check("LOCALAI_PARENTWATCH_SCOPE_GROUP", int(parentwatch.ScopeGroup))
 	check("LOCALAI_PARENTWATCH_SCOPE_PROCESS", int(parentwatch.ScopeProcess))
+	check("LOCALAI_PARENTWATCH_SCOPE_TREE", int(parentwatch.ScopeTree))
+	check("LOCALAI_PARENTWATCH_GRACE_IS_SET", graceIsSet)
 	source.WriteString("}\n")
 	program := compile(t, source.String(), filepath.Join(t.TempDir(), "layout"))
 	out, err := exec.Command(program).Output()

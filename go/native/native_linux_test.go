@@ -32,7 +32,7 @@ import (
 var mode = conformance.Mode{Native: true, Tier: parentwatch.TierEvent}
 
 // The library is wanted, and not there.
-var missing = conformance.Mode{Tier: parentwatch.TierPoll, Env: []string{EnvLibrary + "=/nowhere/library.so"}, Lines: 1}
+var missing = conformance.Mode{Tier: parentwatch.TierEvent, Env: []string{EnvLibrary + "=/nowhere/library.so"}, Lines: 1}
 
 func TestMain(m *testing.M) {
 	roles := conformance.Roles()
@@ -122,7 +122,7 @@ func startSwitchedOff() {
 	parentwatch.WatchParentDeath(0, 0, nil)
 	status, err := parentwatch.Start(parentwatch.WithScope(parentwatch.ScopeProcess))
 	processtree.Report([]string{fmt.Sprintln(status.State, status.Native, status.LoadError, err), mapped()})
-	_, invalid := parentwatch.Start(parentwatch.WithScope(3))
+	_, invalid := parentwatch.Start(parentwatch.WithScope(4))
 	os.Unsetenv(parentwatch.EnvParentWatch)
 	parentwatch.Start()
 	os.Setenv(parentwatch.EnvParentWatch, "off")
@@ -169,7 +169,7 @@ func setEnvironment() {
 func TestSetenv(t *testing.T) {
 	var hello conformance.Hello
 	stderr := ask(t, &hello, "environment", parentwatch.EnvParentWatchScope+"=process", parentwatch.EnvParentPID+"=soon")
-	if hello.Status.Interval != 7*time.Second || hello.Status.Scope != parentwatch.ScopeGroup || stderr != "" {
+	if hello.Status.Interval != 7*time.Second || hello.Status.Scope != parentwatch.ScopeTree || stderr != "" {
 		t.Errorf("%+v; stderr %q", hello.Status, stderr)
 	}
 }
@@ -188,7 +188,7 @@ func TestNoParentWithoutTheLibrary(t *testing.T) {
 		fmt.Println("SKIPPED: TestNoParentWithoutTheLibrary: no PID namespace to be had:", err)
 		t.Skip()
 	}
-	if !bytes.Contains(out, []byte(`"After":{"State":"no_parent","Tier":0`)) || bytes.Contains(out, []byte("polling")) {
+	if !bytes.Contains(out, []byte(`"After":{"State":"no_parent","Tier":0`)) || bytes.Contains(out, []byte("watching")) {
 		t.Errorf("%v: %s", err, out)
 	}
 }

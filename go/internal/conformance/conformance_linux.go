@@ -106,13 +106,13 @@ func H02(t *testing.T, mode Mode, check func(*processtree.Tree)) {
 // Armed is the status of a worker under a living supervisor.
 func Armed(t *testing.T, mode Mode) {
 	tree, hello := Worker(t, "worker", mode.Env...)
-	scope := parentwatch.ScopeGroup
+	scope := parentwatch.ScopeTree
 	if !mode.Native {
 		scope = parentwatch.ScopeProcess
 	}
 	expected := parentwatch.Status{
 		State: parentwatch.Armed, Tier: mode.Tier, Native: mode.Native, Parent: tree.Supervisor(),
-		Interval: 2 * time.Second, Scope: scope,
+		Interval: 2 * time.Second, Scope: scope, GraceSet: !mode.Native,
 	}
 	if hello.Status != expected || hello.Error != "<nil>" {
 		t.Errorf("Start = %+v, %v; expected %+v", hello.Status, hello.Error, expected)
@@ -149,6 +149,7 @@ type row struct {
 	Enabled    *bool             `json:"enabled"`
 	IntervalNS *time.Duration    `json:"interval_ns"`
 	Scope      *string           `json:"scope"`
+	GraceNS    json.RawMessage   `json:"grace_ns"`
 	Supervisor json.RawMessage   `json:"supervisor"`
 	Warns      *int              `json:"warns"`
 }
@@ -163,7 +164,7 @@ func Vectors(t *testing.T, path string, mode Mode) {
 	if err := json.Unmarshal(text, &table); err != nil {
 		t.Fatal(err)
 	}
-	if len(table.Vectors) < 148 {
+	if len(table.Vectors) < 182 {
 		t.Fatalf("the table was cut: %d rows", len(table.Vectors))
 	}
 	for i, row := range table.Vectors {
@@ -247,6 +248,24 @@ func (row row) check(t *testing.T, mode Mode) {
 			t.Errorf("scopes %v, %v, expected %s, %s", got.Before.Scope, got.After.Scope, *row.Scope, after)
 		}
 	}
+	if row.GraceNS != nil {
+		var grace *time.Duration
+		if err := json.Unmarshal(row.GraceNS, &grace); err != nil {
+			t.Fatal(err)
+		}
+		expected := parentwatch.Status{GraceSet: grace != nil}
+		if grace != nil {
+			expected.Grace = *grace
+		}
+		after := expected
+		if !mode.Native && state == parentwatch.Armed {
+			after = parentwatch.Status{GraceSet: true}
+		}
+		if got.Before.Grace != expected.Grace || got.Before.GraceSet != expected.GraceSet ||
+			got.After.Grace != after.Grace || got.After.GraceSet != after.GraceSet {
+			t.Errorf("graces %+v, %+v, expected %+v, %+v", got.Before, got.After, expected, after)
+		}
+	}
 	if row.Supervisor != nil {
 		lines := strings.Count(stderr.String(), unproven)
 		isParent := named.PID == os.Getpid()
@@ -268,24 +287,30 @@ func sequence(parent int) [][]parentwatch.Option {
 	type list = []parentwatch.Option
 	second := parentwatch.WithInterval(time.Second)
 	self := parentwatch.WithParent(strconv.Itoa(parent))
+	none := parentwatch.WithGrace(0)
 	return []list{
 		{parentwatch.WithInterval(9 * time.Millisecond)},
 		{parentwatch.WithInterval(time.Hour + 1)},
 		{parentwatch.WithInterval(0)},
 		{parentwatch.WithInterval(-time.Second)},
-		{parentwatch.WithScope(3)},
+		{parentwatch.WithScope(4)},
+		{parentwatch.WithGrace(-1)},
+		{parentwatch.WithGrace(time.Hour + 1)},
 		{parentwatch.WithParent("")},
 		{parentwatch.WithParent("soon")},
 		{parentwatch.WithParent(strconv.Itoa(parent) + "\x00")},
-		{second, self, parentwatch.WithScope(parentwatch.ScopeProcess)},
+		{second, self, parentwatch.WithScope(parentwatch.ScopeProcess), none},
 		{},
+		{none},
 		{parentwatch.WithScope(0)},
-		{parentwatch.WithScope(3), parentwatch.WithScope(0)},
+		{parentwatch.WithScope(4), parentwatch.WithScope(0)},
 		{parentwatch.WithParent("0" + strconv.Itoa(parent))},
 		{parentwatch.Option{}},
 		{second, self, parentwatch.WithScope(parentwatch.ScopeProcess)},
 		{parentwatch.WithInterval(2 * time.Second)},
 		{parentwatch.WithScope(parentwatch.ScopeGroup)},
+		{parentwatch.WithScope(parentwatch.ScopeTree)},
+		{parentwatch.WithGrace(time.Second)},
 		{parentwatch.WithParent("1")},
 	}
 }
@@ -297,9 +322,10 @@ var expected = []struct {
 }{
 	{parentwatch.NotStarted, true}, {parentwatch.NotStarted, true}, {parentwatch.NotStarted, true}, {parentwatch.NotStarted, true},
 	{parentwatch.NotStarted, true}, {parentwatch.NotStarted, true}, {parentwatch.NotStarted, true}, {parentwatch.NotStarted, true},
+	{parentwatch.NotStarted, true}, {parentwatch.NotStarted, true},
 	{parentwatch.Armed, false}, {parentwatch.Armed, false}, {parentwatch.Armed, false}, {parentwatch.Armed, false},
-	{parentwatch.Armed, false}, {parentwatch.Armed, false}, {parentwatch.Armed, false},
-	{parentwatch.Armed, true}, {parentwatch.Armed, true}, {parentwatch.Armed, true},
+	{parentwatch.Armed, false}, {parentwatch.Armed, false}, {parentwatch.Armed, false}, {parentwatch.Armed, false},
+	{parentwatch.Armed, true}, {parentwatch.Armed, true}, {parentwatch.Armed, true}, {parentwatch.Armed, true}, {parentwatch.Armed, true},
 }
 
 func calls() {
@@ -318,7 +344,7 @@ func calls() {
 // environment without a word about a bad value there.
 func Options(t *testing.T, mode Mode) {
 	cmd := processtree.Command("calls", append(mode.Env, parentwatch.EnvParentWatchInterval+"=garbage",
-		parentwatch.EnvParentWatchScope+"=tree", parentwatch.EnvParentPID+"=soon")...)
+		parentwatch.EnvParentWatchScope+"=forest", parentwatch.EnvParentWatchGrace+"=never", parentwatch.EnvParentPID+"=soon")...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	stdout, err := cmd.Output()
@@ -341,7 +367,8 @@ func Options(t *testing.T, mode Mode) {
 		if got.Status.State != want.state || got.Error != refusal {
 			t.Errorf("call %d: %+v, expected %+v", i, got, want)
 		}
-		if want.state == parentwatch.Armed && (got.Status.Interval != time.Second || got.Status.Scope != parentwatch.ScopeProcess) {
+		if want.state == parentwatch.Armed && (got.Status.Interval != time.Second || got.Status.Scope != parentwatch.ScopeProcess ||
+			got.Status.Grace != 0 || !got.Status.GraceSet) {
 			t.Errorf("call %d: %+v is not what was armed", i, got)
 		}
 	}

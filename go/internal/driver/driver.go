@@ -12,6 +12,7 @@ import (
 type Options struct {
 	Interval *time.Duration
 	Scope    int32
+	Grace    *time.Duration
 	Parent   *string
 	// Texts are the same again, each under the name of the variable that it stands in for.
 	Texts map[string]string
@@ -22,7 +23,10 @@ type Info struct {
 	State              string
 	Tier, Scope        int32
 	Parent, Supervisor int
-	Interval, Grace    time.Duration
+	Interval           time.Duration
+	// Grace counts only if it was set.
+	Grace    time.Duration
+	GraceSet bool
 }
 
 // Driver is a watcher. Its methods may be called from any goroutine.

@@ -11,16 +11,21 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 )
 
 // Deadline is how long a test waits for anything that must happen.
 const Deadline = time.Minute
+
+// EnvRefusePidfd, when set, has the kernel refuse pidfd_open to the processes of a tree, as kernels before 5.3 do.
+const EnvRefusePidfd = "LOCALAI_PARENTWATCH_TEST_REFUSE_PIDFD"
 
 const (
 	envRole   = "LOCALAI_PARENTWATCH_TEST_ROLE"
@@ -33,6 +38,9 @@ func Main(m *testing.M, roles map[string]func()) {
 	roles["supervisor"] = supervise
 	if role := os.Getenv(envRole); role != "" {
 		os.Unsetenv(envRole)
+		if os.Getenv(EnvRefusePidfd) != "" {
+			refusePidfd()
+		}
 		roles[role]()
 		os.Exit(0)
 	}
@@ -42,6 +50,28 @@ func Main(m *testing.M, roles map[string]func()) {
 		os.Exit(1)
 	}
 	os.Exit(m.Run())
+}
+
+// refusePidfd installs a seccomp filter on every thread of this process.
+func refusePidfd() {
+	const pidfdOpen, prSetNoNewPrivs, setModeFilter, everyThread, refuse, allow = 434, 38, 1, 1, 0x0005_0000, 0x7fff_0000
+	seccomp := map[string]uintptr{"amd64": 317, "arm64": 277}[runtime.GOARCH]
+	filter := []syscall.SockFilter{
+		{Code: syscall.BPF_LD | syscall.BPF_W | syscall.BPF_ABS}, // the call's number
+		{Code: syscall.BPF_JMP | syscall.BPF_JEQ | syscall.BPF_K, K: pidfdOpen, Jf: 1},
+		{Code: syscall.BPF_RET | syscall.BPF_K, K: refuse | uint32(syscall.ENOSYS)},
+		{Code: syscall.BPF_RET | syscall.BPF_K, K: allow},
+	}
+	program := syscall.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	_, _, errno := syscall.Syscall6(syscall.SYS_PRCTL, prSetNoNewPrivs, 1, 0, 0, 0, 0)
+	if errno == 0 {
+		_, _, errno = syscall.Syscall(seccomp, setModeFilter, everyThread, uintptr(unsafe.Pointer(&program)))
+	}
+	if errno != 0 {
+		panic(errno)
+	}
 }
 
 // Command is this program in a role. Of the contract's variables it has those that are given alone.

@@ -1,0 +1,265 @@
+package parentwatch
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/mudler/localai-parentwatch/go/internal/driver"
+)
+
+// The degraded mode: what is left without the native library. The package comment says what it cannot do.
+
+func clamp(d time.Duration) time.Duration { return min(max(d, 10*time.Millisecond), time.Hour) }
+
+// duration reads Go's grammar, or a bare number of seconds.
+func duration(text string) (time.Duration, error) {
+	if strings.Trim(text, "0123456789.") == "" {
+		text += "s"
+	}
+	return time.ParseDuration(text)
+}
+
+// config is what the environment asks for, and the options, each of which stands in for a variable.
+type config struct {
+	interval time.Duration
+	scope    Scope
+	grace    time.Duration
+	graceSet bool
+	named    string // who the supervisor is; "" for nobody
+	warnings []string
+	invalid  bool // an option is
+}
+
+func readConfig(asked driver.Options) config {
+	c := config{interval: 2 * time.Second, scope: ScopeTree}
+	read := func(name, expected string, take func(text string) (used any, asItStands bool)) {
+		text, isOption := asked.Texts[name]
+		if !isOption {
+			text = os.Getenv(name)
+		}
+		if text = strings.TrimSpace(text); text == "" && !isOption {
+			return
+		}
+		if used, asItStands := take(text); !asItStands {
+			c.invalid = c.invalid || isOption
+			shown := strconv.QuoteToASCII(text[:min(len(text), 64)])
+			c.warnings = append(c.warnings, fmt.Sprintf("%s=%s: expected %s; using %v", name, shown[1:len(shown)-1], expected, used))
+		}
+	}
+	read(EnvParentWatchInterval, "a duration such as 500ms, 2s or 1m30s, from 10ms to 1h", func(text string) (any, bool) {
+		interval, err := duration(text)
+		if err == nil && interval > 0 {
+			c.interval = clamp(interval)
+		}
+		return strings.TrimSuffix(c.interval.String(), "0m0s"), c.interval == interval
+	})
+	read(EnvParentWatchScope, `"tree", "group" or "process"`, func(text string) (any, bool) {
+		for _, scope := range []Scope{ScopeGroup, ScopeProcess} {
+			if strings.ToLower(text) == scope.String() {
+				c.scope = scope
+			}
+		}
+		return c.scope, strings.ToLower(text) == c.scope.String()
+	})
+	read(EnvParentWatchGrace, "a duration such as 500ms, 2s or 1m30s, at most 1h", func(text string) (any, bool) {
+		grace, err := duration(text)
+		if err != nil || grace < 0 {
+			return "the default", false
+		}
+		c.grace, c.graceSet = min(grace, time.Hour), true
+		return "1h", c.grace == grace
+	})
+	read(EnvParentPID, "PID or PID@STARTTIME@PIDNS, in decimal digits", func(text string) (any, bool) {
+		fields := strings.Split(text, "@")
+		ok := len(fields) == 1 || len(fields) == 3
+		for i, field := range fields {
+			number, err := strconv.ParseUint(field, 10, 64)
+			ok = ok && err == nil && (i > 0 || 0 < number && number < 1<<31)
+			fields[i] = strconv.FormatUint(number, 10) // without zeros before it
+		}
+		if ok {
+			c.named = strings.Join(fields, "@")
+		}
+		return "the parent process", ok
+	})
+	return c
+}
+
+// goWatcher is the driver of the degraded mode.
+type goWatcher struct {
+	// arming holds a token of whoever arms, who alone changes what is below but for the tier.
+	arming chan struct{}
+	lock   sync.Mutex
+	state  State
+	tier   Tier
+	armed  config
+	ppid   int
+}
+
+func newGoWatcher() *goWatcher { return &goWatcher{arming: make(chan struct{}, 1), state: NotStarted} }
+
+func (w *goWatcher) Start(asked driver.Options) (string, bool) {
+	select {
+	case w.arming <- struct{}{}:
+	default:
+		// Nobody waits for long, not even for an arming that a filter holds up.
+		select {
+		case w.arming <- struct{}{}:
+		case <-time.After(time.Second):
+			return w.Info().State, false
+		}
+	}
+	state, warnings := w.arm(asked)
+	<-w.arming
+	// Whoever reads the warnings may be slow.
+	say(warnings...)
+	return string(state), state == Invalid
+}
+
+func (w *goWatcher) arm(asked driver.Options) (State, []string) {
+	c := readConfig(asked)
+	others := asked.Interval != nil && c.interval != w.armed.interval ||
+		asked.Scope != 0 && c.scope != w.armed.scope || asked.Parent != nil && c.named != w.armed.named ||
+		asked.Grace != nil && (!w.armed.graceSet || c.grace != w.armed.grace)
+	switch armed := w.state == Armed; {
+	case c.invalid || armed && others:
+		return Invalid, nil
+	case armed:
+		return Armed, nil
+	case !Enabled():
+		w.become(Disabled, TierNone, c, 0)
+		return Disabled, nil
+	case runtime.GOOS == "windows": // orphans keep their parent's number there
+		w.become(Unsupported, TierNone, c, 0)
+		return Unsupported, nil
+	}
+	state, ppid, used := NoParent, os.Getppid(), "nobody, since there is no parent to watch"
+	if ppid > 1 { // In a container the kernel ends everything with PID 1.
+		state, used = Armed, fmt.Sprintf("the parent process %d alone", ppid)
+		tier, parent := TierPoll, openHandle(ppid)
+		if parent != nil {
+			tier = TierEvent
+		}
+		w.become(Armed, tier, c, ppid)
+		go w.watch(parent, ppid, c.interval)
+	} else {
+		w.become(NoParent, TierNone, c, ppid)
+	}
+	if pid, _, _ := strings.Cut(c.named, "@"); c.named != "" && pid != strconv.Itoa(ppid) {
+		c.warnings = append(c.warnings, fmt.Sprintf("%s=%s: expected a living ancestor of this process, but without the "+
+			"native library nobody looks; using %s", EnvParentPID, c.named, used))
+	}
+	return state, c.warnings
+}
+
+func (w *goWatcher) become(state State, tier Tier, c config, ppid int) {
+	w.lock.Lock()
+	defer w.lock.Unlock()
+	w.state, w.tier, w.armed, w.ppid = state, tier, c, ppid
+}
+
+// watch ends the process when the parent is another one.
+func (w *goWatcher) watch(parent *handle, ppid int, interval time.Duration) {
+	tier := TierEvent
+	if !parent.wait(ppid) {
+		tier = TierPoll
+		w.lock.Lock()
+		w.tier = tier
+		w.lock.Unlock()
+		parent.close()
+		poll(ppid, interval)
+	}
+	say(fmt.Sprintf("supervisor %d is gone, worker %d exits (%v)", ppid, os.Getpid(), tier))
+	syscall.Exit(1) // os.Exit would wait for whoever hangs in an exit hook (-cover has one).
+}
+
+func (w *goWatcher) WaitForExit(pid int, interval time.Duration) bool {
+	if pid <= 1 {
+		return false
+	}
+	if os.Getppid() == pid {
+		parent := openHandle(pid)
+		parent.wait(pid)
+		parent.close()
+	}
+	poll(pid, interval)
+	return true
+}
+
+// poll returns once the parent is another one.
+func poll(pid int, interval time.Duration) {
+	for os.Getppid() == pid {
+		time.Sleep(clamp(interval))
+	}
+}
+
+func (w *goWatcher) Info() driver.Info {
+	w.lock.Lock()
+	defer w.lock.Unlock()
+	if w.state != Armed {
+		c := readConfig(driver.Options{})
+		return driver.Info{
+			State: string(w.state), Interval: c.interval, Scope: int32(c.scope), Grace: c.grace, GraceSet: c.graceSet,
+		}
+	}
+	// What is acted on, whatever was asked for: the process ends alone, and nobody is given any time.
+	return driver.Info{
+		State: string(Armed), Tier: int32(w.tier), Parent: w.ppid,
+		Interval: w.armed.interval, Scope: int32(ScopeProcess), GraceSet: true,
+	}
+}
+
+// handle is the parent as the kernel tells of its end. A nil one is never told.
+type handle struct {
+	file *os.File
+	conn syscall.RawConn
+	// spare is another descriptor of the same open file. As long as there is one of the two, the runtime's poller is
+	// told: a host that closes a number that is not its own does not blind the watch.
+	spare *os.File
+}
+
+// openHandle opens a handle on the parent; nil where there is none to be had.
+func openHandle(pid int) *handle {
+	file, spare := openPidfds(pid)
+	if file == nil {
+		return nil
+	}
+	h := &handle{file: file, spare: spare}
+	var err error
+	// A file that the runtime's poller did not take has no deadlines.
+	if h.conn, err = file.SyscallConn(); err != nil || file.SetReadDeadline(time.Time{}) != nil {
+		h.close()
+		return nil
+	}
+	return h
+}
+
+func (h *handle) close() {
+	if h != nil {
+		h.file.Close()
+		h.spare.Close()
+	}
+}
+
+// wait waits for one wake of the kernel, and tells whether getppid confirms it: the parent is another one than pid. A
+// wake that is not confirmed says nothing, and there is no use in waiting again.
+func (h *handle) wait(pid int) (confirmed bool) {
+	if h == nil {
+		return false
+	}
+	looks := 0
+	// Read looks once before it waits: the parent may have ended before the handle was opened.
+	h.conn.Read(func(uintptr) bool {
+		looks++
+		confirmed = os.Getppid() != pid
+		return confirmed || looks > 1
+	})
+	runtime.KeepAlive(h) // a file that nobody has any more is closed
+	return confirmed
+}

@@ -1,0 +1,40 @@
+package parentwatch
+
+import (
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+
+	"github.com/mudler/localai-parentwatch/go/internal/driver"
+	"github.com/mudler/localai-parentwatch/go/internal/processtree"
+)
+
+// A wake that getppid does not confirm ends nobody, and is not waited for again: the parent is polled from then on.
+func TestUnconfirmedWake(t *testing.T) {
+	child := exec.Command("sleep", "3600")
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer child.Wait()
+	defer child.Process.Kill()
+	other := openHandle(child.Process.Pid)
+	if other == nil {
+		t.Fatal("no handle")
+	}
+	ppid := os.Getppid()
+	watcher := newGoWatcher()
+	watcher.become(Armed, TierEvent, config{}, ppid)
+	go watcher.watch(other, ppid, time.Hour)
+	child.Process.Kill()
+	processtree.Eventually(t, "the parent is polled", func() bool { return Tier(watcher.Info().Tier) == TierPoll })
+}
+
+// Who calls Start while another call hangs is told after a moment that there is no watcher yet.
+func TestStartWhileAnotherHangs(t *testing.T) {
+	watcher := newGoWatcher()
+	watcher.arming <- struct{}{}
+	if status, err := watcher.Start(driver.Options{}); status != string(NotStarted) || err {
+		t.Errorf("%s, %v", status, err)
+	}
+}
