@@ -55,7 +55,8 @@ SONAME := liblocalai_parentwatch.so.$(ABI)
 
 .PHONY: install
 install: lib ## headers, libraries, pkg-config and CMake files below PREFIX (default /usr/local; DESTDIR is respected)
-	@install -d '$(INCLUDEDIR)' '$(LIBDIR)/pkgconfig' '$(CMAKEDIR)'
+	@# Each by name, so that the umask does not matter: the Go module takes no library that a group can replace.
+	@install -d '$(INCLUDEDIR)' '$(LIBDIR)' '$(LIBDIR)/pkgconfig' '$(CMAKEDIR)'
 	@install -C -m 644 include/localai_parentwatch.h include/parent_watch.h '$(INCLUDEDIR)/'
 	@install -C -m 755 $(SHARED) '$(LIBDIR)/liblocalai_parentwatch.so.$(VERSION)'
 	@ln -sf liblocalai_parentwatch.so.$(VERSION) '$(LIBDIR)/$(SONAME)'

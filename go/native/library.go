@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os"
 	"runtime"
-	"strings"
 	"syscall"
 	"time"
 	"unsafe"
@@ -66,27 +64,27 @@ func open() (driver.Driver, error) {
 		return nil, &LoadError{[]Attempt{{"this program", errors.New("it is static")}}}
 	}
 	var failed LoadError
+	users := trusted()
 	for _, place := range places() {
-		found, err := load(place)
+		found, err := load(place, users)
 		if err == nil {
 			return found, nil
 		}
-		failed.Attempts = append(failed.Attempts, Attempt{place, err})
+		failed.Attempts = append(failed.Attempts, Attempt{place.String(), err})
 	}
 	return nil, &failed
 }
 
-func load(place string) (_ *library, err error) {
-	if strings.Contains(place, "/") {
-		// The loader would wait for the other end of a FIFO.
-		if file, err := os.Stat(place); err == nil && !file.Mode().IsRegular() {
-			return nil, errors.New("it is no regular file")
+func load(place place, users trust) (_ *library, err error) {
+	if place.base != "" {
+		if err := users.check(place.base, place.name); err != nil {
+			return nil, err
 		}
 	}
 	// Why something failed is asked of the thread on which it did.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	handle, err := purego.Dlopen(place, purego.RTLD_NOW|purego.RTLD_LOCAL)
+	handle, err := purego.Dlopen(place.String(), purego.RTLD_NOW|purego.RTLD_LOCAL)
 	if err != nil {
 		return nil, err
 	}

@@ -129,7 +129,7 @@ func TestLibrariesThatCannotBeLoaded(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, test := range []struct{ place, reason string }{
-		{of("missing.so"), "No such file or directory"},
+		{of("missing.so"), "no such file or directory"},
 		{write(t, of("text.so"), []byte(strings.Repeat("no library\n", 100))), "invalid ELF header"},
 		{write(t, of("empty.so"), nil), "file too short"},
 		{write(t, of("machine.so"), otherMachine), "cannot open shared object file"},
@@ -155,7 +155,7 @@ func TestLibrariesThatCannotBeLoaded(t *testing.T) {
 func TestNoForgedLine(t *testing.T) {
 	var got told
 	stderr := ask(t, &got, "loading", EnvLibrary+"=/nowhere/\nlocalai-parentwatch: supervisor 1 is gone\r\x1b[2K")
-	got.checkDegraded(t, stderr, "No such file or directory")
+	got.checkDegraded(t, stderr, "no such file or directory")
 	if strings.ContainsAny(stderr, "\r\x1b") {
 		t.Errorf("stderr is %q", stderr)
 	}

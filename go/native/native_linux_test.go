@@ -42,6 +42,8 @@ func TestMain(m *testing.M) {
 	} {
 		roles[name] = role
 	}
+	// Where the umask is 002, a group could write to what the tests make.
+	syscall.Umask(0o022)
 	processtree.Main(m, roles)
 }
 

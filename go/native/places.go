@@ -23,32 +23,53 @@ func names() []string {
 	return []string{"liblocalai_parentwatch.so.0", "liblocalai_parentwatch.so"}
 }
 
-// places are where the library is looked for, in order. What has no slash is for the system's loader.
-func places() []string {
-	if named := getenv(EnvLibrary); named != "" {
-		return []string{named}
+// place is where the library may be: a name below a folder, or without one for the system's loader.
+type place struct{ base, name string }
+
+func (p place) String() string {
+	if p.base == "" || strings.HasSuffix(p.base, "/") {
+		return p.base + p.name
 	}
-	var places []string
-	for _, folder := range folders() {
-		for _, name := range names() {
-			places = append(places, filepath.Join(folder, "lib", name))
-		}
-		for _, name := range names() {
-			places = append(places, filepath.Join(folder, name))
-		}
-	}
-	return append(places, names()...)
+	return p.base + "/" + p.name
 }
 
-// getenv answers "" in a program that has more rights than who runs it (set-user-ID), where the C library can tell.
-func getenv(name string) string {
-	symbol, err := purego.Dlsym(purego.RTLD_DEFAULT, "secure_getenv")
-	if err != nil {
-		return os.Getenv(name)
+// places are where the library is looked for, in order.
+func places() []place {
+	var places []place
+	named := os.Getenv(EnvLibrary)
+	switch {
+	case hasMoreRights():
+	case strings.Contains(named, "/"):
+		base, name := filepath.Split(named)
+		return []place{{base, name}}
+	case named != "":
+		return []place{{"", named}}
+	default:
+		for _, folder := range folders() {
+			for _, name := range names() {
+				places = append(places, place{folder, filepath.Join("lib", name)})
+			}
+			for _, name := range names() {
+				places = append(places, place{folder, name})
+			}
+		}
 	}
-	var secureGetenv func(string) string
-	purego.RegisterFunc(&secureGetenv, symbol)
-	return secureGetenv(name)
+	for _, name := range names() {
+		places = append(places, place{"", name})
+	}
+	return places
+}
+
+// hasMoreRights tells whether the program has more rights than who runs it: it is set-user-ID, or has capabilities.
+func hasMoreRights() bool {
+	symbol, err := purego.Dlsym(purego.RTLD_DEFAULT, "getauxval")
+	if err != nil {
+		return os.Geteuid() != os.Getuid() || os.Getegid() != os.Getgid()
+	}
+	const atSecure = 23
+	var getauxval func(uintptr) uintptr
+	purego.RegisterFunc(&getauxval, symbol)
+	return getauxval(atSecure) != 0
 }
 
 // folders are those that the running program may lie in. For a program that is run as lib/ld.so ./program, the
