@@ -14,7 +14,7 @@ from driver.cgroups import Cgroup, Unavailable
 from driver.failures import DiedByMistake, StillAlive, WrongExit
 from driver.limits import TaskLimit
 from driver.pidfd import set_subreaper
-from driver.programs import CONTROLS, DEGRADED, Programs
+from driver.programs import CONTROLS, Programs
 from driver.roles import Supervisor, Worker
 from driver.stderr import Stderr
 from driver.tree import Tree, kill_descendants
@@ -82,8 +82,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out what a mark leaves out, and the event tier of a worker that has none. A control is
-    expected to fail where a mark says so; elsewhere it is not run at all, unless it was asked for."""
+    """Leaves out what a mark leaves out. A control is expected to fail where a mark says so; elsewhere
+    it is not run at all, unless it was asked for."""
     kept = []
     for item in items:
         parameters = item.callspec.params  # type: ignore[attr-defined]
@@ -99,8 +99,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                     pytest.mark.xfail(strict=True, raises=_FAILURES[scenario[0]], reason=because)
                 )
                 kept.append(item)
-        elif language in DEGRADED and parameters.get("tier") == "event":
-            continue
         elif not _marked(item, "not_for"):
             kept.append(item)
     items[:] = kept

@@ -36,8 +36,8 @@ fails when that table and this page disagree. What the words mean is in
 A cell has the number of tests, each a process tree, that were as they must be, and the median time from
 the death of what the worker watches until the driver saw the worker gone. That includes what the test
 did in between (a hook, a late arming), and waiting for a processor: several trees run at once. Where a
-cell has trees of both tiers, it is that of the event tier; `go-degraded` has the poll tier alone. "In"
-tells how long the tests took, where no worker loses its supervisor in them.
+cell has trees of both tiers, it is that of the event tier. "In" tells how long the tests took, where no
+worker loses its supervisor in them.
 
 A control is a watcher that is known to be wrong. The last column has what each of them fails at, as it
 must: what would be wrong with the suite if it did not.

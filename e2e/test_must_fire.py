@@ -366,7 +366,9 @@ def test_f06_supervisor_dies_before_the_handle(
         worker.assert_gone()
 
 
-@pytest.mark.not_for("go-native", because="its runtime makes threads of its own by the same call")
+@pytest.mark.not_for(
+    "go-native", "go-degraded", because="its runtime makes threads of its own by the same call"
+)
 def test_f06_supervisor_dies_before_the_thread(tree: Tree, supervisor: Supervisor) -> None:
     """(driver) ── supervisor † ── worker, held by seccomp in the making of its watcher thread"""
     worker = supervisor.worker(arm="request", steps=["--notify", "clone3", str(REPORT_FD)])
@@ -1147,11 +1149,9 @@ def many_descriptors() -> Iterator[None]:
 
 @pytest.mark.timeout(LONG_SECONDS)
 @pytest.mark.not_for("python", because="a thousand interpreters need more than a minute and 8 GB")
-def test_f19_a_thousand_workers(tree: Tree, many_descriptors: None, supervisor: Supervisor) -> None:
+def test_f19_a_thousand_workers(many_descriptors: None, supervisor: Supervisor) -> None:
     """(driver) ── supervisor † ── worker, a thousand times"""
-    # A thousand that look as often as in the other scenarios would be busy with that.
-    env = {INTERVAL: "2s"} if tree.is_degraded else {}
-    workers = [supervisor.worker(f"worker-{number}", env=env) for number in range(WORKERS)]
+    workers = [supervisor.worker(f"worker-{number}") for number in range(WORKERS)]
     supervisor.kill()
     for worker in workers:
         worker.assert_gone()

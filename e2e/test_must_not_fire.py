@@ -679,6 +679,7 @@ BUSY_NS = 100_000_000
 FAST = {INTERVAL: "50ms"}
 
 
+@pytest.mark.not_for("go-degraded", because="it has two, and one of them is enough")
 @pytest.mark.fails_with("naive", because="it takes a readable descriptor for a death")
 def test_n15_descriptor_replaced(tree: Tree, supervisor: Supervisor) -> None:
     """driver ── supervisor ── worker, puts a readable pipe over the watcher's descriptor"""
@@ -697,6 +698,27 @@ def test_n15_descriptor_replaced(tree: Tree, supervisor: Supervisor) -> None:
     worker.assert_gone()
 
 
+@pytest.mark.only_for("go-degraded")
+@pytest.mark.parametrize("which", [0, 1], ids=["first", "second"])
+@pytest.mark.parametrize("how", ["closed", "replaced", "replaced-by-another-pidfd"])
+def test_n15_one_descriptor_of_two(tree: Tree, supervisor: Supervisor, how: str, which: int) -> None:
+    """driver ── supervisor ── worker, closes a descriptor or puts another over it ── helper †"""
+    worker = supervisor.worker()
+    pidfds = worker.pidfds()
+    assert len(pidfds) == tree.pidfds_of_a_watch
+    helper = worker.start_helper("helper")
+    over = [helper.pid] if how == "replaced-by-another-pidfd" else []
+    worker.ask("close" if how == "closed" else "replace", pidfds[which].number, *over)
+    worker.stop()
+    worker.resume()
+    helper.kill(reap=False)
+    worker.assert_lives_on()
+    supervisor.kill()
+    worker.assert_gone()
+    worker.assert_death_line(supervisor)
+
+
+@pytest.mark.not_for("go-degraded", because="it looks no further up than the wrapper")
 def test_n15_descriptor_of_the_supervisor_replaced(tree: Tree, named_supervisor: Supervisor) -> None:
     """driver ── supervisor, names itself ── wrapper ── worker, both descriptors replaced"""
     _wrapper, worker = named_supervisor.wrapped_worker(env=FAST)
@@ -713,6 +735,7 @@ def test_n15_descriptor_of_the_supervisor_replaced(tree: Tree, named_supervisor:
     worker.assert_gone()
 
 
+@pytest.mark.not_for("go-degraded", because="it looks no further up than the wrapper")
 @pytest.mark.needs("pidfs")
 def test_n15_descriptor_replaced_by_another_pidfd(named_supervisor: Supervisor) -> None:
     """driver ── supervisor, names itself ── wrapper ── worker ── helper †, its pidfd put over both"""
@@ -730,6 +753,7 @@ def test_n15_descriptor_replaced_by_another_pidfd(named_supervisor: Supervisor) 
     worker.assert_gone()
 
 
+@pytest.mark.not_for("go-degraded", because="it looks no further up than the wrapper")
 def test_n15_descriptor_closed(named_supervisor: Supervisor) -> None:
     """driver ── supervisor, names itself ── wrapper ── worker, closes both descriptors"""
     _wrapper, worker = named_supervisor.wrapped_worker(env=FAST)

@@ -7,7 +7,7 @@ COMPILED = ("c", "cpp", "rust", "go-native", "go-degraded", "poller", "pdeathsig
 """Workers that are programs of their own in the build directory."""
 
 DEGRADED = ("go-degraded",)
-"""Workers without the core: they look at their parent every so often, from no thread of their own."""
+"""Workers without the core: they watch their parent alone, without a thread for it, and end alone."""
 
 CONTROLS = ("poller", "pdeathsig", "naive", "poller-python")
 """Watchers that are known to be wrong: the suite asserts that they fail where they must."""

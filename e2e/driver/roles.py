@@ -473,7 +473,7 @@ class Worker(Endpoint):
             f"worker {self.pid} exits ({self.tree.tier})"
         )
         count = self.tree.log_lines().count(line)
-        # A worker that polls in Go does not wait long for its line to be written before it ends.
+        # Without the core, Go does not wait long for its line to be written before it ends.
         assert count == 1 or (self.tree.is_degraded and count == 0), self.tree.log()
 
     def has_threads_only_of(self, user: int) -> bool:

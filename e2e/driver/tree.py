@@ -49,7 +49,7 @@ class Tree:
     def __init__(self, programs: Programs, language: str, log: Path) -> None:
         self.programs = programs
         self.language = language
-        self.tier = "poll" if language in DEGRADED else "event"
+        self.tier = "event"
         self.patience = PATIENCE
         """Seconds after which a process that had to go is still alive."""
         self.processes: list[Process] = []
@@ -238,6 +238,11 @@ class Tree:
     @property
     def is_degraded(self) -> bool:
         return self.language in DEGRADED
+
+    @property
+    def pidfds_of_a_watch(self) -> int:
+        """How many descriptors a worker has, in the event tier, for each process that it watches."""
+        return 2 if self.is_degraded else 1
 
     def note_death(self) -> None:
         """From now on a worker can know that the process that it watches is gone."""

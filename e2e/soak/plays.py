@@ -250,9 +250,7 @@ class Vigil:
 
     def _let_look(self) -> None:
         """In the poll tier, every watcher looks while things are as they are."""
-        if self._stage.tree.is_degraded:
-            self._stage.tree.see_a_death()
-        elif self._stage.tree.tier == "poll":
+        if self._stage.tree.tier == "poll":
             for worker in self.workers:
                 try:
                     worker.await_looks(1)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from driver.programs import CONTROLS, DEGRADED
+from driver.programs import CONTROLS
 from soak.plays import PLAYS, Play
 
 _POLL_SHARE = 0.25
@@ -41,5 +41,4 @@ class Schedule:
         (play,) = drawn.choices(fitting, [self.plays[name].weight for name in fitting])
         # A control knows no tiers.
         polls = drawn.random() < _POLL_SHARE and worker not in CONTROLS
-        tier = "poll" if polls or worker in DEGRADED else "event"
-        return Entry(index, play, worker, tier, drawn)
+        return Entry(index, play, worker, "poll" if polls else "event", drawn)
