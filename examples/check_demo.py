@@ -1,12 +1,11 @@
 #!/usr/bin/env python3
 """Judges the JSON of `localai-parentwatch demo --json` on standard input.
 
-usage: check_demo.py KIND[+helpers][+poll]... < demo.json
+usage: check_demo.py KIND[+helpers]... < demo.json
 
 Every worker of every KIND with the watcher must be gone within a second of its supervisor's death, in
 the event tier and with its port free; every one without it must have survived and answer Health.
-A kind "+helpers" has helpers that go and stay with it; a kind "+poll" is in the poll tier, and has
-its interval of two seconds more.
+A kind "+helpers" has helpers that go and stay with it.
 
 The exit status is 0; 3 when nothing was wrong but that something took too long; otherwise 1.
 """
@@ -14,7 +13,7 @@ The exit status is 0; 3 when nothing was wrong but that something took too long;
 import json
 import sys
 
-LIMIT_US = {"event": 1_000_000, "poll": 3_000_000}
+LIMIT_US = 1_000_000
 # Helpers that do not follow a SIGTERM are killed a second after their worker is gone.
 HELPERS_US = 2_000_000
 
@@ -28,17 +27,16 @@ def problems(report, kinds):
             yield f"{half}: the kinds are {sorted(found)}, expected {sorted(kinds)}", False
     for worker in report["protected"]:
         options = kinds.get(worker["kind"], ())
-        tier = "poll" if "poll" in options else "event"
-        limits = dict.fromkeys(("gone_after_us", "port_free_after_us"), LIMIT_US[tier])
+        limits = dict.fromkeys(("gone_after_us", "port_free_after_us"), LIMIT_US)
         if "helpers" in options:
-            limits["helpers_gone_after_us"] = LIMIT_US[tier] + HELPERS_US
+            limits["helpers_gone_after_us"] = LIMIT_US + HELPERS_US
         for key, limit in limits.items():
             if worker[key] is None or not 0 < worker[key] < limit:
                 is_late = worker[key] is not None and worker[key] > 0
                 late = late or is_late
                 yield f"protected: {key} is not below {limit}: {worker}", is_late
-        if worker["tier"] != tier:
-            yield f"protected: not in the {tier} tier: {worker}", False
+        if worker["tier"] != "event":
+            yield f"protected: not in the event tier: {worker}", False
         if worker["exit_status"] != 1:
             yield f"protected: the exit status is not 1: {worker}", False
     for worker in report["unprotected"]:
@@ -64,8 +62,8 @@ def main():
     for argument in sys.argv[1:]:
         kind, *options = argument.split("+")
         kinds[kind] = options
-    if not kinds or not all({"helpers", "poll"}.issuperset(options) for options in kinds.values()):
-        print("usage: check_demo.py KIND[+helpers][+poll]... < demo.json", file=sys.stderr)
+    if not kinds or not all({"helpers"}.issuperset(options) for options in kinds.values()):
+        print("usage: check_demo.py KIND[+helpers]... < demo.json", file=sys.stderr)
         return 2
     report = json.load(sys.stdin)
     found = list(problems(report, kinds))
@@ -73,10 +71,8 @@ def main():
         print(f"check_demo: {problem}", file=sys.stderr)
     if found:
         return 3 if all(is_late for _, is_late in found) else 1
-    for tier in LIMIT_US:
-        times = [worker["gone_after_us"] for worker in report["protected"] if worker["tier"] == tier]
-        if times:
-            print(f"demo, {tier} tier: {len(times)} workers gone, the last after {max(times)} µs")
+    times = [worker["gone_after_us"] for worker in report["protected"]]
+    print(f"demo: {len(times)} workers gone, the last after {max(times)} µs")
     print(f"demo: {len(report['unprotected'])} orphans seen")
     return 0
 

@@ -7,13 +7,19 @@
 // opens it, without cgo, and it stays open. While LOCALAI_BACKEND_PARENT_WATCH switches the watcher off, no call
 // does. It is looked for
 //
-//   - at LOCALAI_PARENTWATCH_LIBRARY, a path or a name for the system's loader, and nowhere else when that is set
-//     (a set-user-ID program does not heed it);
+//   - at LOCALAI_PARENTWATCH_LIBRARY, a path or a name for the system's loader, and nowhere else when that is set;
 //   - in the folder lib beside the program, and beside the program, also when a loader that is packaged with it
 //     runs it (lib/ld.so ./program), as far as /proc tells where that is;
-//   - where the system's loader looks.
+//   - where the system's loader looks. A set-user-ID program, or one with capabilities, looks only there.
 //
-// A library of another ABI version is passed over. When none can be had, parentwatch.Start uses its degraded
+// In the first two places, a library that somebody else can replace is passed over. The library, the folder that it
+// lies in, and the program's folder above that, must belong to root, to the effective user or to the owner of
+// /proc/self/exe, and nobody else may write to them: no group but root's, and not others, whether the folder is sticky
+// or not. A symbolic link counts where it lies and where it points. The folders above the program's, or above that of
+// a named library, do not count: who may write there may replace the program, or was trusted by who has named it.
+// What the system's loader finds is the loader's to judge.
+//
+// A library of another ABI version is passed over too. When none can be had, parentwatch.Start uses its degraded
 // mode, writes one line to stderr, and names every place and why in [*LoadError], which is the LoadError of
 // parentwatch.Status.
 //
@@ -32,5 +38,5 @@
 package native
 
 // EnvLibrary names the shared library: a path, or a name for the system's loader. When it is set, no other place
-// is tried. A set-user-ID program does not heed it.
+// is tried. A set-user-ID program, or one with capabilities, does not heed it.
 const EnvLibrary = "LOCALAI_PARENTWATCH_LIBRARY"
