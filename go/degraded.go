@@ -36,6 +36,12 @@ type config struct {
 	invalid  bool // an option is
 }
 
+// names tells whether the supervisor that was named has the process id.
+func (c config) names(pid int) bool {
+	named, _, _ := strings.Cut(c.named, "@")
+	return named == strconv.Itoa(pid)
+}
+
 func readConfig(asked driver.Options) config {
 	c := config{interval: 2 * time.Second, scope: ScopeTree}
 	read := func(name, expected string, take func(text string) (used any, asItStands bool)) {
@@ -69,7 +75,7 @@ func readConfig(asked driver.Options) config {
 	})
 	read(EnvParentWatchGrace, "a duration such as 500ms, 2s or 1m30s, at most 1h", func(text string) (any, bool) {
 		grace, err := duration(text)
-		if err != nil || grace < 0 {
+		if err != nil || strings.HasPrefix(text, "-") {
 			return "the default", false
 		}
 		c.grace, c.graceSet = min(grace, time.Hour), true
@@ -147,11 +153,11 @@ func (w *goWatcher) arm(asked driver.Options) (State, []string) {
 			tier = TierEvent
 		}
 		w.become(Armed, tier, c, ppid)
-		go w.watch(parent, ppid, c.interval)
+		go w.watch(parent, ppid, c)
 	} else {
 		w.become(NoParent, TierNone, c, ppid)
 	}
-	if pid, _, _ := strings.Cut(c.named, "@"); c.named != "" && pid != strconv.Itoa(ppid) {
+	if c.named != "" && !c.names(ppid) {
 		c.warnings = append(c.warnings, fmt.Sprintf("%s=%s: expected a living ancestor of this process, but without the "+
 			"native library nobody looks; using %s", EnvParentPID, c.named, used))
 	}
@@ -165,7 +171,7 @@ func (w *goWatcher) become(state State, tier Tier, c config, ppid int) {
 }
 
 // watch ends the process when the parent is another one.
-func (w *goWatcher) watch(parent *handle, ppid int, interval time.Duration) {
+func (w *goWatcher) watch(parent *handle, ppid int, c config) {
 	tier := TierEvent
 	if !parent.wait(ppid) {
 		tier = TierPoll
@@ -173,9 +179,13 @@ func (w *goWatcher) watch(parent *handle, ppid int, interval time.Duration) {
 		w.tier = tier
 		w.lock.Unlock()
 		parent.close()
-		poll(ppid, interval)
+		poll(ppid, c.interval)
 	}
-	say(fmt.Sprintf("supervisor %d is gone, worker %d exits (%v)", ppid, os.Getpid(), tier))
+	who := "parent"
+	if c.names(ppid) {
+		who = "supervisor"
+	}
+	say(fmt.Sprintf("%s %d is gone, worker %d exits (%v)", who, ppid, os.Getpid(), tier))
 	syscall.Exit(1) // os.Exit would wait for whoever hangs in an exit hook (-cover has one).
 }
 

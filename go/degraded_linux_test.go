@@ -25,7 +25,7 @@ func TestUnconfirmedWake(t *testing.T) {
 	ppid := os.Getppid()
 	watcher := newGoWatcher()
 	watcher.become(Armed, TierEvent, config{}, ppid)
-	go watcher.watch(other, ppid, time.Hour)
+	go watcher.watch(other, ppid, config{interval: time.Hour})
 	child.Process.Kill()
 	processtree.Eventually(t, "the parent is polled", func() bool { return Tier(watcher.Info().Tier) == TierPoll })
 }

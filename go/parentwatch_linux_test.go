@@ -38,6 +38,7 @@ func TestMain(m *testing.M) {
 
 func TestArmed(t *testing.T)            { conformance.Armed(t, mode) }
 func TestF01(t *testing.T)              { conformance.F01(t, mode) }
+func TestF01Named(t *testing.T)         { conformance.F01Named(t, mode) }
 func TestOptions(t *testing.T)          { conformance.Options(t, mode) }
 func TestWatchParentDeath(t *testing.T) { conformance.WatchParentDeath(t, mode) }
 func TestH02(t *testing.T)              { conformance.H02(t, mode, func(*processtree.Tree) {}) }
@@ -235,7 +236,7 @@ func TestAnswersOfTheLibrary(t *testing.T) {
 func TestBusyProgram(t *testing.T) {
 	for _, mode := range []conformance.Mode{mode, polling} {
 		tree, _ := conformance.Worker(t, "busy", append(mode.Env, soon, "GOMAXPROCS=1")...)
-		tree.CheckDeath(mode.Tier.String())
+		tree.CheckDeath("parent", mode.Tier.String())
 	}
 }
 
@@ -276,7 +277,7 @@ func TestNamedSupervisor(t *testing.T) {
 	if hello.Status.State != parentwatch.Armed || hello.Status.Parent != tree.Supervisor() || hello.Status.Supervisor != 0 {
 		t.Errorf("%+v, expected the parent %d alone", hello.Status, tree.Supervisor())
 	}
-	tree.CheckDeath("event")
+	tree.CheckDeath("parent", "event")
 }
 
 func TestChildEnvNamesThisProcess(t *testing.T) {

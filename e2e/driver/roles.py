@@ -89,6 +89,8 @@ class Process:
     """Any process of a tree."""
 
     takedown_order = 2
+    names_itself: str | None = None
+    """How what it starts is told who it is, if it is."""
 
     def __init__(self, tree: "Tree", name: str, pid: int) -> None:
         self.tree = tree
@@ -468,8 +470,9 @@ class Worker(Endpoint):
         """The one line that the library leaves behind: who is gone, who exits, by which tier."""
         if self.tree.is_control:
             return
+        who = "supervisor" if supervisor.names_itself else "parent"
         line = (
-            f"localai-parentwatch: supervisor {supervisor.pid} is gone, "
+            f"localai-parentwatch: {who} {supervisor.pid} is gone, "
             f"worker {self.pid} exits ({self.tree.tier})"
         )
         count = self.tree.log_lines().count(line)

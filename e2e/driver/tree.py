@@ -107,7 +107,9 @@ class Tree:
         pid = self.start([*(via or []), *command], inherit)
         if via:
             Process(self, via[0], pid)
-        return self.await_supervisor(name)
+        supervisor = self.await_supervisor(name)
+        supervisor.names_itself = names_itself
+        return supervisor
 
     def supervisor_command(
         self,

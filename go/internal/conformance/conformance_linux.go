@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -35,7 +36,7 @@ type Mode struct {
 // Roles are the processes of the tests below.
 func Roles() map[string]func() {
 	return map[string]func(){
-		"worker": worker, "thousand": armFromAThousand, "vector": vector, "calls": calls,
+		"worker": worker, "named": namedWorker, "thousand": armFromAThousand, "vector": vector, "calls": calls,
 		"watch-parent-death": watchParentDeath, "watch-nobody": watchNobody,
 	}
 }
@@ -66,7 +67,18 @@ func F01(t *testing.T, mode Mode) {
 		interval = 20 * time.Millisecond
 	}
 	tree, _ := Worker(t, "worker", append(mode.Env, parentwatch.EnvParentWatchInterval+"="+interval.String())...)
-	tree.CheckDeath(mode.Tier.String())
+	tree.CheckDeath("parent", mode.Tier.String())
+}
+
+func namedWorker() {
+	os.Setenv(parentwatch.EnvParentPID, strconv.Itoa(os.Getppid()))
+	worker()
+}
+
+// F01Named is F01 for a worker that its supervisor was named to.
+func F01Named(t *testing.T, mode Mode) {
+	tree, _ := Worker(t, "named", mode.Env...)
+	tree.CheckDeath("supervisor", mode.Tier.String())
 }
 
 func armFromAThousand() {
@@ -100,7 +112,7 @@ func H02(t *testing.T, mode Mode, check func(*processtree.Tree)) {
 		t.Errorf("the answers are %q, expected %q", hello.Error, expected)
 	}
 	check(tree)
-	tree.CheckDeath(mode.Tier.String())
+	tree.CheckDeath("parent", mode.Tier.String())
 }
 
 // Armed is the status of a worker under a living supervisor.
@@ -185,6 +197,8 @@ func (row row) check(t *testing.T, mode Mode) {
 		env = append(env, name+"="+string(value))
 	}
 	cmd := processtree.Command("vector", env...)
+	// A worker that leads no group has none to end.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	stdout, err := cmd.Output()

@@ -219,10 +219,11 @@ func (tree *Tree) Stderr() string {
 	return string(text)
 }
 
-// CheckDeath kills the supervisor and checks that the worker ends as the contract has it.
-func (tree *Tree) CheckDeath(tier string) {
+// CheckDeath kills the supervisor and checks that the worker ends as the contract has it. who is supervisor when the
+// worker was named that one, else parent.
+func (tree *Tree) CheckDeath(who, tier string) {
 	tree.t.Helper()
-	line := fmt.Sprintf("localai-parentwatch: supervisor %d is gone, worker %d exits (%s)\n", tree.Supervisor(), tree.worker, tier)
+	line := fmt.Sprintf("localai-parentwatch: %s %d is gone, worker %d exits (%s)\n", who, tree.Supervisor(), tree.worker, tier)
 	tree.KillSupervisor()
 	if status := tree.ReapWorker(); !status.Exited() || status.ExitStatus() != 1 {
 		tree.t.Errorf("the worker's wait status is %#x, expected an exit with 1", status)
