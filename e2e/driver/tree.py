@@ -243,8 +243,9 @@ class Tree:
 
     @property
     def pidfds_of_a_watch(self) -> int:
-        """How many descriptors a worker has, in the event tier, for each process that it watches."""
-        return 2 if self.is_degraded else 1
+        """How many descriptors of a worker's each process takes that it watches, in the event tier. The
+        core has a table of its own."""
+        return 2 if self.is_degraded else 0
 
     def note_death(self) -> None:
         """From now on a worker can know that the process that it watches is gone."""
