@@ -270,11 +270,10 @@ func Interval() time.Duration { return readConfig(driver.Options{}).interval }
 // WatchParentDeath blocks until the process origPPID is no longer this process's parent, then calls onDeath. It
 // needs no watcher, and waits whatever the environment says; run it in a goroutine of its own.
 //
-// The kernel wakes it where it can; else, and while the environment switches the watcher off, it looks every
-// interval, which is brought into 10ms to 1h. When origPPID is 1 or less it returns at once without calling onDeath:
-// nobody has died. When origPPID is not the parent to begin with, it calls onDeath at once. With the native library,
-// each call that waits holds an operating system thread. When that library is wanted and cannot be had, one line on
-// stderr says so, unless one has already.
+// The kernel wakes it where it can; else it looks every interval, which is brought into 10ms to 1h. When origPPID is 1
+// or less it returns at once without calling onDeath: nobody has died. When origPPID is not the parent to begin with,
+// it calls onDeath at once. With the native library, each call that waits holds an operating system thread. When that
+// library is wanted and cannot be had, one line on stderr says so, unless one has already.
 func WatchParentDeath(origPPID int, interval time.Duration, onDeath func()) {
 	watcher, missing := chosen()
 	if missing != nil && origPPID > 1 {

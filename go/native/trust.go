@@ -32,8 +32,8 @@ const maxLinks = 40 // as many as Linux follows
 // another one in its place. It looks at the file and at its folders from base on. Of a symbolic link, the folder that
 // it lies in counts and what it points to, with the folders above that.
 //
-// The folders above base do not count: whoever may write there may replace the program itself, or was trusted by who
-// has named the library. Nobody else can change what was checked before it is loaded, so that its name is enough. (By
+// The way to base does not count: whoever may change it may replace the program itself, or was trusted by who has named
+// the library. Nobody else can change what was checked before it is loaded, so that its name is enough. (By
 // /proc/self/fd the loader would give it a name that means another file later.)
 func (users trust) check(base, name string) error {
 	if !filepath.IsAbs(base) {
@@ -62,7 +62,7 @@ func (users trust) check(base, name string) error {
 		if err != nil {
 			return reason(err)
 		}
-		if isAbove := strings.HasPrefix(base, strings.TrimSuffix(folder, "/")+"/"); !isAbove {
+		if leadsToBase := strings.HasPrefix(base+"/", path+"/"); !leadsToBase {
 			holdsIt := folder == base || rest == ""
 			if err := users.checkFolder(folder, entry, holdsIt); err != nil {
 				return err

@@ -17,30 +17,32 @@ import (
 
 const nobody = 65534
 
-// layout makes files below a folder: "path mode", "path mode owner", "path mode owner:group", or "path -> target". A
-// path that ends in a slash is a folder's.
+// layout makes files below a folder: "path mode", "path mode owner", "path mode owner:group", or "path -> target", with
+// an owner or without. A path that ends in a slash is a folder's.
 func layout(t *testing.T, root string, lines ...string) {
 	t.Helper()
 	for _, line := range lines {
 		words := strings.Fields(line)
 		path := filepath.Join(root, words[0])
+		isLink, owner := words[1] == "->", words[2:]
 		var err error
 		switch {
-		case words[1] == "->":
-			err = os.Symlink(strings.ReplaceAll(words[2], "ROOT", root), path)
+		case isLink:
+			err, owner = os.Symlink(strings.ReplaceAll(words[2], "ROOT", root), path), words[3:]
 		case strings.HasSuffix(words[0], "/"):
 			err = os.MkdirAll(path, 0o755)
 		default:
 			err = os.WriteFile(path, nil, 0o644)
 		}
-		if err == nil && words[1] != "->" {
+		if len(owner) > 0 {
+			var uid, gid int
+			fmt.Sscanf(owner[0], "%d:%d", &uid, &gid)
+			err = errors.Join(err, os.Lchown(path, uid, gid))
+		}
+		if !isLink {
 			var mode uint32
-			owner, group := os.Geteuid(), os.Getegid()
 			fmt.Sscanf(words[1], "%o", &mode)
-			if len(words) > 2 {
-				fmt.Sscanf(words[2], "%d:%d", &owner, &group)
-			}
-			err = errors.Join(os.Lchown(path, owner, group), syscall.Chmod(path, mode))
+			err = errors.Join(err, syscall.Chmod(path, mode))
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -54,7 +56,9 @@ func TestTrust(t *testing.T) {
 		t.Skip()
 	}
 	const fine, missing, noFile = "", "no such file or directory", "it is no regular file"
-	others := func(path string) string { return "others than users 0, 7 may write to ROOT/" + path + " (owner " }
+	others := func(path string) string {
+		return "others than users 0, 7 may write to " + filepath.Join("ROOT", path) + " (owner "
+	}
 	for name, test := range map[string]struct {
 		lines  []string
 		reason string
@@ -89,6 +93,9 @@ func TestTrust(t *testing.T) {
 		"link into a sticky one":  {[]string{"app/ 755", "o/ 1777", "o/x.so 644", "app/lib -> ROOT/o"}, others("o")},
 		"link by a sticky one":    {[]string{"app/lib/ 755", "o/ 1777", "y.so 644", "o/z -> ../y.so", "app/lib/x.so -> ../../o/z"}, others("o")},
 		"through a link and back": {[]string{"app/lib/ 755", "o/p/ 755", "o/x.so 644", "app/q -> ROOT/o/p", "app/lib/x.so -> ../q/../x.so"}, fine},
+		"to a sticky one above":   {[]string{"app/ 755", "x.so 644", "app/lib -> ROOT", "./ 1777"}, others("")},
+		"by another's link above": {[]string{"app/ 755", "o/ 755", "o/x.so 644", "app/lib -> ROOT/z", "z -> o 65534", "./ 1777"}, others("")},
+		"by a link above":         {[]string{"app/ 755", "o/ 755", "o/x.so 644", "app/lib -> ROOT/z", "z -> o", "./ 1777"}, fine},
 		"dangling":                {[]string{"app/lib/ 755", "app/lib/x.so -> y.so"}, missing},
 		"circle":                  {[]string{"app/lib/ 755", "app/lib/x.so -> x.so"}, "too many levels of symbolic links"},
 		"to a folder, by dots":    {[]string{"app/lib/ 755", "app/lib/x.so -> .."}, noFile},
