@@ -1,10 +1,12 @@
 //! macOS. It compiles and is type-checked; it has never run.
 
+use std::ffi::CStr;
 use std::mem::MaybeUninit;
+use std::ptr;
 use std::time::Duration;
 
 pub(crate) use super::posix::*;
-use super::{OpenError, Stat, Wake};
+use super::{OpenError, OwnTable, Stat};
 
 /// Whether `pid`, once our direct parent, no longer is. `getppid()` alone does not tell: a debugger that
 /// attaches becomes the parent. So it has to be launchd, or the event has to have fired, or the number
@@ -14,93 +16,90 @@ pub(crate) fn parent_is_gone(pid: i32, fired: bool) -> bool {
     parent != pid && (parent == 1 || fired || is_absent(pid))
 }
 
-/// A kqueue with one filter: the exit of one process (kqueue(2), `EVFILT_PROC`, `NOTE_EXIT`). A kqueue
-/// is not inherited by a fork, and can itself be polled.
-pub(crate) struct Handle {
-    fd: i32,
-    pid: i32,
-}
+/// A kqueue with one filter: the exit of one process (kqueue(2), `EVFILT_PROC`, `NOTE_EXIT`). A kqueue is not inherited
+/// by a fork, and can itself be polled. It lies in the program's descriptor table, and is never closed: what has its
+/// number by then may be the program's.
+#[derive(Clone, Copy)]
+pub(crate) struct Handle(i32);
 
 impl Handle {
-    pub(crate) fn open(pid: i32) -> Result<Handle, OpenError> {
+    pub(crate) fn open_in(_: Option<&OwnTable>, pid: i32) -> Result<Handle, OpenError> {
         if cfg!(parentwatch_force_poll) {
             return Err(OpenError::Unavailable);
         }
-        // SAFETY: no arguments; the descriptor is owned by the handle, which closes it.
-        let handle = Handle { fd: unsafe { libc::kqueue() }, pid };
-        if handle.fd < 0 {
-            handle.forget();
-            return Err(OpenError::Unavailable);
-        }
-        // SAFETY: our own descriptors; a kqueue may be duplicated within its process.
-        let handle = unsafe {
-            if handle.fd <= 2 {
-                let high = libc::fcntl(handle.fd, libc::F_DUPFD_CLOEXEC, 3);
-                drop(handle);
-                Handle { fd: high, pid }
-            } else {
-                libc::fcntl(handle.fd, libc::F_SETFD, libc::FD_CLOEXEC);
-                handle
+        // SAFETY: no arguments. The descriptor is ours; a kqueue may be duplicated within its process.
+        let fd = unsafe {
+            let mut fd = libc::kqueue();
+            if (0..=2).contains(&fd) {
+                // A program that was started with a closed 0, 1 or 2 must not find it there.
+                let high = libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3);
+                libc::close(fd);
+                fd = high;
             }
+            libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC);
+            fd
         };
-        if handle.fd < 0 {
-            handle.forget();
+        if fd < 0 {
             return Err(OpenError::Unavailable);
         }
-        let mut change = handle.filter();
-        change.flags = libc::EV_ADD | libc::EV_ONESHOT;
-        // SAFETY: one valid change, no room for events.
-        let added = unsafe {
-            libc::kevent(handle.fd, &raw const change, 1, std::ptr::null_mut(), 0, std::ptr::null())
-        };
-        match added {
-            -1 if errno() == libc::ESRCH => Err(OpenError::Gone),
-            -1 => Err(OpenError::Unavailable),
-            _ => Ok(handle),
-        }
-    }
-
-    fn filter(&self) -> libc::kevent {
-        libc::kevent {
+        let change = libc::kevent {
             // a pid_t is positive
-            ident: self.pid.unsigned_abs() as usize,
+            ident: pid.unsigned_abs() as usize,
             filter: libc::EVFILT_PROC,
-            flags: 0,
+            flags: libc::EV_ADD | libc::EV_ONESHOT,
             fflags: libc::NOTE_EXIT,
             data: 0,
-            udata: std::ptr::null_mut(),
-        }
-    }
-
-    pub(crate) fn raw(&self) -> i32 {
-        self.fd
-    }
-
-    pub(crate) fn is_readable(&self) -> bool {
-        wait([Some(self.fd), None], Some(Duration::ZERO)) == [Wake::Readable, Wake::Quiet]
-    }
-
-    /// Whether it still is a kqueue, without another process's event in it. It takes the event.
-    pub(crate) fn is_ours(&self) -> bool {
-        let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        let mut event = self.filter();
-        // SAFETY: room for one event.
-        let count = unsafe {
-            libc::kevent(self.fd, std::ptr::null(), 0, &raw mut event, 1, &raw const at_once)
+            udata: ptr::null_mut(),
         };
-        count == 0 || (count == 1 && event.ident == self.filter().ident)
+        // SAFETY: one valid change, no room for events.
+        let added =
+            unsafe { libc::kevent(fd, &raw const change, 1, ptr::null_mut(), 0, ptr::null()) };
+        if added == 0 {
+            return Ok(Handle(fd));
+        }
+        let is_gone = errno() == libc::ESRCH;
+        // SAFETY: opened above.
+        unsafe { libc::close(fd) };
+        Err(if is_gone { OpenError::Gone } else { OpenError::Unavailable })
     }
 
-    pub(crate) fn forget(self) {
-        std::mem::forget(self);
+    pub(crate) fn has_ended(self) -> bool {
+        wait([Some(self), None], Some(Duration::ZERO)) == Some([true, false])
     }
 }
 
-impl Drop for Handle {
-    fn drop(&mut self) {
-        // SAFETY: the descriptor is ours.
-        unsafe { libc::close(self.fd) };
+/// Sleeps until one of the handles is ready, or the timeout is over, or a signal came; which of them were. `None`: the
+/// wait failed, after a sleep of that time.
+pub(crate) fn wait(handles: [Option<Handle>; 2], timeout: Option<Duration>) -> Option<[bool; 2]> {
+    // A negative descriptor is passed over (poll(2)).
+    let mut entries = handles.map(|handle| libc::pollfd {
+        fd: handle.map_or(-1, |handle| handle.0),
+        events: libc::POLLIN,
+        revents: 0,
+    });
+    // Milliseconds, rounded up, so that a short time is never a wait that returns at once.
+    let millis = match timeout {
+        None => -1,
+        Some(time) => i32::try_from(time.as_micros().div_ceil(1_000)).unwrap_or(i32::MAX),
+    };
+    // SAFETY: valid entries.
+    let ready = unsafe { libc::poll(entries.as_mut_ptr(), entries.len() as libc::nfds_t, millis) };
+    if ready == -1 && errno() != libc::EINTR {
+        // Waiting again would return at once.
+        sleep(timeout.unwrap_or(Duration::ZERO));
+        return None;
     }
+    Some(entries.map(|entry| ready > 0 && entry.revents != 0))
+}
+
+pub(crate) fn name_this_thread(name: &CStr) {
+    // SAFETY: a C string.
+    unsafe { libc::pthread_setname_np(name.as_ptr()) };
+}
+
+/// Whether a SIGTERM to this process would end it at once.
+pub(crate) fn sigterm_ends_this_process() -> bool {
+    disposition(libc::SIGTERM) == libc::SIG_DFL
 }
 
 /// No identity but the direct parent's is proven here: a named supervisor further up is unproven, and
@@ -140,27 +139,21 @@ pub(crate) fn page_wiped_on_fork(size: usize) -> Option<*mut u8> {
 }
 
 /// A regular file, or a socket; there is no write to a pipe or a terminal that is sure not to block.
-pub(crate) fn write_to_stderr(line: &[u8]) {
+pub(crate) fn write_to_stderr(line: &[u8], _has_own_table: bool) {
     let _blocked = SignalsBlocked::all();
-    match stderr_type() {
+    match type_of(2) {
         Some(libc::S_IFREG) => write_once(2, line),
         Some(libc::S_IFSOCK) => send_once(2, line, libc::MSG_DONTWAIT),
         _ => {}
     }
 }
 
-/// There is no fork without locks here, so no reaper: the group ends at once, this process with it.
-pub(crate) fn end_group(_proven_leader: Option<i32>) {
-    let group = process_group();
+/// The group ends at once, this process with it. One that another process leads is left alone.
+pub(crate) fn end_group(group: i32) {
     if group == own_pid() {
         // SAFETY: our own group.
         unsafe { libc::kill(-group, libc::SIGKILL) };
     }
-}
-
-/// There is no reaper here.
-pub(crate) fn end_group_once_gone(_proven_leader: Option<i32>, _patience: Duration) -> bool {
-    false
 }
 
 /// Takes a pending, blocked signal away.

@@ -24,9 +24,9 @@ mod unsupported;
 pub(crate) use unsupported::*;
 
 #[cfg(not(target_os = "linux"))]
-mod condvar;
+mod other;
 #[cfg(not(target_os = "linux"))]
-pub(crate) use condvar::Word;
+pub(crate) use other::*;
 
 /// The inode of the PID namespace that the system booted with: `PROC_PID_INIT_INO` of the kernel's
 /// `include/linux/proc_ns.h` (part of its interface since 3.8: CRIU and systemd rely on it).

@@ -1,9 +1,10 @@
 //! Systems that this library compiles for and does nothing on: starting answers `unsupported`.
 
 use std::convert::Infallible;
+use std::ffi::CStr;
 use std::time::Duration;
 
-use super::{OpenError, Stat, Wake};
+use super::{OpenError, OwnTable, Stat};
 
 pub(crate) const SUPPORTED: bool = false;
 
@@ -24,33 +25,37 @@ impl CancellationDisabled {
 }
 
 /// There is none.
+#[derive(Clone, Copy)]
 pub(crate) struct Handle(Infallible);
 
 impl Handle {
-    pub(crate) fn open(_pid: i32) -> Result<Handle, OpenError> {
+    pub(crate) fn open_in(_: Option<&OwnTable>, _pid: i32) -> Result<Handle, OpenError> {
         Err(OpenError::Unavailable)
     }
 
-    pub(crate) fn raw(&self) -> i32 {
-        match self.0 {}
-    }
-
-    pub(crate) fn is_readable(&self) -> bool {
-        match self.0 {}
-    }
-
-    pub(crate) fn is_ours(&self) -> bool {
-        match self.0 {}
-    }
-
-    pub(crate) fn forget(self) {
+    pub(crate) fn has_ended(self) -> bool {
         match self.0 {}
     }
 }
 
-pub(crate) fn wait(_handles: [Option<i32>; 2], timeout: Option<Duration>) -> [Wake; 2] {
+pub(crate) fn wait(_handles: [Option<Handle>; 2], timeout: Option<Duration>) -> Option<[bool; 2]> {
     std::thread::sleep(timeout.unwrap_or(Duration::MAX));
-    [Wake::Quiet; 2]
+    Some([false; 2])
+}
+
+pub(crate) fn spawn_thread(
+    _name: &'static CStr,
+    _stack: usize,
+    _blocked: &SignalsBlocked,
+    _body: impl FnOnce() + Send + 'static,
+) -> Result<(), i32> {
+    Err(0)
+}
+
+pub(crate) fn begin_graceful_stop() {}
+
+pub(crate) fn sigterm_ends_this_process() -> bool {
+    true
 }
 
 pub(crate) fn own_pid() -> i32 {
@@ -103,13 +108,9 @@ pub(crate) fn page_wiped_on_fork(_size: usize) -> Option<*mut u8> {
 
 pub(crate) fn release_page(_page: *mut u8, _size: usize) {}
 
-pub(crate) fn write_to_stderr(_line: &[u8]) {}
+pub(crate) fn write_to_stderr(_line: &[u8], _has_own_table: bool) {}
 
-pub(crate) fn end_group(_leader: Option<i32>) {}
-
-pub(crate) fn end_group_once_gone(_leader: Option<i32>, _patience: Duration) -> bool {
-    false
-}
+pub(crate) fn end_group(_group: i32) {}
 
 pub(crate) fn exit_now() -> ! {
     std::process::exit(1)

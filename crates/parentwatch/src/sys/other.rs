@@ -1,4 +1,6 @@
-//! A word to wait for, where there is no futex.
+//! What stands in for Linux's own means on the other systems.
+
+use std::ffi::CStr;
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -51,5 +53,61 @@ impl Word {
             Some(timeout) => drop(self.changed.wait_timeout(value, timeout)),
             None => drop(self.changed.wait(value)),
         }
+    }
+}
+
+/// A descriptor table of the watcher's own is to be had on Linux alone.
+pub(crate) struct OwnTable(std::convert::Infallible);
+
+impl OwnTable {
+    pub(crate) fn take() -> Option<OwnTable> {
+        None
+    }
+}
+
+/// Descendants are not looked for.
+pub(crate) const HAS_TREE: bool = false;
+
+/// Threads are not looked for: another copy of this library is not noticed.
+pub(crate) fn has_thread(_named: &CStr, _but: i32) -> bool {
+    false
+}
+
+pub(crate) fn thread_id() -> i32 {
+    0
+}
+
+/// The helpers: without a fork that takes no locks there is no reaper.
+pub(crate) struct Helpers {
+    group: Option<i32>,
+}
+
+impl Helpers {
+    pub(crate) fn of(
+        group: Option<i32>,
+        _has_tree: bool,
+        _grace: Option<Duration>,
+        _has_own_table: bool,
+    ) -> Helpers {
+        Helpers { group }
+    }
+
+    pub(crate) fn reap_once_gone(&mut self, _patience: Duration) -> Option<NoReaper> {
+        None
+    }
+
+    pub(crate) fn end(&mut self) {
+        if let Some(group) = self.group {
+            super::end_group(group);
+        }
+    }
+}
+
+/// There is none.
+pub(crate) struct NoReaper(std::convert::Infallible);
+
+impl NoReaper {
+    pub(crate) fn kill(self) {
+        match self.0 {}
     }
 }
