@@ -7,9 +7,9 @@ use crate::config::{self, Config, DEFAULT_GRACE, ENV_PARENT_PID, Scope};
 use crate::die::hook::HookThread;
 use crate::die::line::Line;
 use crate::die::{self, Cause, Death};
-use crate::identity::{self, Decision, Doubt, Supervisor};
+use crate::identity::{self, Decision, Supervisor};
 use crate::options::Options;
-use crate::state::{Answer, Armed, Claim, Error, Info, Phase, State, Status, Tier};
+use crate::state::{self, Armed, Claim, Error, Info, Phase, State, Status, Tier};
 use crate::sys::{self, Handle, OwnTable, SignalsBlocked, WATCHER_NAME};
 use crate::watch::{Gone, Target, ThisKernel, Watched, Whose};
 
@@ -127,27 +127,32 @@ fn arm(state: &'static State, mut options: Options) -> Phase {
     // handlers.
     let blocked = SignalsBlocked::all();
     let hook = options.on_death.map(|hook| HookThread::spawn(hook, &blocked)).transpose();
-    let hook = match hook {
-        Ok(hook) => hook,
-        Err(code) => return exhausted(named, parent, code),
-    };
-    let watcher =
-        Watcher { state, armed, parent, named_in_code, hook: hook.clone(), grace_is_set: grace };
-    if let Err(code) = sys::spawn_thread(WATCHER_NAME, STACK, &blocked, move || watcher.run()) {
-        hook.inspect(HookThread::cancel);
-        return exhausted(named, parent, code);
-    }
+    let started = hook.and_then(|hook| {
+        let watcher = Watcher {
+            state,
+            armed,
+            parent,
+            named_in_code,
+            hook: hook.clone(),
+            grace_is_set: grace,
+        };
+        let started = sys::spawn_thread(WATCHER_NAME, STACK, &blocked, move || watcher.run());
+        started.inspect_err(|_| cancel(&hook)).map(|()| hook)
+    });
     drop(blocked);
-    let (answer, doubt) = state.wait_for_answer();
-    if let Some((named, doubt)) = named.zip(doubt) {
-        warn_unproven(named, doubt, parent, named_in_code, false);
-    }
-    match answer {
-        Answer::NoParent => {
-            hook.inspect(HookThread::cancel);
+    match started {
+        Ok(hook) if state.wait_for_answer() == state::NOBODY => {
+            cancel(&hook);
             Phase::NoParent
         }
-        _ => Phase::Armed,
+        Ok(_) => Phase::Armed,
+        Err(code) => exhausted(named, parent, code),
+    }
+}
+
+fn cancel(hook: &Option<HookThread>) {
+    if let Some(hook) = hook {
+        hook.cancel();
     }
 }
 
@@ -169,10 +174,6 @@ impl Watcher {
     fn run(self) {
         // First of all: nothing is opened before.
         let table = OwnTable::take();
-        let mut watched = Watched {
-            parent: Some(Target { pid: self.parent, start: None, handle: None }),
-            supervisor: None,
-        };
         let mut death = Death {
             scope: self.armed.scope,
             led: self.armed.led,
@@ -181,42 +182,26 @@ impl Watcher {
             grace: self.grace_is_set,
             table,
         };
-        let decision = self.armed.named.map(|named| self.identify(named, &mut watched, &mut death));
-        let is_orphan = decision == Some(Decision::Orphaned);
-        // A parent that was named is one to watch, PID 1 too.
-        if decision != Some(Decision::Parent) && self.parent <= 1 {
-            watched.parent = None;
-        }
-        let doubt = match decision {
-            Some(Decision::Unproven(doubt)) => Some(doubt),
-            _ => None,
-        };
-        if let (true, Some(named)) = (is_orphan, self.armed.named) {
-            // It has no helpers yet, and nothing proves whose group this is.
-            death.scope = Scope::Process;
-            self.die(&death, Gone { whose: Whose::Supervisor, pid: named.pid(), tier: Tier::None });
-        }
-        if watched.parent.is_none() && watched.supervisor.is_none() {
-            self.answer(Answer::NoParent, doubt, &death);
+        let Some(mut watched) = self.identify(&mut death) else {
+            self.state.answer.replace(state::NOBODY);
             return;
-        }
+        };
         let begun = watched.begin(&mut ThisKernel(death.table.as_ref()));
         if let Err(gone) = begun {
             self.die(&death, gone);
         }
-        let pid_of = |target: &Option<Target<Handle>>| target.map(|target| target.pid);
-        let supervisor = pid_of(&watched.supervisor);
-        self.state.set_watched(pid_of(&watched.parent), supervisor, death.group_leader);
+        let pid_of = |target: Option<Target<Handle>>| target.map(|target| target.pid);
+        let (parent, supervisor) = (pid_of(watched.parent), pid_of(watched.supervisor));
+        self.state.set_watched(parent, supervisor, death.group_leader);
         self.state.set_tier(watched.tier());
-        self.answer(Answer::Watching, doubt, &death);
+        self.state.answer.replace(state::WATCHING);
         loop {
             // There is no panic in it that we know of. If there is one, the watch goes on.
             let _ = catch_unwind(AssertUnwindSafe(|| {
-                let grace = self.grace_is_set.unwrap_or(DEFAULT_GRACE);
                 let gone = watched.until_death(
                     &mut ThisKernel(death.table.as_ref()),
                     self.armed.interval,
-                    grace,
+                    self.grace_is_set.unwrap_or(DEFAULT_GRACE),
                     |tier| self.state.set_tier(tier),
                 );
                 self.die(&death, gone)
@@ -225,34 +210,52 @@ impl Watcher {
         }
     }
 
-    /// Looks at the supervisor that was named, and keeps what watching it takes.
-    fn identify(
-        &self,
-        named: Supervisor,
-        watched: &mut Watched<Handle>,
-        death: &mut Death,
-    ) -> Decision {
+    /// Looks at the supervisor that was named. Whom to watch, if anybody; a proven orphan dies.
+    fn identify(&self, death: &mut Death) -> Option<Watched<Handle>> {
+        let parent = Target { pid: self.parent, start: None, handle: None };
+        let alone = Watched { parent: Some(parent), supervisor: None };
+        // PID 1 only adopts, or takes everything with it: it is no supervisor unless it is named.
+        let or_nobody = Some(alone).filter(|_| self.parent > 1);
+        let Some(named) = self.armed.named else { return or_nobody };
+        let pid = named.pid();
         let resolution = identity::resolve(death.table.as_ref(), named, self.parent);
-        if let Decision::Supervisor { and_parent } = resolution.decision {
-            let identity::Resolution { handle, start, group_leader, .. } = resolution;
-            watched.supervisor = Some(Target { pid: named.pid(), start, handle });
-            watched.parent = watched.parent.filter(|_| and_parent);
-            death.group_leader = group_leader;
+        match resolution.decision {
+            Decision::Parent => Some(alone),
+            Decision::Supervisor { and_parent } => {
+                let identity::Resolution { handle, start, group_leader, .. } = resolution;
+                death.group_leader = group_leader;
+                let parent = Some(parent).filter(|_| and_parent);
+                Some(Watched { parent, supervisor: Some(Target { pid, start, handle }) })
+            }
+            Decision::Orphaned => {
+                // It has no helpers yet, and nothing proves whose group this is.
+                death.scope = Scope::Process;
+                self.die(death, Gone { whose: Whose::Supervisor, pid, tier: Tier::None })
+            }
+            Decision::Unproven(reason) => {
+                self.warn_unproven(named, reason, death.table.is_some());
+                or_nobody
+            }
         }
-        resolution.decision
     }
 
-    fn answer(&self, answer: Answer, doubt: Option<Doubt>, death: &Death) {
-        let is_awaited = self.state.answer(answer, doubt);
-        if let (false, Some((named, doubt))) = (is_awaited, self.armed.named.zip(doubt)) {
-            let has_own_table = death.table.is_some();
-            warn_unproven(named, doubt, self.parent, self.named_in_code, has_own_table);
-        }
+    fn warn_unproven(&self, named: Supervisor, reason: &str, has_own_table: bool) {
+        let variable = if self.named_in_code { "the option parent" } else { ENV_PARENT_PID };
+        let parent = self.parent;
+        let used = match parent {
+            ..=1 => format_args!("nobody, since there is no parent to watch"),
+            _ => format_args!("the parent process {parent} alone"),
+        };
+        let expected = "a living ancestor of this process";
+        warn(
+            format_args!("{variable}={named}: expected {expected}, but {reason}; using {used}"),
+            has_own_table,
+        );
     }
 
     fn die(&self, death: &Death, gone: Gone) -> ! {
         if gone.tier == Tier::None {
-            self.state.answer(Answer::Dying, None);
+            self.state.answer.replace(state::DYING);
         }
         death.now(&Cause {
             pid: gone.pid,
@@ -276,20 +279,6 @@ fn is_overridden(variable: &str, options: &Options) -> bool {
 fn warn(text: std::fmt::Arguments<'_>, has_own_table: bool) {
     let line = Line::new(format_args!("localai-parentwatch: {text}"));
     sys::write_to_stderr(line.as_bytes(), has_own_table);
-}
-
-fn warn_unproven(named: Supervisor, doubt: Doubt, parent: i32, in_code: bool, has_own_table: bool) {
-    let variable = if in_code { "the option parent" } else { ENV_PARENT_PID };
-    let used = match parent {
-        ..=1 => format_args!("nobody, since there is no parent to watch"),
-        _ => format_args!("the parent process {parent} alone"),
-    };
-    warn(
-        format_args!(
-            "{variable}={named}: expected a living ancestor of this process, but {doubt}; using {used}"
-        ),
-        has_own_table,
-    );
 }
 
 /// No thread could be had. A proven orphan dies all the same.

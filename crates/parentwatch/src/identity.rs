@@ -144,67 +144,22 @@ pub(crate) enum Decision {
     Supervisor { and_parent: bool },
     /// It died before we could watch it, and we were left to an adopter: rule 3.
     Orphaned,
-    /// Nothing is proven: warn, and watch the direct parent alone. Rule 4.
-    Unproven(Doubt),
-}
-
-/// Why nothing is proven about the supervisor that was named.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u32)]
-pub(crate) enum Doubt {
-    Itself = 1,
-    OtherNamespace,
-    NoProc,
-    OtherStart,
-    NoAncestor,
-    Hidden,
-    DeadOrAnother,
-}
-
-impl Doubt {
-    const ALL: [Doubt; 7] = [
-        Doubt::Itself,
-        Doubt::OtherNamespace,
-        Doubt::NoProc,
-        Doubt::OtherStart,
-        Doubt::NoAncestor,
-        Doubt::Hidden,
-        Doubt::DeadOrAnother,
-    ];
-
-    pub(crate) fn from_number(number: u32) -> Option<Doubt> {
-        Doubt::ALL.into_iter().find(|doubt| *doubt as u32 == number)
-    }
-}
-
-impl fmt::Display for Doubt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Doubt::Itself => "it is this process",
-            Doubt::OtherNamespace => "it is in another PID namespace",
-            Doubt::NoProc => "/proc cannot be read",
-            Doubt::OtherStart => "the parent, which has its number, started at another time",
-            Doubt::NoAncestor => "it is not an ancestor, and only a full token could name another",
-            Doubt::Hidden => "it cannot be seen",
-            Doubt::DeadOrAnother => {
-                "it is dead or another process, and the parent is not known to be an adopter"
-            }
-        })
-    }
+    /// Nothing is proven, for this reason: warn, and watch the direct parent alone. Rule 4.
+    Unproven(&'static str),
 }
 
 /// The rules. Whatever is not proven is rule 4: never die at arming on a guess.
 pub(crate) fn decide(facts: &Facts) -> Decision {
     let Facts { named, own_pid, parent, sighting, .. } = *facts;
     if named.pid == own_pid {
-        return Decision::Unproven(Doubt::Itself);
+        return Decision::Unproven("it is this process");
     }
     if let Some(Proof { pid_namespace, .. }) = named.proof {
         match facts.own_pid_namespace {
             Some(own) if own != pid_namespace => {
-                return Decision::Unproven(Doubt::OtherNamespace);
+                return Decision::Unproven("it is in another PID namespace");
             }
-            None if parent != named.pid => return Decision::Unproven(Doubt::NoProc),
+            None if parent != named.pid => return Decision::Unproven("/proc cannot be read"),
             _ => {}
         }
     }
@@ -215,7 +170,7 @@ pub(crate) fn decide(facts: &Facts) -> Decision {
         // wrong here (a token of an earlier process, or of another clock), nobody has died.
         return match sighting {
             Sighting::Alive { start } if facts.clock_is_initial && !has_its_start(start) => {
-                Decision::Unproven(Doubt::OtherStart)
+                Decision::Unproven("the parent, which has its number, started at another time")
             }
             _ => Decision::Parent,
         };
@@ -234,10 +189,10 @@ pub(crate) fn decide(facts: &Facts) -> Decision {
                 None if facts.is_exiting && facts.is_left_to_init() => {
                     Decision::Supervisor { and_parent: false }
                 }
-                _ => Decision::Unproven(Doubt::NoAncestor),
+                _ => Decision::Unproven("it is not an ancestor"),
             };
         }
-        Sighting::Hidden => return Decision::Unproven(Doubt::Hidden),
+        Sighting::Hidden => return Decision::Unproven("it cannot be seen"),
         // Another process has its number: with a full token alone, and not if that is an ancestor. Those all
         // lived beside the supervisor, so that none can have its number: then it is the token that is wrong.
         Sighting::Alive { .. } => facts.clock_is_initial && !facts.is_ancestor,
@@ -252,7 +207,9 @@ pub(crate) fn decide(facts: &Facts) -> Decision {
     };
     match dead && adopted {
         true => Decision::Orphaned,
-        false => Decision::Unproven(Doubt::DeadOrAnother),
+        false => Decision::Unproven(
+            "it is dead or another process, and the parent is not known to be an adopter",
+        ),
     }
 }
 
@@ -441,13 +398,17 @@ mod tests {
             let facts = Facts { parent, parent_start, ..elsewhere };
             assert_eq!(decide(&facts), expected, "{parent} {parent_start:?}");
         }
-        let doubt = Decision::Unproven(Doubt::NoAncestor);
+        let unproven = Decision::Unproven("it is not an ancestor");
         let plain = Facts { named: "100".parse().unwrap(), ..elsewhere };
-        assert_eq!(decide(&plain), doubt, "a number alone");
+        assert_eq!(decide(&plain), unproven, "a number alone");
         let exiting = Facts { is_exiting: true, parent: 1, ..plain };
         assert_eq!(decide(&exiting), alone, "as good as dead");
-        assert_eq!(decide(&Facts { parent: 99, ..exiting }), doubt, "no proof of an adopter");
-        assert_eq!(decide(&Facts { clock_is_initial: false, ..elsewhere }), doubt, "another clock");
+        assert_eq!(decide(&Facts { parent: 99, ..exiting }), unproven, "no proof of an adopter");
+        assert_eq!(
+            decide(&Facts { clock_is_initial: false, ..elsewhere }),
+            unproven,
+            "another clock"
+        );
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::Scope;
 use crate::die::hook::HookIdentity;
-use crate::identity::{Doubt, Supervisor};
+use crate::identity::Supervisor;
 use crate::options::Options;
 use crate::sys::{self, Word};
 
@@ -221,8 +221,8 @@ pub(crate) struct State {
     /// cannot be wiped (Linux before 4.14); it misses only a child with the same number in a new PID
     /// namespace.
     word: AtomicU64,
-    /// What the watcher's thread says of itself: an [`Answer`], and a [`Doubt`] in the upper bits.
-    answer: Word,
+    /// What the watcher's thread says of itself.
+    pub(crate) answer: Word,
     /// The thread that waits for the parent on behalf of [`crate::wait_for_exit`].
     pub(crate) sentry: Word,
     tier: AtomicU32,
@@ -234,29 +234,12 @@ pub(crate) struct State {
 }
 
 /// What the watcher's thread answers to the call that has started it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub(crate) enum Answer {
-    /// It has not answered yet.
-    None = 0,
-    /// The process exits.
-    Dying,
-    Watching,
-    NoParent,
-    /// Not an answer: the call has gone on without one.
-    Left,
-}
-
-impl Answer {
-    const ALL: [Answer; 5] =
-        [Answer::None, Answer::Dying, Answer::Watching, Answer::NoParent, Answer::Left];
-
-    fn in_word(word: u32) -> (Answer, Option<Doubt>) {
-        let number = word & 0xFF;
-        let answer = Answer::ALL.into_iter().find(|answer| *answer as u32 == number);
-        (answer.unwrap_or(Answer::None), Doubt::from_number(word >> 8))
-    }
-}
+pub(crate) const NO_ANSWER: u32 = 0;
+/// The process exits.
+pub(crate) const DYING: u32 = 1;
+pub(crate) const WATCHING: u32 = 2;
+/// Nobody is to be watched, and the thread has ended.
+pub(crate) const NOBODY: u32 = 3;
 
 /// How long a call waits for the watcher's thread to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -380,35 +363,25 @@ impl State {
     pub(crate) fn record(&self, armed: Armed) {
         // SAFETY: the claimant is alone with `armed`: nobody reads it before the phase is `Armed`.
         unsafe { (*self.armed.get()).write(armed) };
-        self.answer.replace(Answer::None as u32);
+        self.answer.replace(NO_ANSWER);
         self.set_tier(Tier::None);
         self.set_watched(None, None, None);
     }
 
-    /// The watcher's answer, with why it does not watch the supervisor that was named. Whether the call that has
-    /// started it still waits for that.
-    pub(crate) fn answer(&self, answer: Answer, doubt: Option<Doubt>) -> bool {
-        let doubt = doubt.map_or(0, |doubt| doubt as u32);
-        let before = self.answer.replace(answer as u32 | doubt << 8);
-        Answer::in_word(before).0 != Answer::Left
-    }
-
     /// Waits for the watcher's answer, for 1 s. One that is dying ends the process.
-    pub(crate) fn wait_for_answer(&self) -> (Answer, Option<Doubt>) {
+    pub(crate) fn wait_for_answer(&self) -> u32 {
         let began = Instant::now();
         loop {
-            let word = self.answer.get();
-            let answer = Answer::in_word(word);
-            let left = match answer.0 {
-                Answer::None => PATIENCE.saturating_sub(began.elapsed()),
-                Answer::Dying => PATIENCE,
-                Answer::Watching | Answer::NoParent | Answer::Left => return answer,
+            let answer = self.answer.get();
+            let left = match answer {
+                NO_ANSWER => PATIENCE.saturating_sub(began.elapsed()),
+                DYING => PATIENCE,
+                _ => return answer,
             };
-            if !left.is_zero() {
-                self.answer.wait(word, Some(left));
-            } else if self.answer.replace_if(word, Answer::Left as u32) {
-                return (Answer::Left, None);
+            if left.is_zero() {
+                return answer;
             }
+            self.answer.wait(answer, Some(left));
         }
     }
 

@@ -77,6 +77,8 @@ impl Helpers {
         if !self.may_exist() {
             return;
         }
+        // Nobody without a child has descendants.
+        self.has_tree = self.has_tree && sys::has_child();
         if self.has_tree {
             // Whoever loses its parent from here on is found again. Not before: the program would find those that
             // are adopted in its own waits.
@@ -116,8 +118,7 @@ impl Helpers {
     }
 
     fn collect(&mut self, greet: impl FnMut(&mut Helper)) {
-        // Nobody without a child has descendants.
-        if self.has_tree && sys::has_child() {
+        if self.has_tree {
             self.tree.collect(greet);
         }
     }

@@ -63,6 +63,19 @@ pub(crate) fn wait(handles: [Option<Pidfd>; 2], timeout: Option<Duration>) -> Op
     Some(entries.map(|entry| ready > 0 && entry.revents != 0))
 }
 
+/// One sleep; a signal may end it early.
+fn sleep(time: Duration) {
+    let time = libc::timespec {
+        tv_sec: time.as_secs() as _,
+        // below 10⁹
+        tv_nsec: time.subsec_nanos() as _,
+    };
+    // SAFETY: a valid time, and nothing to be written back.
+    unsafe {
+        libc::syscall(libc::SYS_nanosleep, &raw const time, ptr::null_mut::<libc::timespec>())
+    };
+}
+
 pub(crate) fn name_this_thread(name: &CStr) {
     // SAFETY: a C string, of which the kernel copies 16 bytes.
     unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };

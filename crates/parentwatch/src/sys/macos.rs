@@ -92,6 +92,17 @@ pub(crate) fn wait(handles: [Option<Handle>; 2], timeout: Option<Duration>) -> O
     Some(entries.map(|entry| ready > 0 && entry.revents != 0))
 }
 
+/// One sleep; a signal may end it early.
+fn sleep(time: Duration) {
+    let time = libc::timespec {
+        tv_sec: time.as_secs() as _,
+        // below 10⁹
+        tv_nsec: time.subsec_nanos() as _,
+    };
+    // SAFETY: a valid time, and nothing to be written back.
+    unsafe { libc::nanosleep(&raw const time, ptr::null_mut()) };
+}
+
 pub(crate) fn name_this_thread(name: &CStr) {
     // SAFETY: a C string.
     unsafe { libc::pthread_setname_np(name.as_ptr()) };

@@ -4,7 +4,6 @@ use std::ffi::{CStr, c_void};
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
-use std::time::Duration;
 
 use super::name_this_thread;
 
@@ -156,17 +155,6 @@ impl Drop for CancellationDisabled {
         // SAFETY: the state that this thread had, and room for ours.
         unsafe { pthread_setcancelstate(self.before, &raw mut ours) };
     }
-}
-
-/// One sleep; a signal may end it early.
-pub(crate) fn sleep(time: Duration) {
-    let time = libc::timespec {
-        tv_sec: time.as_secs() as _,
-        // below 10⁹
-        tv_nsec: time.subsec_nanos() as _,
-    };
-    // SAFETY: a valid time, and nothing to be written back.
-    unsafe { libc::nanosleep(&raw const time, ptr::null_mut()) };
 }
 
 /// Starts a detached thread, and returns the error number if none can be had (pthread_create(3): EAGAIN).

@@ -19,9 +19,11 @@ pub(crate) fn write_to_stderr(line: &[u8], has_own_table: bool) {
         }
         return;
     }
-    // Of the first thread that has one: once the main thread has ended, it has none.
-    let opened = threads().find_map(|thread| {
-        open_once_more(Path::new(format_args!("/proc/self/task/{thread}/fd/2")).as_c_str()?)
+    // The main thread's. Once that has ended it has none: then that of the first thread that has one.
+    let opened = open_once_more(c"/proc/self/fd/2").or_else(|| {
+        threads().find_map(|thread| {
+            open_once_more(Path::new(format_args!("/proc/self/task/{thread}/fd/2")).as_c_str()?)
+        })
     });
     if let Some(fd) = opened {
         write_and_close(fd, line);
