@@ -25,7 +25,7 @@ from driver.pidfd import Exit
 from driver.roles import NOBODY, SHELL_WRAPPER, TRACKER, Supervisor, Worker
 from driver.seccomp import Listener
 from driver.stderr import STDERR_FD, STDERR_KINDS, Stderr
-from driver.tree import INTERVAL, REPORT_FD, Tree
+from driver.tree import GRACE, INTERVAL, REPORT_FD, SCOPE, Tree
 
 PID_NAMESPACE = ["unshare", "--pid", "--fork", "--mount-proc"]
 EVENT_SECONDS = 1.0
@@ -423,27 +423,15 @@ def test_f07_two_wrappers_stay_alive(named_supervisor: Supervisor, tier: str) ->
     worker.assert_gone()
 
 
-def test_f07_descriptor_closed(named_supervisor: Supervisor) -> None:
-    """(driver) ── supervisor, names itself † ── wrapper ── worker, has closed the descriptor on it
-
-    The sleeping wait goes on. What it then says proves nothing, and the next look is an hour away."""
-    _wrapper, worker = named_supervisor.wrapped_worker()
-    # The supervisor's was opened first. No request may follow: its connection would take the number.
-    first = min(worker.pidfds(), key=lambda pidfd: pidfd.number)
-    watcher = worker.watcher()
-    wait_until(
-        lambda: procfs.thread_status(worker.pid, watcher)["State"].startswith("S"), "the watcher sleeps"
-    )
-    worker.ask("close", first.number)
-    named_supervisor.kill()
-    worker.assert_gone()
+# The worker has time to end by itself first: it is given little.
+SOON = {GRACE: "300ms"}
 
 
 @both_tiers
 def test_f08_wrapper_dies_below_a_subreaper(tree: Tree, tier: str) -> None:
     """driver ── (supervisor), names itself, adopts its orphans ── wrapper † ── worker"""
     supervisor = tree.supervisor(names_itself="token", subreaper=True)
-    wrapper, worker = supervisor.wrapped_worker()
+    wrapper, worker = supervisor.wrapped_worker(env=SOON)
     worker.assert_armed(watched=[supervisor.pid, wrapper.pid])
     wrapper.kill()
     worker.assert_gone()
@@ -453,12 +441,23 @@ def test_f08_wrapper_dies_below_a_subreaper(tree: Tree, tier: str) -> None:
 @both_tiers
 def test_f08_wrapper_dies(named_supervisor: Supervisor, tier: str) -> None:
     """(driver) ── supervisor, names itself ── wrapper † ── worker"""
-    wrapper, worker = named_supervisor.wrapped_worker()
+    wrapper, worker = named_supervisor.wrapped_worker(env=SOON)
     worker.assert_armed(watched=[named_supervisor.pid, wrapper.pid])
     wrapper.kill()
     worker.assert_gone()
     worker.assert_death_line(wrapper)
     named_supervisor.assert_serving()
+
+
+@pytest.mark.not_for("go-degraded", because="it gives no grace, as the package says")
+def test_f08_the_grace_of_the_wrapper_ends_with_the_supervisor(named_supervisor: Supervisor) -> None:
+    """driver ── supervisor, names itself † ── wrapper † ── worker, which would have an hour"""
+    wrapper, worker = named_supervisor.wrapped_worker(env={GRACE: "1h", SCOPE: "process"})
+    wrapper.kill()
+    worker.assert_lives_on()
+    worker.ask("drain", 0)
+    named_supervisor.kill()
+    worker.assert_gone(Exit(status=9))
 
 
 # -- F09, F10: an interpreter that lets nobody in --------------------------------------------------
@@ -609,7 +608,7 @@ no_library = pytest.mark.not_for("go-native", because="to load the library takes
 
 
 @no_library
-def test_f12_no_descriptor_left(supervisor: Supervisor) -> None:
+def test_f12_no_descriptor_left(tree: Tree, supervisor: Supervisor) -> None:
     """(driver) ── supervisor † ── worker, at its RLIMIT_NOFILE when it arms and when it dies"""
     worker = supervisor.worker(arm="request", env=FAST)
     with worker.session() as session:
@@ -617,8 +616,9 @@ def test_f12_no_descriptor_left(supervisor: Supervisor) -> None:
         # 0, 1 and 2 are taken, and no number above is allowed.
         resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (3, 3))
         assert session.ask("arm")["status"] == "armed"
-        assert session.ask("info")["tier"] in ("poll",)
-        worker.await_looks()
+        # The watcher's are in a table of its own.
+        expected = "poll" if tree.is_degraded else "event"
+        assert session.ask("info")["tier"] == expected
         supervisor.kill()
         worker.assert_gone()
 
@@ -651,7 +651,8 @@ def test_f12_no_descriptor_left_for_the_library(supervisor: Supervisor, library:
         resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (3, 3))
         assert session.ask("arm")["status"] == "armed"
         info = session.ask("info")
-        assert (info["tier"], info["native"]) == ("poll", library == "loaded")
+        is_loaded = library == "loaded"
+        assert (info["tier"], info["native"]) == ("event" if is_loaded else "poll", is_loaded)
         supervisor.kill()
         worker.assert_gone()
 
@@ -1023,7 +1024,7 @@ def test_f16_hook_ends_the_process(
     """(driver) ── supervisor † ── worker, its hook ends it ─┬─ plain
                                                              └─ stubborn, ignores SIGTERM"""
     session = {"steps": ["--setsid"], "request": "spawn-in-group"} if leader == "session" else {}
-    worker = supervisor.worker(arguments=["--hook", way, "--grace", "60000"], **session)
+    worker = supervisor.worker(arguments=["--hook", way], **session)
     plain = worker.start_helper("plain")
     stubborn = worker.start_helper("stubborn", "--ignores-term")
     supervisor.kill()
@@ -1201,3 +1202,185 @@ def test_f21_session_leader_with_helpers(
     assert not shared_memory.exists()
     stubborn.assert_gone(Exit(signal=signal.SIGKILL))
     tree.wait_for_strangers_to_end()
+
+
+# -- F22, F23: helpers outside the worker's group --------------------------------------------------
+
+ends_alone = pytest.mark.not_for("go-degraded", because="it ends the process alone")
+WAITS = ["/bin/sh", "-c", '"$@" & wait', "sh"]
+"""A shell that waits for what it starts."""
+
+
+def outside(tree: Tree, where: str) -> list[str]:
+    session = tree.launch("--setsid")
+    return {
+        "session": session,
+        "group": tree.launch("--group", "0"),
+        "two-sessions": [*WAITS, *session, *WAITS, *session],
+    }[where]
+
+
+@ends_alone
+@pytest.mark.fails_with("poller", because="it leaves the helpers behind", where=["session"], tier=["event"])
+@pytest.mark.parametrize("where", ["session", "group", "two-sessions"])
+@both_tiers
+def test_f22_helper_outside_the_group(tree: Tree, supervisor: Supervisor, where: str, tier: str) -> None:
+    """(driver) ── supervisor † ── worker ── helper, in a group or session of its own"""
+    worker = supervisor.worker()
+    helper = worker.start_helper("helper", via=outside(tree, where))
+    assert os.getpgid(helper.pid) != os.getpgid(worker.pid)
+    assert worker.info()["scope"] == "tree" or tree.is_control
+    supervisor.kill()
+    worker.assert_gone()
+    helper.assert_gone(Exit(signal=signal.SIGTERM))
+    tree.wait_for_strangers_to_end()
+
+
+@ends_alone
+@pytest.mark.parametrize("kind", ["ignores-term", "stopped", "hides"])
+@both_tiers
+def test_f22_stubborn_helper(tree: Tree, supervisor: Supervisor, kind: str, tier: str) -> None:
+    """(driver) ── supervisor † ── worker ── helper in a session of its own, hard to find or to end"""
+    worker = supervisor.worker()
+    options = [] if kind == "stopped" else [f"--{kind}"]
+    helper = worker.start_helper("helper", *options, via=outside(tree, "session"))
+    if kind == "stopped":
+        helper.stop()
+    supervisor.kill()
+    worker.assert_gone()
+    helper.assert_gone(Exit(signal=signal.SIGTERM if kind == "hides" else signal.SIGKILL))
+    tree.wait_for_strangers_to_end()
+
+
+@ends_alone
+@both_tiers
+def test_f22_worker_leads_no_group(tree: Tree, supervisor: Supervisor, tier: str) -> None:
+    """(driver) ── supervisor, leads the group † ── worker ─┬─ helper in the same group
+    └─ helper in a session of its own"""
+    worker = supervisor.worker(request="spawn-in-group")
+    worker.start_helper("near")
+    worker.start_helper("far", via=outside(tree, "session"))
+    supervisor.kill()
+    worker.assert_gone()
+    tree.wait_for_strangers_to_end()
+
+
+@both_tiers
+def test_f22_scope_group_is_the_way_back(tree: Tree, supervisor: Supervisor, tier: str) -> None:
+    """(driver) ── supervisor † ── worker, scope group ── helper in a session of its own: stays"""
+    worker = supervisor.worker(env={SCOPE: "group"})
+    helper = worker.start_helper("helper", via=outside(tree, "session"))
+    supervisor.kill()
+    worker.assert_gone(with_helpers=False)
+    tree.wait_for_strangers_to_end()
+    helper.assert_alive()
+
+
+@ends_alone
+@pytest.mark.parametrize("kind", ["plain", "ignores-term"])
+def test_f23_helper_forks_in_a_loop(tree: Tree, supervisor: Supervisor, kind: str) -> None:
+    """(driver) ── supervisor † ── worker ── launcher ══ children in sessions of their own, one every 300 µs"""
+    worker = supervisor.worker()
+    options = ["--ignores-term"] if kind == "ignores-term" else []
+    worker.start_helper("launcher", *options, "--forks", via=outside(tree, "session"))
+    supervisor.kill()
+    worker.assert_gone()
+    tree.wait_for_strangers_to_end()
+
+
+# -- F24: time to end by itself --------------------------------------------------------------------
+
+no_grace = pytest.mark.not_for("go-degraded", because="it gives no grace, as the package says")
+BY_ITSELF = Exit(status=9)
+
+
+@no_grace
+@both_tiers
+def test_f24_worker_drains(tree: Tree, supervisor: Supervisor, tier: str) -> None:
+    """(driver) ── supervisor † ── worker, drains at SIGTERM ── helper, lives until then"""
+    worker = supervisor.worker(env={GRACE: "30s"})
+    helper = worker.start_helper("helper", via=outside(tree, "session"))
+    worker.ask("drain", 1500)
+    supervisor.kill()
+    while not worker.pidfd.has_ended():
+        lives = not helper.pidfd.has_ended()
+        assert lives or worker.pidfd.has_ended(), "the helper lives as long as the worker"
+        time.sleep(0.01)
+    assert tree.seconds_since_death() >= 1.5
+    worker.assert_gone(BY_ITSELF)
+    helper.assert_gone(Exit(signal=signal.SIGTERM))
+    tree.wait_for_strangers_to_end()
+
+
+@no_grace
+def test_f24_worker_ignores_sigterm(supervisor: Supervisor) -> None:
+    """(driver) ── supervisor † ── worker, ignores SIGTERM: gone at the end of its time"""
+    worker = supervisor.worker(env={GRACE: "700ms"})
+    worker.ask("drain", -1)
+    supervisor.kill()
+    worker.assert_gone()
+    assert worker.gone_after >= 0.7
+
+
+@no_grace
+def test_f24_sigterm_is_the_default(supervisor: Supervisor) -> None:
+    """(driver) ── supervisor † ── worker, SIGTERM would end it: gone at once, with its line"""
+    worker = supervisor.worker(env={GRACE: "1h"})
+    supervisor.kill()
+    worker.assert_gone()
+    worker.assert_death_line(supervisor)
+
+
+@no_grace
+@pytest.mark.parametrize(("grace", "expected"), [("10s", Exit(status=8)), (None, Exit(signal=signal.SIGKILL))])
+def test_f24_helper_cleans_up(supervisor: Supervisor, grace: str | None, expected: Exit) -> None:
+    """(driver) ── supervisor † ── worker ── helper, which cleans up for 3 s at SIGTERM"""
+    worker = supervisor.worker(env={GRACE: grace} if grace else None)
+    helper = worker.start_helper("helper", "--cleans", "3000")
+    supervisor.kill()
+    worker.assert_gone()
+    helper.assert_gone(expected)
+
+
+@no_grace
+def test_f24_no_time_for_anybody(tree: Tree, supervisor: Supervisor) -> None:
+    """(driver) ── supervisor † ── worker, would drain ── helper, would clean up"""
+    worker = supervisor.worker(env={GRACE: "0"})
+    helper = worker.start_helper("helper", "--ignores-term")
+    worker.ask("drain", 3_600_000)
+    supervisor.kill()
+    worker.assert_gone()
+    helper.assert_gone(Exit(signal=signal.SIGKILL))
+    tree.wait_for_strangers_to_end()
+
+
+# -- F25, F26: a launcher that leaves --------------------------------------------------------------
+
+
+@pytest.mark.not_for("go-degraded", because="it looks no further up than the parent")
+@both_tiers
+def test_f25_launcher_leaves_before(tree: Tree, tier: str) -> None:
+    """driver ── (subreaper) ── supervisor, names itself † ── launcher † ── worker, arms then"""
+    subreaper = tree.supervisor("subreaper", subreaper=True)
+    subreaper.await_later_tick()
+    supervisor = subreaper.supervisor("supervisor", names_itself="token")
+    launcher = supervisor.supervisor("launcher")
+    worker = launcher.worker(arm="request")
+    launcher.exit_cleanly()
+    worker.await_adoption(launcher.pid)
+    assert worker.arm() == "armed"
+    worker.assert_armed(watched=[supervisor.pid])
+    worker.assert_lives_on()
+    supervisor.kill()
+    worker.assert_gone()
+    subreaper.assert_serving()
+
+
+@both_tiers
+def test_f26_launcher_leaves_after(named_supervisor: Supervisor, tier: str) -> None:
+    """driver ── supervisor, names itself ── launcher † ── worker, has armed: gone after its grace"""
+    launcher = named_supervisor.supervisor("launcher")
+    worker = launcher.worker(env=SOON)
+    launcher.exit_cleanly()
+    worker.assert_gone()
+    named_supervisor.assert_serving()

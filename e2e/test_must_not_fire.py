@@ -7,6 +7,7 @@ broken would live through everything else, too. In the pictures, † is what die
 
 import os
 import resource
+import signal
 import subprocess
 
 import pytest
@@ -16,7 +17,8 @@ from driver.cgroups import VERSIONS, Cgroup
 from driver.deadline import wait_until
 from driver.debugger import Debugger
 from driver.roles import NOBODY, SHELL_WRAPPER, Process, Supervisor, Worker
-from driver.tree import INTERVAL, Tree
+from driver.pidfd import Exit
+from driver.tree import GRACE, INTERVAL, SCOPE, Tree
 
 PARENT_PID = "LOCALAI_BACKEND_PARENT_PID"
 PID_NAMESPACE = ["unshare", "--pid", "--fork"]
@@ -263,10 +265,11 @@ def test_n08_sibling_dies(supervisor: Supervisor, tier: str) -> None:
 @pytest.mark.fails_with("naive", because="it ends the group, whoever leads it")
 @however_named
 def test_n09_worker_in_the_group_of_a_neighbour(tree: Tree, name: str | None) -> None:
-    """driver ── neighbour, leads the group ── supervisor † ── worker: goes alone"""
+    """driver ── neighbour, leads the group ── supervisor † ── worker, scope group: goes alone"""
     neighbour = tree.supervisor("neighbour")
     supervisor = neighbour.supervisor("supervisor", names_itself=name, request="spawn-in-group")
-    worker = supervisor.worker(request="spawn-in-group")
+    worker = supervisor.worker(request="spawn-in-group", env={SCOPE: "group"})
+    assert worker.info()["scope"] == "process" or tree.is_control, "what will be acted on"
     helper = worker.start_helper("helper")
     assert os.getpgid(worker.pid) == os.getpgid(helper.pid) == neighbour.pid
     supervisor.kill()
@@ -528,7 +531,7 @@ def test_n12_worker_is_named_itself(tree: Tree, supervisor: Supervisor, name: st
 
 
 @pytest.mark.fails_with("naive", because="a stranger is no ancestor", tier=["event"])
-@pytest.mark.parametrize("name", ["pid", "token", "token-of-older"])
+@pytest.mark.parametrize("name", ["pid", "token-of-older"])
 @both_tiers
 def test_n12_number_belongs_to_a_stranger(
     tree: Tree, supervisor: Supervisor, name: str, tier: str
@@ -539,7 +542,6 @@ def test_n12_number_belongs_to_a_stranger(
     namespace = procfs.pid_namespace(stranger.pid)
     value = {
         "pid": str(stranger.pid),
-        "token": stranger.token(),
         "token-of-older": f"{stranger.pid}@1@{namespace}",
     }[name]
     worker = supervisor.worker(env={PARENT_PID: value})
@@ -548,6 +550,23 @@ def test_n12_number_belongs_to_a_stranger(
     stranger.kill()
     worker.assert_lives_on()
     supervisor.kill()
+    worker.assert_gone()
+
+
+@pytest.mark.not_for("go-degraded", because="it looks no further than the parent")
+@pytest.mark.parametrize("dies", ["stranger", "supervisor"])
+@both_tiers
+def test_n12_stranger_is_named_by_its_token(tree: Tree, dies: str, tier: str) -> None:
+    """driver ─┬─ supervisor, younger ── worker
+    └─ stranger, named by its full token: whose the worker is nobody can tell, so both are watched"""
+    stranger = tree.supervisor("stranger")
+    stranger.await_later_tick()
+    supervisor = tree.supervisor()
+    worker = supervisor.worker(env={PARENT_PID: stranger.token(), GRACE: "0"})
+    worker.assert_armed(watched=[supervisor.pid, stranger.pid])
+    assert_not_warned(tree)
+    worker.assert_lives_on()
+    (stranger if dies == "stranger" else supervisor).kill()
     worker.assert_gone()
 
 
@@ -587,12 +606,11 @@ def test_n12_number_belongs_to_nobody(tree: Tree, supervisor: Supervisor, number
 
 
 @pytest.mark.fails_with("naive", because="the supervisor is no ancestor any more", tier=["event"])
-@by_number_or_token
 @both_tiers
-def test_n13_detached_helper_arms_late(tree: Tree, name: str, tier: str) -> None:
-    """driver ── (subreaper) ── supervisor, names itself ── launcher † ── worker, arms then"""
+def test_n13_detached_helper_arms_late(tree: Tree, tier: str) -> None:
+    """driver ── (subreaper) ── supervisor, named by its number ── launcher † ── worker, arms then"""
     subreaper = tree.supervisor("subreaper", subreaper=True)
-    supervisor = subreaper.supervisor("supervisor", names_itself=name)
+    supervisor = subreaper.supervisor("supervisor", names_itself="pid")
     launcher = supervisor.supervisor("launcher")
     worker = launcher.worker(arm="request")
     launcher.exit_cleanly()
@@ -679,25 +697,6 @@ BUSY_NS = 100_000_000
 FAST = {INTERVAL: "50ms"}
 
 
-@pytest.mark.not_for("go-degraded", because="it has two, and one of them is enough")
-@pytest.mark.fails_with("naive", because="it takes a readable descriptor for a death")
-def test_n15_descriptor_replaced(tree: Tree, supervisor: Supervisor) -> None:
-    """driver ── supervisor ── worker, puts a readable pipe over the watcher's descriptor"""
-    worker = supervisor.worker(env=FAST)
-    (pidfd,) = worker.pidfds()
-    worker.ask("replace", pidfd.number)
-    assert not worker.pidfds()
-    worker.stop()
-    worker.resume()
-    wait_until(lambda: worker.info()["tier"] == "poll", "the watcher notices and polls")
-    before = worker.watcher_cpu_time_ns()
-    worker.await_looks(10)
-    assert worker.watcher_cpu_time_ns() - before < BUSY_NS
-    worker.assert_serving()
-    supervisor.kill()
-    worker.assert_gone()
-
-
 @pytest.mark.only_for("go-degraded")
 @pytest.mark.parametrize("which", [0, 1], ids=["first", "second"])
 @pytest.mark.parametrize("how", ["closed", "replaced", "replaced-by-another-pidfd"])
@@ -718,52 +717,66 @@ def test_n15_one_descriptor_of_two(tree: Tree, supervisor: Supervisor, how: str,
     worker.assert_death_line(supervisor)
 
 
-@pytest.mark.not_for("go-degraded", because="it looks no further up than the wrapper")
-def test_n15_descriptor_of_the_supervisor_replaced(tree: Tree, named_supervisor: Supervisor) -> None:
-    """driver ── supervisor, names itself ── wrapper ── worker, both descriptors replaced"""
-    _wrapper, worker = named_supervisor.wrapped_worker(env=FAST)
-    pidfds = worker.pidfds()
-    assert len(pidfds) == 2
-    for pidfd in pidfds:
-        worker.ask("replace", pidfd.number)
-    worker.stop()
-    worker.resume()
-    wait_until(lambda: worker.info()["tier"] == "poll", "the watcher notices and polls")
-    worker.await_looks(10)
-    worker.assert_serving()
-    named_supervisor.kill()
-    worker.assert_gone()
+@pytest.mark.not_for("go-degraded", because="its descriptors are in the program's table: see above")
+@pytest.mark.fails_with("naive", because="it takes a readable descriptor for a death", over=["pipe"])
+@pytest.mark.parametrize("over", ["pipe", "pidfd", "nothing"])
+def test_n15_host_has_the_numbers(tree: Tree, named_supervisor: Supervisor, over: str) -> None:
+    """driver ── supervisor, names itself ── wrapper ── worker, puts something over every number ── helper †
 
-
-@pytest.mark.not_for("go-degraded", because="it looks no further up than the wrapper")
-@pytest.mark.needs("pidfs")
-def test_n15_descriptor_replaced_by_another_pidfd(named_supervisor: Supervisor) -> None:
-    """driver ── supervisor, names itself ── wrapper ── worker ── helper †, its pidfd put over both"""
-    _wrapper, worker = named_supervisor.wrapped_worker(env=FAST)
+    The watcher's descriptors have low numbers, in a table of its own."""
+    _wrapper, worker = named_supervisor.wrapped_worker()
     helper = worker.start_helper("helper")
-    for pidfd in worker.pidfds():
-        worker.ask("replace", pidfd.number, helper.pid)
+    assert not worker.pidfds() or tree.is_control
+    for number in [0, *range(20, 40), *(pidfd.number for pidfd in worker.pidfds())]:
+        match over:
+            case "pipe":
+                worker.ask("replace", number)
+            case "pidfd":
+                worker.ask("replace", number, helper.pid)
+            case "nothing":
+                worker.ask("close", number)
     worker.stop()
     worker.resume()
     helper.kill(reap=False)
-    wait_until(lambda: worker.info()["tier"] == "poll", "the watcher notices and polls")
-    worker.await_looks(10)
-    worker.assert_serving()
-    named_supervisor.kill()
-    worker.assert_gone()
-
-
-@pytest.mark.not_for("go-degraded", because="it looks no further up than the wrapper")
-def test_n15_descriptor_closed(named_supervisor: Supervisor) -> None:
-    """driver ── supervisor, names itself ── wrapper ── worker, closes both descriptors"""
-    _wrapper, worker = named_supervisor.wrapped_worker(env=FAST)
-    for pidfd in worker.pidfds():
-        worker.ask("close", pidfd.number)
     worker.assert_lives_on()
-    worker.stop()
-    worker.resume()
-    wait_until(lambda: worker.info()["tier"] == "poll", "the watcher notices and polls")
-    worker.await_looks(10)
-    worker.assert_serving()
+    worker.assert_armed("event")
+    if over == "pidfd":
+        assert len(worker.pidfds()) >= 20, "the worker's own are still open"
     named_supervisor.kill()
     worker.assert_gone()
+    worker.assert_death_line(named_supervisor)
+
+
+# -- N17, N18: a graceful stop, and neighbours -----------------------------------------------------
+
+
+@pytest.mark.not_for("go-degraded", because="it gives no grace, as the package says")
+@pytest.mark.parametrize("grace", [None, "10s"])
+@both_tiers
+def test_n17_group_is_sent_sigterm(
+    tree: Tree, named_supervisor: Supervisor, grace: str | None, tier: str
+) -> None:
+    """driver ── supervisor, names itself, sends SIGTERM to the group ── wrapper † ── worker, drains"""
+    wrapper, worker = named_supervisor.wrapped_worker(env={GRACE: grace} if grace else None)
+    worker.ask("drain", 500)
+    tree.note_death()
+    os.killpg(wrapper.pid, signal.SIGTERM)
+    wrapper.await_end()
+    worker.assert_gone(Exit(status=9))
+    named_supervisor.assert_serving()
+
+
+@both_tiers
+def test_n18_neighbours_of_the_tree(tree: Tree, supervisor: Supervisor, tier: str) -> None:
+    """driver ─┬─ (supervisor) † ─┬─ worker ── helper, in a session of its own
+               │                  └─ sibling, leads its group ── its child
+               └─ stranger"""
+    stranger = tree.supervisor("stranger")
+    sibling = supervisor.supervisor("sibling")
+    child = sibling.supervisor("child", request="spawn-in-group")
+    worker = supervisor.worker()
+    worker.start_helper("helper", via=tree.launch("--setsid"))
+    supervisor.kill()
+    worker.assert_gone(with_helpers=not tree.is_degraded)
+    for neighbour in (stranger, sibling, child):
+        neighbour.assert_serving()

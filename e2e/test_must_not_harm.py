@@ -97,10 +97,12 @@ def test_h02_armed_while_another_thread_is_stuck_in_it(tree: Tree, supervisor: S
     listener = Listener(tree.await_report("launch", "listener").descriptors[0])
     worker.ask("arm-in-thread")
     held = listener.next_call(Deadline())
-    assert worker.arm() == "not_started"
+    # The watcher's thread is held, nobody waits for it longer than a second.
+    assert worker.arm() == ("not_started" if tree.is_degraded else "armed")
+    assert worker.info()["tier"] == "none"
     worker.assert_serving()
     listener.let_go(held)
-    wait_until(lambda: worker.info()["state"] == "armed", "the held thread has armed")
+    wait_until(lambda: worker.info()["tier"] == "event", "the held thread has armed")
     assert worker.arm() == "armed"
     worker.assert_armed(watched=[supervisor.pid])
     supervisor.kill()
@@ -333,3 +335,47 @@ def test_h07_idle(tree: Tree, supervisor: Supervisor) -> None:
     worker.assert_gone()
     clock.assert_gone()
     wait_until(lambda: supervisor.pidfd.has_ended(), "the supervisor has ended")
+
+
+# -- H08, H09: the program's descriptors -----------------------------------------------------------
+
+
+@pytest.mark.not_for("go-degraded", because="its descriptors are in the program's table")
+@pytest.mark.parametrize("closed", [[], ["0"], ["0", "1", "2"]], ids=["none", "stdin", "all"])
+def test_h08_descriptors_are_unchanged(named_supervisor: Supervisor, closed: list[str]) -> None:
+    """(driver) ── supervisor, names itself † ── wrapper ── worker, its descriptors before and after arming"""
+    steps = [word for number in closed for word in ("--close", number)]
+    worker = named_supervisor.worker(arm="request", via=SHELL_WRAPPER, steps=steps)
+    with worker.session() as session:
+        session.ask("info")
+        before = procfs.descriptors(worker.pid)
+        assert session.ask("arm")["status"] == "armed"
+        assert session.ask("info")["tier"] == "event"
+        assert procfs.descriptors(worker.pid) == before
+    named_supervisor.kill()
+    worker.assert_gone()
+
+
+@pytest.mark.not_for("go-degraded", because="it makes none of these calls")
+@pytest.mark.parametrize(("refused", "tier"), [(["close_range"], "event"), (["close_range", "unshare"], "poll")])
+@pytest.mark.parametrize("error", ["ENOSYS", "EPERM"])
+def test_h09_no_table_of_its_own(
+    supervisor: Supervisor, refused: list[str], tier: str, error: str
+) -> None:
+    """(driver) ── supervisor † ── worker, the calls that make a table fail by seccomp ── helper"""
+    steps = [word for call in refused for word in ("--refuse", call, error)]
+    worker = supervisor.worker(steps=steps, env={INTERVAL: "50ms"})
+    worker.assert_armed(tier)
+    assert not worker.pidfds()
+    helper = worker.start_helper("helper", "--ignores-term")
+    supervisor.kill()
+    worker.assert_gone_before(helper)
+    helper.assert_gone(None)
+
+
+@pytest.mark.not_for("go-degraded", because="it makes none of these calls")
+def test_h09_a_filter_that_kills(supervisor: Supervisor) -> None:
+    """(driver) ── supervisor † ── worker, stderr a socket, pidfd_getfd kills"""
+    worker = supervisor.worker(steps=["--dup2", str(REPORT_FD), "2", "--forbid", "pidfd_getfd"])
+    supervisor.kill()
+    worker.assert_gone()

@@ -2,7 +2,10 @@
  * A helper of a worker, as vLLM's EngineCore, ffmpeg or a multiprocessing child is one. Its stdin
  * is a pipe that only the worker holds.
  *
- *   helper --report FD --name NAME [--ignores-term] [--tracks SHM] [--spins]
+ *   helper --report FD --name NAME [--ignores-term] [--tracks SHM] [--spins] [--hides] [--cleans MS] [--forks]
+ *
+ * With --hides it is not dumpable and has another title. With --cleans a SIGTERM makes it clean up that long, and
+ * exit with status 8. With --forks it starts a child in a session of its own every 300 µs.
  *
  * With --tracks it does what Python's multiprocessing resource tracker does: it ignores SIGTERM
  * and SIGINT, and removes the shared memory when its pipe says that the worker is gone.
@@ -17,21 +20,34 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
+static int clean_ms;
+
+static void clean(int number) {
+    (void)number;
+    usleep((unsigned)clean_ms * 1000);
+    _exit(8);
+}
+
 int main(int argc, char **argv) {
-    enum { REPORT, NAME, IGNORES_TERM, TRACKS, SPINS };
+    enum { REPORT, NAME, IGNORES_TERM, TRACKS, SPINS, HIDES, CLEANS, FORKS };
     static const struct option options[] = {{"report", required_argument, NULL, REPORT},
                                             {"name", required_argument, NULL, NAME},
                                             {"ignores-term", no_argument, NULL, IGNORES_TERM},
                                             {"tracks", required_argument, NULL, TRACKS},
                                             {"spins", no_argument, NULL, SPINS},
+                                            {"hides", no_argument, NULL, HIDES},
+                                            {"cleans", required_argument, NULL, CLEANS},
+                                            {"forks", no_argument, NULL, FORKS},
                                             {NULL, 0, NULL, 0}};
     const char *name = "helper";
     const char *shared_memory = NULL;
     int report_fd = -1;
-    bool spins = false;
+    bool spins = false, forks = false;
     int option;
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
         switch (option) {
@@ -57,9 +73,39 @@ int main(int argc, char **argv) {
         case SPINS:
             spins = true;
             break;
+        case HIDES:
+            prctl(PR_SET_DUMPABLE, 0L, 0L, 0L, 0L);
+            prctl(PR_SET_NAME, "another title");
+            memset(argv[0], 'x', strlen(argv[0]));
+            break;
+        case CLEANS:
+            clean_ms = atoi(optarg);
+            signal(SIGTERM, clean);
+            break;
+        case FORKS:
+            forks = true;
+            break;
         default:
             return 2;
         }
+    }
+    for (int child = 0; forks; child++) {
+        if (child == 20) {
+            report(report_fd, "{\"name\":\"%s\",\"event\":\"ready\",\"pid\":%d,\"pgid\":%d}", name, (int)getpid(),
+                   (int)getpgrp());
+        }
+        struct pollfd driver = {report_fd, 0, 0};
+        if (poll(&driver, 1, 0) == 1) {
+            return 3;
+        }
+        if (fork() == 0) {
+            setsid();
+            forks = false;
+            while (poll(&driver, 1, -1) != 1) {
+            }
+            return 3;
+        }
+        usleep(300);
     }
     report(report_fd, "{\"name\":\"%s\",\"event\":\"ready\",\"pid\":%d,\"pgid\":%d}", name,
            (int)getpid(), (int)getpgrp());

@@ -319,9 +319,11 @@ class Worker(Endpoint):
     def arm(self) -> str:
         return self.ask("arm")["status"]
 
-    def start_helper(self, name: str = "helper", *options: str) -> Process:
-        """Starts a helper in the worker's own process group."""
-        self.ask("start", *self.tree.helper_command(name, *options))
+    def start_helper(
+        self, name: str = "helper", *options: str, via: list[str] | None = None
+    ) -> Process:
+        """Starts a helper in the worker's own process group, or below `via`."""
+        self.ask("start", *(via or []), *self.tree.helper_command(name, *options))
         self._helpers.append(self.tree.await_helper(name))
         return self._helpers[-1]
 

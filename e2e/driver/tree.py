@@ -25,6 +25,8 @@ REPORT_FD = 60
 """The number of the report socket in every process of a tree."""
 
 INTERVAL = "LOCALAI_BACKEND_PARENT_WATCH_INTERVAL"
+SCOPE = "LOCALAI_BACKEND_PARENT_WATCH_SCOPE"
+GRACE = "LOCALAI_BACKEND_PARENT_WATCH_GRACE"
 
 _SAFE_FD = 200
 _UCRED = struct.Struct("iii")
@@ -155,6 +157,10 @@ class Tree:
         program = self.programs.workers[self.language]
         options = ["--report", str(REPORT_FD), "--name", name, "--arm", arm, *(arguments or [])]
         return [*launch, *program, *options]
+
+    def launch(self, *steps: str) -> list[str]:
+        """The beginning of a command line: what follows starts after these steps."""
+        return [self.programs.launch, *steps, "--"]
 
     def helper_command(self, name: str, *options: str) -> list[str]:
         return [self.programs.helper, "--report", str(REPORT_FD), "--name", name, *options]

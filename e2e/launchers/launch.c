@@ -15,6 +15,7 @@
  *   --user N                   this user and group and no other, with the right to read every file: the
  *                              program, or its interpreter, may lie below a directory that only root enters
  *   --refuse SYSCALL ERRNO     seccomp: the system call fails
+ *   --forbid SYSCALL           seccomp: the system call kills
  *   --notify SYSCALL FD        seccomp: the system call waits for an answer; the listener goes to
  *                              the socket FD by SCM_RIGHTS
  */
@@ -51,8 +52,9 @@ static unsigned system_call_number(const char *name) {
         unsigned number;
     } calls[] = {
         {"clone3", SYS_clone3},           {"close_range", SYS_close_range},
-        {"pidfd_open", SYS_pidfd_open},   {"pidfd_send_signal", SYS_pidfd_send_signal},
-        {"pwritev2", SYS_pwritev2},       {"setpgid", SYS_setpgid},
+        {"pidfd_getfd", SYS_pidfd_getfd}, {"pidfd_open", SYS_pidfd_open},
+        {"pwritev2", SYS_pwritev2},       {"pidfd_send_signal", SYS_pidfd_send_signal},
+        {"setpgid", SYS_setpgid},         {"unshare", SYS_unshare},
     };
     for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
         if (strcmp(name, calls[i].name) == 0) {
@@ -196,6 +198,8 @@ int main(int argc, char **argv) {
         } else if (strcmp(step, "--refuse") == 0) {
             unsigned number = system_call_number(next(&words));
             install_filter(number, SECCOMP_RET_ERRNO | error_number(next(&words)), 0);
+        } else if (strcmp(step, "--forbid") == 0) {
+            install_filter(system_call_number(next(&words)), SECCOMP_RET_KILL_PROCESS, 0);
         } else if (strcmp(step, "--notify") == 0) {
             unsigned number = system_call_number(next(&words));
             int through = atoi(next(&words));

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 struct library library = {localai_parentwatch_start, localai_parentwatch_info, localai_parentwatch_token,
@@ -156,6 +157,15 @@ static void answer_handle(int connection) {
     reply(connection, "{}");
 }
 
+static int drain_ms;
+
+static void drain(int number) {
+    (void)number;
+    const struct timespec time = {drain_ms / 1000, drain_ms % 1000 * 1000000L};
+    nanosleep(&time, NULL);
+    _exit(9);
+}
+
 static void answer_replace(int connection, int target, const char *pid) {
     int source;
     if (pid != NULL) {
@@ -193,6 +203,10 @@ void answer_shared(int connection, int count, char **words) {
         answer_handle(connection);
     } else if (strcmp(request, "setuid") == 0 && count > 1) {
         reply(connection, "{\"result\":%d}", setuid((uid_t)atoi(words[1])));
+    } else if (strcmp(request, "drain") == 0 && count > 1) {
+        drain_ms = atoi(words[1]);
+        signal(SIGTERM, drain_ms < 0 ? SIG_IGN : drain);
+        reply(connection, "{}");
     } else if (strcmp(request, "replace") == 0 && count > 1) {
         answer_replace(connection, atoi(words[1]), words[2]);
     } else if (strcmp(request, "close") == 0 && count > 1) {
@@ -240,6 +254,10 @@ void read_command_line(int argc, char **argv) {
 }
 
 void run_worker(arm_fn *language_arm, answer_fn *language_answer) {
+    /* What a reaper must not keep. */
+    if (calloc(1, 4 << 20) == NULL) {
+        fail("calloc");
+    }
     arm = language_arm;
     answer = language_answer;
     serving(strcmp(when, "first") == 0 ? arm() : "not_started");

@@ -21,6 +21,7 @@
  *   handle           {}: SIGUSR1 gets a handler, which reports; SIGUSR2 is blocked, and a sigwait
  *                    thread reports it
  *   setuid UID       {"result"}
+ *   drain MS         {}: SIGTERM begins a graceful stop, which takes that long and has status 9; −1: it is ignored
  *   replace FD       {}: a readable pipe is put over the descriptor by dup2
  *   replace FD PID   {}: a pidfd on another process is put over it
  *   close FD         {}

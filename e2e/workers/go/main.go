@@ -125,10 +125,28 @@ func answer(request string, arguments []string) (message, error) {
 		return message{"result": 0}, syscall.Setuid(numbers[0])
 	case request == "replace" && len(numbers) > 0:
 		return message{}, replace(numbers[0], numbers[1:])
+	case request == "drain" && len(numbers) == 1:
+		drain(time.Duration(numbers[0]) * time.Millisecond)
+		return message{}, nil
 	case request == "close" && len(numbers) == 1:
 		return message{}, syscall.Close(numbers[0])
 	}
 	return nil, fmt.Errorf("an unknown request")
+}
+
+// drain has SIGTERM begin a graceful stop, or be ignored if the time is negative.
+func drain(length time.Duration) {
+	if length < 0 {
+		signal.Ignore(syscall.SIGTERM)
+		return
+	}
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, syscall.SIGTERM)
+	go func() {
+		<-asked
+		time.Sleep(length)
+		os.Exit(9)
+	}()
 }
 
 func arm() string {

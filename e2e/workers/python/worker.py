@@ -134,7 +134,7 @@ class Worker:
             "watched": info.watched,
             "scope": info.scope,
             "interval_ns": round(info.interval * 1e9),
-            "grace_ns": round(info.grace * 1e9),
+            "grace_ns": round((info.grace or 0) * 1e9),
         }
 
     def answer_arm(self) -> dict:
@@ -217,6 +217,14 @@ class Worker:
 
         for _ in range(4):
             threading.Thread(target=flood, daemon=True).start()
+        return {}
+
+    def answer_drain(self, ms: str) -> dict:
+        def drain(_number: int, _frame: object) -> None:
+            time.sleep(int(ms) / 1000)
+            os._exit(9)
+
+        signal.signal(signal.SIGTERM, signal.SIG_IGN if int(ms) < 0 else drain)
         return {}
 
     def answer_resist(self) -> dict:

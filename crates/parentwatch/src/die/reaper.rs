@@ -208,14 +208,15 @@ impl Helpers {
 
     /// For the reaper, which ends when nobody is left. Who is forked meanwhile is held too.
     fn wait_until_empty(&mut self, patience: Duration) {
-        for _ in 0..looks_in(patience) {
+        let until = sys::uptime().saturating_add(patience);
+        while sys::uptime() < until {
             let has_members = self.group.as_ref().is_some_and(Group::has_members);
             if !has_members && self.tree.is_empty() {
                 sys::exit_child();
             }
             sys::nap(LOOK);
             if self.has_tree {
-                self.tree.collect(|_| {});
+                self.tree.look(&mut |_| {});
             }
         }
     }
@@ -275,14 +276,8 @@ fn wait_until_gone(worker: i32, pidfd: Option<Pidfd>, patience: Duration) {
         pidfd.signal(libc::SIGKILL);
         return;
     }
-    for _ in 0..looks_in(patience) {
-        if !sys::is_parent(worker) {
-            break;
-        }
+    let until = sys::uptime().saturating_add(patience);
+    while sys::is_parent(worker) && sys::uptime() < until {
         sys::nap(LOOK);
     }
-}
-
-fn looks_in(time: Duration) -> u128 {
-    time.as_millis() / LOOK.as_millis()
 }

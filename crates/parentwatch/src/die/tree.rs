@@ -78,18 +78,23 @@ impl Tree {
 
     /// Looks for descendants until a look finds nobody new, and calls `greet` with each.
     pub fn collect(&mut self, mut greet: impl FnMut(&mut Helper)) {
-        if !sys::procfs_is_ours() {
-            return;
-        }
-        let looks = if sys::children_are_listed() { Tree::walk } else { Tree::scan };
         for _ in 0..ROUNDS {
-            if looks(self, &mut greet) == 0 {
+            if self.look(&mut greet) == 0 {
                 break;
             }
         }
     }
 
-    /// One walk down, through the lists of children. Returns how many were new.
+    /// One look for descendants. Returns how many were new.
+    pub fn look(&mut self, greet: &mut dyn FnMut(&mut Helper)) -> usize {
+        match sys::procfs_is_ours() {
+            false => 0,
+            true if sys::children_are_listed() => self.walk(greet),
+            true => self.scan(greet),
+        }
+    }
+
+    /// A walk down, through the lists of children.
     fn walk(&mut self, greet: &mut dyn FnMut(&mut Helper)) -> usize {
         let mut new = 0;
         if let Some(root) = self.root {

@@ -156,6 +156,7 @@ impl Worker {
             b"fork" => return self.fork(),
             b"handle" => handle_signals(&self.name)?,
             b"resist" => resist(),
+            b"drain" => drain(parse_bytes(first)?),
             b"setuid" => {
                 // SAFETY: no memory is involved.
                 let result = unsafe { libc::setuid(parse_bytes(first)?) };
@@ -293,6 +294,24 @@ extern "C" fn hang() {
 
 extern "C" fn hang_in_handler(_number: libc::c_int) {
     hang();
+}
+
+static DRAIN_MS: std::sync::atomic::AtomicI32 = std::sync::atomic::AtomicI32::new(0);
+
+extern "C" fn drain_in_handler(_number: libc::c_int) {
+    let ms = DRAIN_MS.load(std::sync::atomic::Ordering::Relaxed);
+    thread::sleep(Duration::from_millis(ms.unsigned_abs().into()));
+    // SAFETY: ends the process.
+    unsafe { libc::_exit(9) };
+}
+
+/// SIGTERM begins a graceful stop; -1: it is ignored.
+fn drain(ms: i32) -> String {
+    DRAIN_MS.store(ms, std::sync::atomic::Ordering::Relaxed);
+    let handler = drain_in_handler as extern "C" fn(libc::c_int) as usize;
+    // SAFETY: the function is there for as long as the program is.
+    unsafe { libc::signal(libc::SIGTERM, if ms < 0 { libc::SIG_IGN } else { handler }) };
+    "{}".to_owned()
 }
 
 /// Exit handlers and the handler of SIGTERM never return.

@@ -174,6 +174,15 @@ pub(crate) fn is_parent(pid: i32) -> bool {
     unsafe { libc::syscall(libc::SYS_getppid) == libc::c_long::from(pid) }
 }
 
+/// Time that has passed (`CLOCK_MONOTONIC`), by the raw system call.
+pub(crate) fn uptime() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: room for the answer.
+    unsafe { libc::syscall(libc::SYS_clock_gettime, libc::CLOCK_MONOTONIC, &raw mut time) };
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
 /// Leaves the working directory, which may be on a file system that is to be unmounted.
 pub(crate) fn change_to_root() {
     // SAFETY: a C string.
