@@ -19,3 +19,7 @@ class WrongExit(ScenarioFailed):
 
 class LeftBehind(ScenarioFailed):
     """A test left processes that it did not know of."""
+
+
+class NeverServed(ScenarioFailed):
+    """A process ended before it served, and the library says nothing of it: it, or the machine, is broken."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from driver import procfs
 from driver.deadline import PATIENCE, Deadline, wait_until
-from driver.failures import DiedByMistake, LeftBehind
+from driver.failures import DiedByMistake, LeftBehind, NeverServed
 from driver.pidfd import Exit, Pidfd, set_subreaper
 from driver.programs import CONTROLS, DEGRADED, POLLERS, Programs
 from driver.roles import Process, Supervisor, Worker
@@ -180,7 +180,10 @@ class Tree:
                 report.event == "reaped" and (report.name, report.content["pid"]) == spawned
                 for report in self._reports
             ):
-                raise DiedByMistake(f"{name} ended before it served; the log:\n{self.log()}")
+                log = self.log()
+                was_killed = " is gone, worker " in log
+                failure = DiedByMistake if was_killed else NeverServed
+                raise failure(f"{name} ended before it served; the log:\n{log}")
             if not self._receive(deadline):
                 raise TimeoutError(f"no report {event!r} of {name!r}; the log:\n{self.log()}")
 
@@ -242,6 +245,12 @@ class Tree:
     @property
     def is_control(self) -> bool:
         return self.language in CONTROLS
+
+    @property
+    def without_handler(self) -> Exit | None:
+        """How a worker ends that has been given time and asks for no SIGTERM: by the watcher. In Go every
+        signal is handled, and one that the program does not ask for ends it."""
+        return Exit(signal=signal.SIGTERM) if self.language == "go-native" else Exit(status=1)
 
     @property
     def is_degraded(self) -> bool:

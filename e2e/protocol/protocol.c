@@ -52,11 +52,10 @@ int listen_on_loopback(uint16_t *port) {
     if (listener < 0) {
         fail("socket");
     }
-    int one = 1;
+    /* Without SO_REUSEADDR: with it the kernel may give one free port to two sockets that do not listen yet. */
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
     socklen_t length = sizeof address;
-    if (setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) < 0 ||
-        bind(listener, (struct sockaddr *)&address, sizeof address) < 0 ||
+    if (bind(listener, (struct sockaddr *)&address, sizeof address) < 0 ||
         listen(listener, 16) < 0 ||
         getsockname(listener, (struct sockaddr *)&address, &length) < 0) {
         fail("listen");

@@ -45,6 +45,11 @@ def leave_shared_memory(stage: Stage) -> None:
     Path("/dev/shm", f"{shared_memory_prefix()}left").touch()
 
 
+def never_serve(stage: Stage) -> None:
+    """driver ── supervisor ── worker †, ends before it serves: broken, and not killed"""
+    stage.tree.supervisor().worker(via=["false"])
+
+
 class ForgetfulVigil(Vigil):
     """A vigil over workers that open something on the way."""
 
@@ -82,6 +87,8 @@ def main() -> int:
         wrong += tell(control, what, soak(Schedule(SEED, [control]), list(range(trees))))
     for name, play in LEAKS.items():
         wrong += tell(name, "leak", soak(Schedule(SEED, ["c"], {name: Play(play)}), [0]))
+    plays = {"never serves": Play(never_serve)}
+    wrong += tell("never serves", "broken", soak(Schedule(SEED, ["c"], plays), [0]))
     return 1 if wrong else 0
 
 

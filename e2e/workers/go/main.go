@@ -5,7 +5,9 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"net"
@@ -43,7 +45,7 @@ func main() {
 	} else {
 		haveThreads()
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := listen()
 	if err != nil {
 		fail(err)
 	}
@@ -132,6 +134,19 @@ func answer(request string, arguments []string) (message, error) {
 		return message{}, syscall.Close(numbers[0])
 	}
 	return nil, fmt.Errorf("an unknown request")
+}
+
+// listen listens on a free port, without the SO_REUSEADDR that Go sets: with it the kernel may give one free port to
+// two sockets that do not listen yet.
+func listen() (net.Listener, error) {
+	plain := net.ListenConfig{Control: func(_, _ string, socket syscall.RawConn) error {
+		var refused error
+		err := socket.Control(func(fd uintptr) {
+			refused = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 0)
+		})
+		return errors.Join(err, refused)
+	}}
+	return plain.Listen(context.Background(), "tcp", "127.0.0.1:0")
 }
 
 // drain has SIGTERM begin a graceful stop, or be ignored if the time is negative.

@@ -18,6 +18,8 @@ const THREADS: usize = 16;
 static REPORT_FD: AtomicI32 = AtomicI32::new(-1);
 
 fn main() {
+    // What a reaper must not keep.
+    std::mem::forget(vec![1_u8; 4 << 20]);
     let outcome = Worker::from_command_line().and_then(Worker::run);
     if let Err(error) = outcome {
         let _ = writeln!(io::stderr(), "worker-rust: {error}");
@@ -96,7 +98,7 @@ impl Worker {
     }
 
     fn open_port(&mut self, status: &str) -> io::Result<()> {
-        let listener = TcpListener::bind(("127.0.0.1", 0))?;
+        let listener = listen()?;
         let port = listener.local_addr()?.port();
         self.listener = Some(listener);
         report(&format!(
@@ -294,6 +296,17 @@ extern "C" fn hang() {
 
 extern "C" fn hang_in_handler(_number: libc::c_int) {
     hang();
+}
+
+/// On a free port. The standard library sets SO_REUSEADDR, with which the kernel may give one free port to two
+/// sockets that do not listen yet: who listens second asks for another one.
+fn listen() -> io::Result<TcpListener> {
+    loop {
+        match TcpListener::bind(("127.0.0.1", 0)) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            outcome => return outcome,
+        }
+    }
 }
 
 static DRAIN_MS: std::sync::atomic::AtomicI32 = std::sync::atomic::AtomicI32::new(0);

@@ -37,7 +37,7 @@ pub(crate) unsafe fn let_go_of_memory() {
         is_sanitized |= size >= SHADOW;
         let is_needed = needed.iter().any(|address| mapping.contains(*address));
         let is_data = object.goes_on_with(&mapping, is_needed);
-        let is_memory = mapping.is_anonymous && mapping.is_writable;
+        let is_memory = mapping.is_anonymous && !mapping.is_constant;
         let is_large = is_memory && !is_data && !is_sanitized && size >= LARGE;
         let can_go = mapping.is_shared || mapping.is_device || is_large;
         if can_go && !is_needed && !mapping.is_code {
@@ -87,7 +87,8 @@ struct Mapping {
     end: usize,
     file: Option<File>,
     is_shared: bool,
-    is_writable: bool,
+    /// It can be read or run, and not be written to. (What cannot be accessed at all may hold memory too.)
+    is_constant: bool,
     is_code: bool,
     is_device: bool,
     /// Without a file: the heap, what malloc and others have mapped, stacks of threads.
@@ -116,7 +117,7 @@ impl Mapping {
             end: end.max(begin),
             file,
             is_shared,
-            is_writable: permissions.get(1) == Some(&b'w'),
+            is_constant: permissions.get(1) != Some(&b'w') && !permissions.starts_with(b"---"),
             is_code: file.is_some() && !is_shared && permissions.get(2) == Some(&b'x'),
             is_device: path.starts_with(b"/dev/") && !is_of_a_program,
             is_anonymous: file.is_none()
@@ -157,13 +158,17 @@ mod tests {
         let anonymous = parse("7f103c4e2000-7f103c4e3000 rw-p 00000000 00:00 0 ");
         assert!(anonymous.is_anonymous && anonymous.contains(0x7f10_3c4e_2fff));
         assert!(!anonymous.contains(0x7f10_3c4e_3000));
+        let reserved = parse("7f103c4e2000-7f103c4e3000 ---p 00000000 00:00 0 ");
+        assert!(reserved.is_anonymous && !reserved.is_constant);
+        let moved = parse("7f103c4e2000-7f103c4e3000 r--p 00000000 00:00 0 ");
+        assert!(moved.is_anonymous && moved.is_constant);
         let named = parse(
             "7f103c4e2000-7f103c4e3000 rw-p 00000000 00:00 0                  [anon: glibc: x]",
         );
         assert!(named.is_anonymous);
         let library =
             parse("7f1000000000-7f1000010000 r-xp 00026000 fe:01 12345    /lib/a b/libc.so.6");
-        assert!(library.is_code && !library.is_writable);
+        assert!(library.is_code && library.is_constant);
         assert!(
             library.file.is_some()
                 && !library.is_anonymous
