@@ -52,11 +52,14 @@ int listen_on_loopback(uint16_t *port) {
     if (listener < 0) {
         fail("socket");
     }
-    /* Without SO_REUSEADDR: with it the kernel may give one free port to two sockets that do not listen yet. */
+    /* SO_REUSEADDR comes last: with it the kernel may give one free port to two sockets that do not listen yet. The
+     * accepted connections inherit it, so that the port can be bound again at once. */
+    int one = 1;
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
     socklen_t length = sizeof address;
     if (bind(listener, (struct sockaddr *)&address, sizeof address) < 0 ||
         listen(listener, 16) < 0 ||
+        setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) < 0 ||
         getsockname(listener, (struct sockaddr *)&address, &length) < 0) {
         fail("listen");
     }

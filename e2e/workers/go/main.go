@@ -136,17 +136,23 @@ func answer(request string, arguments []string) (message, error) {
 	return nil, fmt.Errorf("an unknown request")
 }
 
-// listen listens on a free port, without the SO_REUSEADDR that Go sets: with it the kernel may give one free port to
-// two sockets that do not listen yet.
+// listen listens on a free port. Go sets SO_REUSEADDR first, with which the kernel may give one free port to two
+// sockets that do not listen yet: it is set last. The accepted connections inherit it.
 func listen() (net.Listener, error) {
-	plain := net.ListenConfig{Control: func(_, _ string, socket syscall.RawConn) error {
+	reuse := func(socket syscall.RawConn, value int) error {
 		var refused error
 		err := socket.Control(func(fd uintptr) {
-			refused = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 0)
+			refused = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_REUSEADDR, value)
 		})
 		return errors.Join(err, refused)
-	}}
-	return plain.Listen(context.Background(), "tcp", "127.0.0.1:0")
+	}
+	plain := net.ListenConfig{Control: func(_, _ string, socket syscall.RawConn) error { return reuse(socket, 0) }}
+	listener, err := plain.Listen(context.Background(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	socket, err := listener.(*net.TCPListener).SyscallConn()
+	return listener, errors.Join(err, reuse(socket, 1))
 }
 
 // drain has SIGTERM begin a graceful stop, or be ignored if the time is negative.

@@ -84,9 +84,10 @@ class Worker:
 
     def open_port(self, status: str) -> None:
         self.listener = socket.socket()
-        # Without SO_REUSEADDR: with it the kernel may give one free port to two sockets that do not listen yet.
         self.listener.bind(("127.0.0.1", 0))
         self.listener.listen(BACKLOG)
+        # Last: with it the kernel may give one free port to two sockets that do not listen yet.
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         port = self.listener.getsockname()[1]
         self.reports.send("serving", pid=os.getpid(), port=port, status=status)
 
