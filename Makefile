@@ -38,8 +38,10 @@ lib: toolchains ## the shared and the static library, and the pkg-config file
 	$(SHIPPED) cargo rustc --quiet --locked -p parentwatch-capi --profile release-shared --crate-type cdylib
 	$(SHIPPED) cargo rustc --quiet --locked -p parentwatch-capi --profile release-static --crate-type staticlib
 	@scripts/seal-archive.sh $(STATIC) $(SHARED) target/sealed.a
-	@sed -e 's|@VERSION@|$(VERSION)|' -e "s|@NATIVE_STATIC_LIBS@|$$(scripts/native-static-libs.sh)|" \
-		crates/parentwatch-capi/localai_parentwatch.pc.in >$(PC)
+	@scripts/check-archive.sh target/sealed.a
+	@libs=$$(scripts/native-static-libs.sh) && \
+		sed -e 's|@VERSION@|$(VERSION)|' -e "s|@NATIVE_STATIC_LIBS@|$$libs|" \
+			crates/parentwatch-capi/localai_parentwatch.pc.in >$(PC)
 	@libs=$$(scripts/native-static-libs.sh) && width=$$(rustc --print cfg | sed -n 's/^target_pointer_width="\(.*\)"/\1/p') && \
 		for file in config config-version; do \
 			sed -e 's|@VERSION@|$(VERSION)|' -e 's|@MAJOR_MINOR@|$(basename $(VERSION))|' -e 's|@ABI@|$(ABI)|' \
