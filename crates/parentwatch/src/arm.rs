@@ -101,7 +101,7 @@ fn arm(state: &'static State, mut options: Options) -> Phase {
         return Phase::Unsupported;
     }
     for warning in warnings.iter().filter(|warning| !is_overridden(warning.variable, &options)) {
-        warn(format_args!("{warning}"), false);
+        warn(format_args!("{warning}"), None);
     }
     let named = options.parent.or(environment.supervisor);
     // Captured here: whatever happens to the parent from now on is seen when the watcher asks once more.
@@ -233,13 +233,13 @@ impl Watcher {
                 self.die(death, Gone { whose: Whose::Supervisor, pid, tier: Tier::None })
             }
             Decision::Unproven(reason) => {
-                self.warn_unproven(named, reason, death.table.is_some());
+                self.warn_unproven(named, reason, death.table.as_ref());
                 or_nobody
             }
         }
     }
 
-    fn warn_unproven(&self, named: Supervisor, reason: &str, has_own_table: bool) {
+    fn warn_unproven(&self, named: Supervisor, reason: &str, table: Option<&OwnTable>) {
         let variable = if self.named_in_code { "the option parent" } else { ENV_PARENT_PID };
         let parent = self.parent;
         let used = match parent {
@@ -249,7 +249,7 @@ impl Watcher {
         let expected = "a living ancestor of this process";
         warn(
             format_args!("{variable}={named}: expected {expected}, but {reason}; using {used}"),
-            has_own_table,
+            table,
         );
     }
 
@@ -276,9 +276,9 @@ fn is_overridden(variable: &str, options: &Options) -> bool {
     }
 }
 
-fn warn(text: std::fmt::Arguments<'_>, has_own_table: bool) {
+fn warn(text: std::fmt::Arguments<'_>, table: Option<&OwnTable>) {
     let line = Line::new(format_args!("localai-parentwatch: {text}"));
-    sys::write_to_stderr(line.as_bytes(), has_own_table);
+    sys::write_to_stderr(line.as_bytes(), table);
 }
 
 /// No thread could be had. A proven orphan dies all the same.
@@ -299,7 +299,7 @@ fn exhausted(named: Option<Supervisor>, parent: i32, code: i32) -> Phase {
         format_args!(
             "no thread to be had (error {code}): supervisor {parent} is not watched, the server runs on"
         ),
-        false,
+        None,
     );
     Phase::Exhausted
 }

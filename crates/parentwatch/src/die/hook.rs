@@ -77,6 +77,7 @@ const STACK: usize = 1 << 20;
 impl HookThread {
     /// Must be called with all signals blocked, which the thread inherits. The error number, if there is no thread.
     pub(crate) fn spawn(hook: Hook, blocked: &SignalsBlocked) -> Result<HookThread, i32> {
+        sys::mark_hook();
         let shared = Arc::new(Shared::default());
         let own = Arc::clone(&shared);
         sys::spawn_thread(HOOK_NAME, STACK, blocked, move || {

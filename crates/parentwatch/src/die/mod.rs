@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::{DEFAULT_GRACE, Scope};
 use crate::state::Tier;
-use crate::sys::{self, HOOK_NAME, OwnTable};
+use crate::sys::{self, OwnTable};
 use hook::HookThread;
 use line::Line;
 
@@ -103,7 +103,7 @@ impl Death {
             (None, Some(grace)) if may_stop && !sys::sigterm_ends_this_process() => {
                 Some((Time::GracefulStop, grace))
             }
-            (None, grace) if sys::has_thread(HOOK_NAME, 0) => {
+            (None, grace) if sys::has_other_hook(0) => {
                 Some((Time::HookOfAnotherCopy, grace.unwrap_or(DEFAULT_GRACE)))
             }
             (None, _) => None,
@@ -122,7 +122,7 @@ impl Death {
             cause.pid,
             sys::own_pid(),
         ));
-        sys::write_to_stderr(line.as_bytes(), self.table.is_some());
+        sys::write_to_stderr(line.as_bytes(), self.table.as_ref());
     }
 }
 
@@ -152,7 +152,7 @@ impl Time<'_> {
             }
             Time::HookOfAnotherCopy => 0,
         };
-        while sys::has_thread(HOOK_NAME, own_hook) && Instant::now() < until {
+        while sys::has_other_hook(own_hook) && Instant::now() < until {
             sys::nap(LOOK);
         }
     }

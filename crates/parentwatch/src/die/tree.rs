@@ -49,13 +49,24 @@ pub(super) struct Tree {
     root: Option<i32>,
     held: [Helper; MOST],
     count: usize,
+    sight: Option<Sight>,
+}
+
+/// How descendants can be seen.
+#[derive(Clone, Copy)]
+enum Sight {
+    /// `/proc` is not that of our PID namespace.
+    Blind,
+    Lists,
+    /// The kernel has no lists of children (`CONFIG_PROC_CHILDREN`).
+    EveryProcess,
 }
 
 impl Tree {
     pub fn below(root: i32) -> Tree {
         let nobody =
             Helper { pid: 0, pidfd: None, start: 0, group: 0, is_told: false, is_stopped: false };
-        Tree { root: Some(root), held: [nobody; MOST], count: 0 }
+        Tree { root: Some(root), held: [nobody; MOST], count: 0, sight: None }
     }
 
     /// From now on only those count that descend from a helper.
@@ -87,10 +98,15 @@ impl Tree {
 
     /// One look for descendants. Returns how many were new.
     pub fn look(&mut self, greet: &mut dyn FnMut(&mut Helper)) -> usize {
-        match sys::procfs_is_ours() {
-            false => 0,
-            true if sys::children_are_listed() => self.walk(greet),
-            true => self.scan(greet),
+        let sight = *self.sight.get_or_insert_with(|| match sys::procfs_is_ours() {
+            false => Sight::Blind,
+            true if sys::children_are_listed() => Sight::Lists,
+            true => Sight::EveryProcess,
+        });
+        match sight {
+            Sight::Blind => 0,
+            Sight::Lists => self.walk(greet),
+            Sight::EveryProcess => self.scan(greet),
         }
     }
 

@@ -150,7 +150,7 @@ pub(crate) fn page_wiped_on_fork(size: usize) -> Option<*mut u8> {
 }
 
 /// A regular file, or a socket; there is no write to a pipe or a terminal that is sure not to block.
-pub(crate) fn write_to_stderr(line: &[u8], _has_own_table: bool) {
+pub(crate) fn write_to_stderr(line: &[u8], _table: Option<&OwnTable>) {
     let _blocked = SignalsBlocked::all();
     match type_of(2) {
         Some(libc::S_IFREG) => write_once(2, line),

@@ -1,7 +1,5 @@
 //! What stands in for Linux's own means on the other systems.
 
-use std::ffi::CStr;
-
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -68,10 +66,12 @@ impl OwnTable {
 /// Descendants are not looked for.
 pub(crate) const HAS_TREE: bool = false;
 
-/// Threads are not looked for: another copy of this library is not noticed.
-pub(crate) fn has_thread(_named: &CStr, _but: i32) -> bool {
+/// Another copy of this library is not noticed.
+pub(crate) fn has_other_hook(_own_hook: i32) -> bool {
     false
 }
+
+pub(crate) fn mark_hook() {}
 
 pub(crate) fn thread_id() -> i32 {
     0

@@ -108,7 +108,7 @@ pub(crate) fn page_wiped_on_fork(_size: usize) -> Option<*mut u8> {
 
 pub(crate) fn release_page(_page: *mut u8, _size: usize) {}
 
-pub(crate) fn write_to_stderr(_line: &[u8], _has_own_table: bool) {}
+pub(crate) fn write_to_stderr(_line: &[u8], _table: Option<&OwnTable>) {}
 
 pub(crate) fn end_group(_group: i32) {}
 

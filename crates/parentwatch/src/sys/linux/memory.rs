@@ -149,7 +149,7 @@ mod tests {
         );
         assert!(
             heap.is_anonymous
-                && heap.is_writable
+                && !heap.is_constant
                 && heap.file.is_none()
                 && !heap.is_shared
                 && !heap.is_device

@@ -6,7 +6,8 @@ use std::ffi::c_void;
 use std::mem::MaybeUninit;
 use std::time::Duration;
 
-use super::{Pidfd, errno, wait};
+use super::super::HOOK_NAME;
+use super::{Pidfd, errno, has_thread, wait};
 
 /// Descendants can be found, whatever their group.
 pub(crate) const HAS_TREE: bool = true;
@@ -158,6 +159,41 @@ impl QuietChild {
             pidfd.close();
         }
     }
+}
+
+/// A page that marks this process: one of the copies of this library in it has a hook. It lies at an address that every
+/// copy can compute, and that nothing else is likely to have. A forked child does not have it.
+pub(crate) fn mark_hook() {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+    // SAFETY: it replaces nothing (mmap(2); before Linux 4.17 the flag is ignored and the address a hint).
+    unsafe {
+        let page = libc::mmap(mark(), 1, libc::PROT_NONE, flags, -1, 0);
+        if page != libc::MAP_FAILED {
+            libc::madvise(page, 1, libc::MADV_DONTFORK);
+        }
+    }
+}
+
+/// Whether another copy of this library in this process has a hook that is not done. The mark is asked first, since a
+/// look at all threads takes its time.
+pub(crate) fn has_other_hook(own_hook: i32) -> bool {
+    let mut residency = 0;
+    // SAFETY: asks about one page, which need not be mapped; room for the answer.
+    let is_marked = unsafe { libc::mincore(mark(), 1, &raw mut residency) == 0 };
+    is_marked && has_thread(HOOK_NAME, own_hook)
+}
+
+/// In the lower part of every address space, by the random bytes that the kernel gives each program (getauxval(3),
+/// `AT_RANDOM`).
+fn mark() -> *mut c_void {
+    // SAFETY: asks for the auxiliary vector, which has the address of 16 bytes.
+    let random = unsafe {
+        let bytes = libc::getauxval(libc::AT_RANDOM) as *const usize;
+        if bytes.is_null() { 0 } else { bytes.read_unaligned() }
+    };
+    const PAGE: usize = 64 << 10;
+    let (from, span) = (usize::MAX >> 30, usize::MAX >> 28);
+    ((from + random % span) / PAGE * PAGE) as *mut c_void
 }
 
 /// The end of a forked child, with status 0.

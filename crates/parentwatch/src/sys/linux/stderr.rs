@@ -3,32 +3,29 @@
 
 use std::ffi::CStr;
 
-use super::procfs::{Path, is_unfiltered, threads};
-use super::{Pidfd, SignalsBlocked, errno, own_pid, send_once, type_of, write_once};
+use super::procfs::{Path, threads};
+use super::{OwnTable, SignalsBlocked, errno, send_once, type_of, write_once};
 
-/// Best effort: what cannot be written at once is dropped. No signal comes of it. `has_own_table`: this thread has
-/// a descriptor table of its own, and the program's stderr is that of another thread.
-pub(crate) fn write_to_stderr(line: &[u8], has_own_table: bool) {
+/// Best effort: what cannot be written at once is dropped. No signal comes of it. On a thread with a table of its own
+/// the program's stderr is that of another thread.
+pub(crate) fn write_to_stderr(line: &[u8], table: Option<&OwnTable>) {
     // SIGPIPE and SIGXFSZ; SIGTTOU too, which would stop a background process.
     let _blocked = SignalsBlocked::all();
-    if !has_own_table {
-        if !write_without_waiting(2, line)
-            && let Some(fd) = open_once_more(c"/proc/thread-self/fd/2")
-        {
-            write_and_close(fd, line);
-        }
+    let stderr = table.map_or(Some(2), copy_of_stderr);
+    if stderr.is_some_and(|stderr| write_without_waiting(stderr, line)) {
         return;
     }
-    // The main thread's. Once that has ended it has none: then that of the first thread that has one.
-    let opened = open_once_more(c"/proc/self/fd/2").or_else(|| {
-        threads().find_map(|thread| {
+    let opened = match table {
+        None => open_once_more(c"/proc/thread-self/fd/2"),
+        // Of the first thread that has one: once the main thread has ended, it has none.
+        Some(_) => threads().find_map(|thread| {
             open_once_more(Path::new(format_args!("/proc/self/task/{thread}/fd/2")).as_c_str()?)
-        })
-    });
+        }),
+    };
     if let Some(fd) = opened {
-        write_and_close(fd, line);
-    } else if let Some(fd) = copy_of_stderr() {
-        write_without_waiting(fd, line);
+        write_once(fd, line);
+        // SAFETY: opened above, and used no more.
+        unsafe { libc::close(fd) };
     }
 }
 
@@ -77,19 +74,10 @@ fn open_once_more(path: &CStr) -> Option<i32> {
     (fd >= 0).then_some(fd)
 }
 
-fn write_and_close(fd: i32, line: &[u8]) {
-    write_once(fd, line);
-    // SAFETY: opened by `open_once_more`, and used no more.
-    unsafe { libc::close(fd) };
-}
-
-/// The main thread's, by pidfd_getfd(2) (Linux 5.6). Some seccomp filters kill whoever calls that.
-fn copy_of_stderr() -> Option<i32> {
-    if !is_unfiltered() {
-        return None;
-    }
-    let this_process = Pidfd::open(own_pid()).ok()?;
-    // SAFETY: a system call of integers. The copy is in the watcher's own table, until the process ends.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_getfd, this_process.raw(), 2, 0) };
+/// The main thread's, by pidfd_getfd(2). It is in the watcher's own table, until the process ends.
+fn copy_of_stderr(table: &OwnTable) -> Option<i32> {
+    let program = table.program?;
+    // SAFETY: a system call of integers.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_getfd, program.raw(), 2, 0) };
     i32::try_from(fd).ok().filter(|fd| *fd >= 0)
 }

@@ -3,13 +3,18 @@
 use std::marker::PhantomData;
 
 use super::numbers::Numbers;
-use super::procfs::exists;
+use super::procfs::{exists, is_unfiltered};
+use super::{Pidfd, own_pid};
 
 /// Proof that the thread which has it has a descriptor table of its own, without any descriptor of the program.
 ///
 /// What is opened in it the program cannot see, close, replace, or run out of, and what is forked on this thread
 /// inherits nothing of the program's.
-pub(crate) struct OwnTable(PhantomData<*const ()>);
+pub(crate) struct OwnTable {
+    /// This process, to take its stderr from at the end; `None` where that is not to be tried.
+    pub(super) program: Option<Pidfd>,
+    _of_this_thread: PhantomData<*const ()>,
+}
 
 impl OwnTable {
     /// Leaves the program's table to the program. `None` where no table of its own is to be had, by a seccomp
@@ -23,7 +28,12 @@ impl OwnTable {
         };
         // Before Linux 5.9, in two steps. What cannot be listed could not be closed.
         let taken = taken || (exists(DESCRIPTORS) && unshare() && close_all_but(&[]));
-        taken.then_some(OwnTable(PhantomData))
+        // Some seccomp filters kill whoever calls pidfd_getfd(2) (Linux 5.6). One that the program installs later does
+        // not hold for this thread.
+        taken.then(|| OwnTable {
+            program: Pidfd::open(own_pid()).ok().filter(|_| is_unfiltered()),
+            _of_this_thread: PhantomData,
+        })
     }
 }
 
