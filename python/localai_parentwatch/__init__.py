@@ -15,6 +15,7 @@ from . import _native
 from ._native import (
     ENV_PARENT_PID,
     ENV_PARENT_WATCH,
+    ENV_PARENT_WATCH_GRACE,
     ENV_PARENT_WATCH_INTERVAL,
     ENV_PARENT_WATCH_SCOPE,
     __version__,
@@ -34,6 +35,7 @@ if TYPE_CHECKING or "enum" in sys.modules:
 __all__ = [
     "ENV_PARENT_PID",
     "ENV_PARENT_WATCH",
+    "ENV_PARENT_WATCH_GRACE",
     "ENV_PARENT_WATCH_INTERVAL",
     "ENV_PARENT_WATCH_SCOPE",
     "Info",
@@ -51,7 +53,7 @@ def start_parent_death_watcher(
     *,
     on_death: "Callable[[], object] | None" = None,
     grace: "float | timedelta | str | None" = None,
-    scope: "Literal['group', 'process'] | None" = None,
+    scope: "Literal['tree', 'group', 'process'] | None" = None,
     interval: "float | timedelta | str | None" = None,
     parent: "int | str | None" = None,
 ) -> "Status":
@@ -67,9 +69,12 @@ def start_parent_death_watcher(
         ends it its own way, with its own status; the helpers go all the same. Once Python shuts down it
         is not called. It is kept for the life of the interpreter. The same object again is no other
         option; a bound method is a new object at every access: keep it in a variable.
-    grace: how long on_death may take, at most an hour. Default: 5 s.
-    scope: what ends: "group", the helpers in this process's own group too, or "process". Default:
-        "group".
+    grace: how long this process, and after it its helpers, may take to end by themselves, at most an
+        hour. The process has that time for on_death or, without on_death, for its own graceful stop,
+        which a SIGTERM to itself begins. The helpers have it between SIGTERM and SIGKILL. Default: 5 s
+        for on_death, none without, 1 s for helpers. With 0 nobody has any, and on_death is not called.
+    scope: what ends: "process", this process alone; "group", also the process group that it leads;
+        "tree", also all of its descendants, whatever their group or session. Default: "tree".
     interval: how often to look where the kernel cannot tell, from 10 ms to an hour. Default: 2 s.
     parent: who the supervisor is, a process id or its `token()`. Default: the parent process.
 

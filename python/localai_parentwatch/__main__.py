@@ -73,6 +73,8 @@ def report(arguments: "list[str]") -> None:
                 value = " ".join(map(str, value)) or "none"
             case float():
                 value = f"{value:g} s"
+            case None:
+                value = "not set"
         print(f"{name:<10}{value}")
 
 

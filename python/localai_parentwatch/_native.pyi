@@ -5,6 +5,7 @@ from typing import Final
 __all__ = [
     "ENV_PARENT_PID",
     "ENV_PARENT_WATCH",
+    "ENV_PARENT_WATCH_GRACE",
     "ENV_PARENT_WATCH_INTERVAL",
     "ENV_PARENT_WATCH_SCOPE",
     "__version__",
@@ -19,6 +20,7 @@ __all__ = [
 
 __version__: Final[str]
 ENV_PARENT_WATCH: Final[str]
+ENV_PARENT_WATCH_GRACE: Final[str]
 ENV_PARENT_WATCH_INTERVAL: Final[str]
 ENV_PARENT_WATCH_SCOPE: Final[str]
 ENV_PARENT_PID: Final[str]
@@ -30,7 +32,7 @@ def start(
     interval: float | timedelta | str | None = None,
     parent: int | str | None = None,
 ) -> int: ...
-def status() -> tuple[int, str, tuple[int, ...], float, str, float]: ...
+def status() -> tuple[int, str, tuple[int, ...], float, str, float | None]: ...
 def enabled() -> bool: ...
 def interval() -> float: ...
 def token() -> str: ...

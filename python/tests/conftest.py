@@ -28,6 +28,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         trees.ENV_PARENT_WATCH,
         trees.ENV_PARENT_WATCH_INTERVAL,
         trees.ENV_PARENT_WATCH_SCOPE,
+        trees.ENV_PARENT_WATCH_GRACE,
         trees.ENV_PARENT_PID,
     ):
         monkeypatch.delenv(name, raising=False)

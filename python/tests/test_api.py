@@ -75,7 +75,7 @@ def test_info_is_printable_and_cannot_be_changed() -> None:
     before = localai_parentwatch.status()
     assert repr(before) == (
         "Info(state=<Status.NOT_STARTED: 4>, tier='none', watched=(), interval=2.0, scope='group', "
-        "grace=0.0)"
+        "grace=None)"
     )
     assert str(before) == repr(before)
     for name in (*Info._fields, "another"):
@@ -109,7 +109,9 @@ def test_armed() -> None:
         ("interval=__import__('datetime').timedelta(minutes=60)", {"interval": 3600.0}),
         ("scope='process'", {"scope": "process"}),
         ("scope=' GROUP '", {"scope": "group"}),
-        ("grace=3", {"grace": 0.0}),
+        ("grace=3", {"grace": 3.0}),
+        ("grace='0'", {"grace": 0.0}),
+        ("scope='tree'", {"scope": "tree"}),
         ("on_death=print", {"grace": 5.0}),
         ("on_death=print, grace=0", {"grace": 0.0}),
         ("on_death=print, grace=1.5", {"grace": 1.5}),
@@ -137,7 +139,7 @@ def test_options_beat_the_environment_and_are_told(arguments: str, expected: dic
             "watched": [os.getpid()],
             "interval": 7.0,
             "scope": "group",
-            "grace": 0.0,
+            "grace": None,
         }
         | expected
     )
@@ -146,7 +148,7 @@ def test_options_beat_the_environment_and_are_told(arguments: str, expected: dic
 def test_a_value_that_an_option_stands_in_for_is_no_warning() -> None:
     env = {
         trees.ENV_PARENT_WATCH_INTERVAL: "soon",
-        trees.ENV_PARENT_WATCH_SCOPE: "tree",
+        trees.ENV_PARENT_WATCH_SCOPE: "forest",
         trees.ENV_PARENT_PID: "me",
     }
     info("scope='process', interval=1, parent=os.getppid()", env=env)
@@ -268,7 +270,7 @@ def test_options_have_names(switched_off: None) -> None:
 def test_a_refused_call_changes_nothing() -> None:
     trees.answer(
         f"""{START}
-bad = dict(grace=-1, interval=0, scope="tree", parent=0, on_death=1)
+bad = dict(grace=-1, interval=0, scope="forest", parent=0, on_death=1)
 for name, value in bad.items():
     try:
         start(**{{name: value}})
@@ -351,12 +353,12 @@ def test_nothing_is_kept_of_a_refused_hook(switched_off: None) -> None:
 def test_switched_off_stays_off_and_can_be_tried_again() -> None:
     program = f"""{START}
 assert start(interval=1, parent=os.getppid(), on_death=print) is Status.DISABLED
-assert status() == (Status.DISABLED, "none", (), 2.0, "group", 0.0), status()
+assert status() == (Status.DISABLED, "none", (), 2.0, "tree", None), status()
 assert len(os.listdir("/proc/self/task")) == 1
 os.environ[ENV_PARENT_WATCH] = "on"
 assert start() is Status.ARMED
 {INFO}"""
-    bad = {trees.ENV_PARENT_WATCH_INTERVAL: "soon", trees.ENV_PARENT_WATCH_SCOPE: "tree"}
+    bad = {trees.ENV_PARENT_WATCH_INTERVAL: "soon", trees.ENV_PARENT_WATCH_SCOPE: "forest"}
     ran = trees.run(trees.command(program), env={trees.ENV_PARENT_WATCH: "off", **bad})
     assert ran.returncode == 0, ran.stderr
     # Told by the call that arms, and not before.
@@ -378,7 +380,7 @@ resource.setrlimit(resource.RLIMIT_NPROC, (1, hard))
 assert start() is Status.EXHAUSTED is status().state
 assert start(on_death=print, scope="process") is Status.EXHAUSTED
 assert parent_watch.start_parent_death_watcher() is None
-assert status() == (Status.EXHAUSTED, "none", (), 2.0, "group", 0.0), status()
+assert status() == (Status.EXHAUSTED, "none", (), 2.0, "tree", None), status()
 resource.setrlimit(resource.RLIMIT_NPROC, (1000, hard))
 assert start() is Status.ARMED
 {INFO}"""
@@ -443,6 +445,7 @@ def test_names() -> None:
         "ENV_PARENT_WATCH",
         "ENV_PARENT_WATCH_INTERVAL",
         "ENV_PARENT_WATCH_SCOPE",
+        "ENV_PARENT_WATCH_GRACE",
         "ENV_PARENT_PID",
     ):
         assert getattr(localai_parentwatch, name) == getattr(trees, name)

@@ -36,7 +36,7 @@ def test_report_for_machines() -> None:
 
 
 def test_report_for_people() -> None:
-    env = {trees.ENV_PARENT_WATCH_INTERVAL: "250ms", trees.ENV_PARENT_WATCH_SCOPE: "tree"}
+    env = {trees.ENV_PARENT_WATCH_INTERVAL: "250ms", trees.ENV_PARENT_WATCH_SCOPE: "forest"}
     ran = trees.run(REPORT, env=env)
     assert ran.returncode == 0
     assert ran.stdout == textwrap.dedent(f"""\

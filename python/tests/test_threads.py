@@ -169,7 +169,7 @@ assert start() is Status.ARMED
 sys.stdout.flush()
 os._exit(0)
 """
-    ran = trees.run(trees.command(program), env={trees.ENV_PARENT_WATCH_SCOPE: "tree"})
+    ran = trees.run(trees.command(program), env={trees.ENV_PARENT_WATCH_SCOPE: "forest"})
     assert ran.returncode == 0
     assert json.loads(ran.stdout)["watched"] == [os.getpid()]
     assert ran.stderr.startswith("localai-parentwatch: LOCALAI_BACKEND_PARENT_WATCH_SCOPE=tree: ")

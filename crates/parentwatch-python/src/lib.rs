@@ -29,7 +29,11 @@ fn code(outcome: Result<Status, Error>) -> i32 {
 }
 
 /// Seconds, a `timedelta`, or a text such as `500ms`.
-fn duration(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Duration> {
+fn duration(
+    name: &str,
+    value: &Bound<'_, PyAny>,
+    parse: fn(&str) -> Option<Duration>,
+) -> PyResult<Duration> {
     let or_invalid = |duration: Option<Duration>, expected: &str| {
         duration.ok_or_else(|| PyValueError::new_err(format!("{name}: expected {expected}")))
     };
@@ -38,7 +42,7 @@ fn duration(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Duration> {
     };
     let number = "a finite number of seconds, 0 or more";
     if let Ok(text) = value.cast::<PyString>() {
-        let duration = parentwatch::parse_duration(&text.to_string_lossy());
+        let duration = parse(&text.to_string_lossy());
         return or_invalid(duration, "a duration such as 500ms, 2s or 1m30s");
     }
     if value.is_instance_of::<PyFloat>() {
@@ -154,13 +158,13 @@ mod _native {
     ) -> PyResult<i32> {
         let mut options = Options::new();
         if let Some(grace) = grace {
-            options = options.grace(duration("grace", grace)?);
+            options = options.grace(duration("grace", grace, parentwatch::parse_duration_or_zero)?);
         }
         if let Some(scope) = scope {
             options = options.scope(super::scope(scope)?);
         }
         if let Some(interval) = interval {
-            options = options.interval(duration("interval", interval)?);
+            options = options.interval(duration("interval", interval, parentwatch::parse_duration)?);
         }
         if let Some(parent) = parent {
             options = options.parent(supervisor(parent)?);
@@ -220,7 +224,7 @@ mod _native {
 
     #[pyfunction]
     fn wait_for_exit(py: Python<'_>, pid: Pid, interval: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let interval = duration("interval", interval)?;
+        let interval = duration("interval", interval, parentwatch::parse_duration)?;
         // Where Python is not there any more, nobody is left to be told of signals.
         let signals = || Python::try_attach(|py| py.check_signals()).unwrap_or(Ok(()));
         py.detach(|| parentwatch::wait_for_exit_or(pid.0, interval, signals))

@@ -23,8 +23,14 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     parse_duration_or_zero(text).filter(|duration| !duration.is_zero())
 }
 
-/// [`parse_duration`], but zero is a duration too.
-pub(crate) fn parse_duration_or_zero(text: &str) -> Option<Duration> {
+/// [`parse_duration`], but zero is a duration too: the grammar of `LOCALAI_BACKEND_PARENT_WATCH_GRACE`.
+///
+/// ```
+/// use std::time::Duration;
+/// assert_eq!(parentwatch::parse_duration_or_zero("0"), Some(Duration::ZERO));
+/// assert_eq!(parentwatch::parse_duration_or_zero("-1s"), None);
+/// ```
+pub fn parse_duration_or_zero(text: &str) -> Option<Duration> {
     let bytes = text.as_bytes();
     let nanos = match bare_seconds(bytes) {
         true => term(bytes, Some(SECOND))?.0,

@@ -45,7 +45,7 @@ pub use config::{
     Config, ENV_PARENT_PID, ENV_PARENT_WATCH, ENV_PARENT_WATCH_GRACE, ENV_PARENT_WATCH_INTERVAL,
     ENV_PARENT_WATCH_SCOPE, ParseScopeError, Scope, Warning,
 };
-pub use duration::parse_duration;
+pub use duration::{parse_duration, parse_duration_or_zero};
 pub use identity::{ParseSupervisorError, Supervisor};
 pub use options::Options;
 pub use state::{Error, Info, Status, Tier};

@@ -154,9 +154,7 @@ impl Tree {
         belongs: impl FnOnce(&Tree, &Stat) -> bool,
         greet: &mut dyn FnMut(&mut Helper),
     ) -> bool {
-        // Not yet for certain, but without a descriptor.
-        let seems_new = |stat: &Stat| !stat.has_ended() && !stat.is_reaper;
-        if self.has(pid) || !sys::stat(pid).is_some_and(|stat| seems_new(&stat)) {
+        if self.has(pid) {
             return false;
         }
         let pidfd = match Pidfd::open(pid) {
@@ -164,7 +162,8 @@ impl Tree {
             Err(OpenError::Gone) => return false,
             Err(OpenError::Unavailable) => None,
         };
-        let stat = sys::stat(pid).filter(|stat| seems_new(stat) && belongs(self, stat));
+        let is_living = |stat: &Stat| !stat.has_ended() && !stat.is_reaper;
+        let stat = sys::stat(pid).filter(|stat| is_living(stat) && belongs(self, stat));
         let Some(stat) = stat else {
             pidfd.inspect(|pidfd| pidfd.close());
             return false;

@@ -9,8 +9,8 @@ use super::{OwnTable, SignalsBlocked, errno, send_once, type_of, write_once};
 /// Best effort: what cannot be written at once is dropped. No signal comes of it. On a thread with a table of its own
 /// the program's stderr is that of another thread.
 pub(crate) fn write_to_stderr(line: &[u8], table: Option<&OwnTable>) {
-    // SIGPIPE and SIGXFSZ; SIGTTOU too, which would stop a background process.
-    let _blocked = SignalsBlocked::all();
+    // SIGPIPE and SIGXFSZ; SIGTTOU too, which would stop a background process. On our own threads they are blocked.
+    let _blocked = table.is_none().then(SignalsBlocked::all);
     let stderr = table.map_or(Some(2), copy_of_stderr);
     if stderr.is_some_and(|stderr| write_without_waiting(stderr, line)) {
         return;
