@@ -74,14 +74,14 @@ def test_values_are_pickled_compared_and_hashed(protocol: int) -> None:
 def test_info_is_printable_and_cannot_be_changed() -> None:
     before = localai_parentwatch.status()
     assert repr(before) == (
-        "Info(state=<Status.NOT_STARTED: 4>, tier='none', watched=(), interval=2.0, scope='group', "
+        "Info(state=<Status.NOT_STARTED: 4>, tier='none', watched=(), interval=2.0, scope='tree', "
         "grace=None)"
     )
     assert str(before) == repr(before)
     for name in (*Info._fields, "another"):
         with pytest.raises(AttributeError):
             setattr(before, name, 1)
-    assert [type(value) for value in before] == [Status, str, tuple, float, str, float]
+    assert [type(value) for value in before] == [Status, str, tuple, float, str, type(None)]
 
 
 def test_armed() -> None:
@@ -91,8 +91,8 @@ def test_armed() -> None:
         "tier": "event",
         "watched": [os.getpid()],
         "interval": 2.0,
-        "scope": "group",
-        "grace": 0.0,
+        "scope": "tree",
+        "grace": None,
     }
 
 
@@ -108,7 +108,9 @@ def test_armed() -> None:
         ("interval='0.25'", {"interval": 0.25}),
         ("interval=__import__('datetime').timedelta(minutes=60)", {"interval": 3600.0}),
         ("scope='process'", {"scope": "process"}),
-        ("scope=' GROUP '", {"scope": "group"}),
+        ("scope=' Tree '", {"scope": "tree"}),
+        # What will be acted on: this process leads no group.
+        ("scope='group'", {"scope": "process"}),
         ("grace=3", {"grace": 3.0}),
         ("grace='0'", {"grace": 0.0}),
         ("scope='tree'", {"scope": "tree"}),
@@ -127,7 +129,7 @@ def test_armed() -> None:
 def test_options_beat_the_environment_and_are_told(arguments: str, expected: dict) -> None:
     env = {
         trees.ENV_PARENT_WATCH_INTERVAL: "7s",
-        trees.ENV_PARENT_WATCH_SCOPE: "process" if expected.get("scope") == "group" else "group",
+        trees.ENV_PARENT_WATCH_SCOPE: "process" if expected.get("scope") == "tree" else "tree",
     }
     program = f"{START}start({arguments}); {INFO}"
     told = trees.answer(program, localai_parentwatch.token(), env=env)
@@ -138,7 +140,7 @@ def test_options_beat_the_environment_and_are_told(arguments: str, expected: dic
             "tier": "event",
             "watched": [os.getpid()],
             "interval": 7.0,
-            "scope": "group",
+            "scope": "tree",
             "grace": None,
         }
         | expected
@@ -170,7 +172,7 @@ OUT_OF_RANGE = [
     *(
         (name, value, f"{name}: expected a duration such as 500ms, 2s or 1m30s")
         for name in ("grace", "interval")
-        for value in ("", "soon", "-1s", "0", "0s", "2 s", " 2s", "2S", "1d", "1_0s", "٢s", "\udcff")
+        for value in ("", "soon", "-1s", "2 s", " 2s", "2S", "1d", "1_0s", "٢s", "\udcff")
     ),
     *(
         (name, value, f"{name}: expected a finite number of seconds, 0 or more")
@@ -195,12 +197,16 @@ OUT_OF_RANGE = [
         )
     ),
     *(
+        ("interval", value, "interval: expected a duration such as 500ms, 2s or 1m30s")
+        for value in ("0", "0s")
+    ),
+    *(
         ("grace", value, "grace: expected at most 1h")
         for value in (3600.001, "1h1ms", datetime.timedelta.max)
     ),
     *(
-        ("scope", value, 'scope: expected "group" or "process"')
-        for value in ("", "tree", "group\0", "\udcff")
+        ("scope", value, 'scope: expected "tree", "group" or "process"')
+        for value in ("", "forest", "group\0", "\udcff")
     ),
     *(
         ("parent", value, "parent: expected PID or PID@STARTTIME@PIDNS, in decimal digits")
@@ -423,7 +429,7 @@ print(started, localai_parentwatch.status().tier)
     package = os.path.dirname(os.path.dirname(localai_parentwatch.__file__))
     path = f"import sys; sys.path.append({package!r})\n"
     ran = trees.run([sys.executable, "-I", "-S", "-c", path + program])
-    assert (ran.returncode, ran.stderr, ran.stdout) == (0, "", "0 poll\n")
+    assert (ran.returncode, ran.stderr, ran.stdout) == (0, "", "0 event\n")
 
 
 # -- The rest --------------------------------------------------------------------------------------

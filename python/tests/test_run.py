@@ -30,8 +30,8 @@ def test_report_for_machines() -> None:
         "tier": "event",
         "watched": [os.getpid()],
         "interval": 2.0,
-        "scope": "group",
-        "grace": 0.0,
+        "scope": "tree",
+        "grace": None,
     }
 
 
@@ -44,10 +44,10 @@ def test_report_for_people() -> None:
         tier      event
         watched   {os.getpid()}
         interval  0.25 s
-        scope     group
-        grace     0 s
+        scope     tree
+        grace     not set
         """)
-    warning = 'LOCALAI_BACKEND_PARENT_WATCH_SCOPE=tree: expected "group" or "process"; using group'
+    warning = 'LOCALAI_BACKEND_PARENT_WATCH_SCOPE=forest: expected "tree", "group" or "process"; using tree'
     assert ran.stderr == f"localai-parentwatch: {warning}\n"
 
 

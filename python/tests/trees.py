@@ -170,7 +170,7 @@ class Worker:
 
     def death_line(self, tier: str = "event") -> str:
         return (
-            f"localai-parentwatch: supervisor {self.supervisor.pid} is gone, "
+            f"localai-parentwatch: parent {self.supervisor.pid} is gone, "
             f"worker {self.pid} exits ({tier})\n"
         )
 
