@@ -20,15 +20,17 @@ enum report_kind {
     WORKER_READY = 1, /* status, tier */
     HELPER_READY,
     ARMED_ONCE,      /* values: nanoseconds, minor page faults */
-    ARMED_AND_LOOKED /* values: threads, descriptors, KiB of private memory that arming added */
+    ARMED_AND_LOOKED /* values: what arming added, in the order of `enum looked` */
 };
+
+enum looked { THREADS, DESCRIPTORS, DIRTY_KIB, RSS_KIB, VM_SIZE_KIB, LOOKED };
 
 struct report {
     int32_t kind;
     int32_t pid;
     int32_t status;
     int32_t tier;
-    int64_t values[3];
+    int64_t values[LOOKED];
 };
 
 static inline _Noreturn void fail(const char *what) {

@@ -1,16 +1,21 @@
 /*
  * Measures, and prints every sample as a line of words; report.py makes the tables.
  *
- *   driver [--runs N] [--rounds N] [--helpers N] [--polled N] [--arming N] [--idle SECONDS]
- *          [--settle-us N] [--mib N]
+ *   driver [--against FOLDER] [--runs N] [--rounds N] [--helpers N] [--crowds N] [--polled N] [--arming N]
+ *          [--idle SECONDS] [--settle-us N] [--mib N]
  *
  *   run RUN                                          a run begins
  *   latency RUN SITUATION GUARD NANOSECONDS          supervisor killed until worker reaped
- *   helper RUN NANOSECONDS                           ... until its helper was gone, too
+ *   helper RUN SITUATION GUARD NANOSECONDS           ... until its helper was gone, too; or "never"
+ *   crowd RUN WORKERS GUARD NANOSECONDS              supervisor killed until the last of its workers was gone
  *   polled RUN GUARD NANOSECONDS                     as latency, for what polls
- *   arming NAMED NANOSECONDS MINOR_FAULTS            one process that armed
- *   added THREADS DESCRIPTORS KIB                    what arming added to one
- *   idle GUARD NANOSECONDS VOLUNTARY INVOLUNTARY CPU_NANOSECONDS
+ *   arming RUN GUARD NAMED NANOSECONDS MINOR_FAULTS  one process that armed
+ *   added RUN GUARD THREADS DESCRIPTORS DIRTY_KIB RSS_KIB VM_SIZE_KIB
+ *                                                    what arming added to one
+ *   idle WHO NANOSECONDS VOLUNTARY INVOLUNTARY CPU_NANOSECONDS
+ *
+ * A GUARD is what guards the worker: pdeathsig, poller, now (this library) or before (the one in the folder of
+ * --against, which the same worker then loads).
  *
  * It is a subreaper, so that it can reap what a killed supervisor leaves, and it sleeps on a pidfd until
  * that has ended: spinning would take a processor from those who are measured.
@@ -28,44 +33,68 @@
 #include <spawn.h>
 #include <stdbool.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
 #define INTERVAL_NS 2000000000 /* of the poll tier, by default, and of the plain poller */
 #define MAX_POLLED 64
+#define MAX_WORKERS 1000
+/* A helper that the library is to end is gone by then: it has 1 s between its two signals. */
+#define NEVER_MS 3000
 
 static struct {
-    long runs, rounds, helpers, polled, arming, idle, settle_us, mib;
-} options = {
-    .runs = 5, .rounds = 150, .helpers = 2, .polled = 10, .arming = 300, .idle = 30, .settle_us = 2000};
+    const char *against;
+    long runs, rounds, helpers, crowds, polled, arming, idle, settle_us, mib;
+} options = {.runs = 5,
+             .rounds = 100,
+             .helpers = 1,
+             .crowds = 3,
+             .polled = 10,
+             .arming = 60,
+             .idle = 30,
+             .settle_us = 2000};
 
 /* Where the programs are, and the file that is their stderr. */
 static char folder[PATH_MAX];
 static int log_fd;
 
-struct row {
-    const char *situation; /* how the supervisor starts the worker */
-    const char *spawn;     /* the supervisor's word for it */
-    const char *guard;
-    bool helper;
+struct situation {
+    const char *name;
+    const char *spawn;  /* the supervisor's word for how it starts a worker */
+    const char *helper; /* the worker's word for what helper it has */
+    bool helper_lives;
+};
+
+enum { ALONE, LEADER };
+static const struct situation SITUATIONS[] = {
+    [ALONE] = {"alone", "shared", NULL, false},
+    [LEADER] = {"leader", "group", NULL, false},
+    {"leader,had-child", "group", "ended", false},
+    {"leader,helper", "group", "group", true},
+    {"leader,session-helper", "group", "session", true},
+    {"session", "session", NULL, false},
+};
+enum { NUMBER_OF_SITUATIONS = sizeof SITUATIONS / sizeof *SITUATIONS };
+
+struct guard {
+    const char *name;
+    const char *argument; /* the worker's word for it */
+    bool older_library;
     bool refuse; /* pidfd_open(2) is refused */
 };
 
-static const struct row LATENCY[] = {
-    {"alone", "shared", "pdeathsig", false, false},
-    {"alone", "shared", "watch", false, false},
-    {"leader", "group", "pdeathsig", false, false},
-    {"leader", "group", "watch", false, false},
-    {"leader+helper", "group", "pdeathsig", true, false},
-    {"leader+helper", "group", "watch", true, false},
-    {"session", "session", "pdeathsig", false, false},
-    {"session", "session", "watch", false, false},
-};
-enum { ROWS = sizeof LATENCY / sizeof *LATENCY };
+static const struct guard PDEATHSIG = {"pdeathsig", "pdeathsig", false, false};
+static const struct guard NOW = {"now", "watch", false, false};
+static const struct guard BEFORE = {"before", "watch", true, false};
+static const struct guard POLL_TIER = {"now", "watch", false, true};
+static const struct guard POLLER = {"poller", "poller", false, false};
 
-static const struct row POLL_TIER = {"alone", "shared", "watch", false, true};
-static const struct row POLLER = {"alone", "shared", "poller", false, false};
-static const struct row EVENT_TIER = {"alone", "shared", "watch", false, false};
+/* Those that are compared; the last one only with --against. */
+static const struct guard *const GUARDS[] = {&PDEATHSIG, &NOW, &BEFORE};
+enum { MOST_GUARDS = sizeof GUARDS / sizeof *GUARDS };
+
+static int number_of_guards(void) { return options.against == NULL ? MOST_GUARDS - 1 : MOST_GUARDS; }
 
 struct tree {
     pid_t supervisor;
@@ -130,42 +159,60 @@ static void expect_armed(const struct report *report, int32_t tier) {
     }
 }
 
-/* A whole tree, ready and asleep when this returns but for what `settle` is there for. */
-static struct tree start_tree(const struct row *row) {
-    char supervisor[PATH_MAX + 16], worker[PATH_MAX + 16], mib[24];
+/* Which library the workers load that are started from here on: LD_LIBRARY_PATH goes before their RUNPATH. */
+static void choose_library(const struct guard *guard) {
+    if (guard->older_library) {
+        setenv("LD_LIBRARY_PATH", options.against, 1);
+    } else {
+        unsetenv("LD_LIBRARY_PATH");
+    }
+}
+
+/* A supervisor that starts so many workers; where their reports come from. */
+static int start_supervisor(pid_t *pid, const struct situation *situation, const struct guard *guard,
+                            int workers) {
+    char supervisor[PATH_MAX + 16], worker[PATH_MAX + 16], mib[24], number[24];
     char *arguments[16];
     int count = 0;
     snprintf(supervisor, sizeof supervisor, "%s/supervisor", folder);
     snprintf(worker, sizeof worker, "%s/worker", folder);
     snprintf(mib, sizeof mib, "%ld", options.mib);
+    snprintf(number, sizeof number, "%d", workers);
     arguments[count++] = supervisor;
-    if (row->refuse) {
+    if (guard->refuse) {
         arguments[count++] = "--refuse-pidfd-open";
     }
-    arguments[count++] = (char *)row->spawn;
+    arguments[count++] = number;
+    arguments[count++] = (char *)situation->spawn;
     arguments[count++] = worker;
-    arguments[count++] = (char *)row->guard;
+    arguments[count++] = (char *)guard->argument;
     if (options.mib > 0) {
         arguments[count++] = "--mib";
         arguments[count++] = mib;
     }
-    if (row->helper) {
+    if (situation->helper != NULL) {
         arguments[count++] = "--helper";
+        arguments[count++] = (char *)situation->helper;
     }
     arguments[count] = NULL;
+    choose_library(guard);
+    return start(pid, arguments);
+}
 
+/* A whole tree, ready and asleep when this returns but for what `settle` is there for. */
+static struct tree start_tree(const struct situation *situation, const struct guard *guard) {
     alarm(60);
     struct tree tree = {.worker_fd = -1, .helper_fd = -1};
-    int from = start(&tree.supervisor, arguments);
-    for (int left = row->helper ? 2 : 1; left > 0; left--) {
+    int from = start_supervisor(&tree.supervisor, situation, guard, 1);
+    for (int left = situation->helper_lives ? 2 : 1; left > 0; left--) {
         struct report report = receive(from);
         if (report.kind == HELPER_READY) {
             tree.helper_fd = pidfd_open(report.pid);
             continue;
         }
-        if (strcmp(row->guard, "watch") == 0) {
-            expect_armed(&report, row->refuse ? LOCALAI_PARENTWATCH_TIER_POLL
-                                              : LOCALAI_PARENTWATCH_TIER_EVENT);
+        if (strcmp(guard->argument, "watch") == 0) {
+            expect_armed(&report, guard->refuse ? LOCALAI_PARENTWATCH_TIER_POLL
+                                                : LOCALAI_PARENTWATCH_TIER_EVENT);
         }
         tree.worker = report.pid;
         tree.worker_fd = pidfd_open(report.pid);
@@ -181,13 +228,16 @@ static void kill_supervisor(struct tree *tree) {
     }
 }
 
-static void wait_until_readable(int pidfd) {
+/* Whether it was, within that time; -1 is for ever. */
+static bool wait_until_readable(int pidfd, int milliseconds) {
     struct pollfd entry = {.fd = pidfd, .events = POLLIN};
-    while (poll(&entry, 1, -1) < 0) {
+    int ready;
+    while ((ready = poll(&entry, 1, milliseconds)) < 0) {
         if (errno != EINTR) {
             fail("poll");
         }
     }
+    return ready > 0;
 }
 
 /* Nanoseconds since the supervisor was killed. The worker has ended, and is our child by now. */
@@ -219,22 +269,25 @@ static void reap_everybody(void) {
 
 /* --------------------------------------------------------------------------------------- latency */
 
-static void measure_latency(long run, const struct row *row, bool wait_for_helper, bool print) {
-    struct tree tree = start_tree(row);
+static void measure_latency(long run, const struct situation *situation, const struct guard *guard,
+                            bool wait_for_helper, bool print) {
+    struct tree tree = start_tree(situation, guard);
     sleep_ns(options.settle_us * 1000);
     kill_supervisor(&tree);
-    wait_until_readable(tree.worker_fd);
+    wait_until_readable(tree.worker_fd, -1);
     int64_t passed = reap_worker(&tree);
     if (print) {
-        printf("latency %ld %s %s %lld\n", run, row->situation, row->guard, (long long)passed);
+        printf("latency %ld %s %s %lld\n", run, situation->name, guard->name, (long long)passed);
     }
     if (tree.helper_fd >= 0) {
         if (wait_for_helper) {
-            wait_until_readable(tree.helper_fd);
-            printf("helper %ld %lld\n", run, (long long)(now_ns() - tree.killed_at));
-        } else {
-            kill_helper(&tree);
+            char passed[24] = "never";
+            if (wait_until_readable(tree.helper_fd, NEVER_MS)) {
+                snprintf(passed, sizeof passed, "%lld", (long long)(now_ns() - tree.killed_at));
+            }
+            printf("helper %ld %s %s %s\n", run, situation->name, guard->name, passed);
         }
+        kill_helper(&tree);
         close(tree.helper_fd);
     }
     reap_everybody();
@@ -244,21 +297,59 @@ static void measure_latency(long run, const struct row *row, bool wait_for_helpe
 static void measure_rounds(long run) {
     enum { WARM_UP = 3 };
     static unsigned seed = 1;
-    int order[ROWS];
-    for (int i = 0; i < ROWS; i++) {
+    int order[NUMBER_OF_SITUATIONS * MOST_GUARDS];
+    int rows = NUMBER_OF_SITUATIONS * number_of_guards();
+    for (int i = 0; i < rows; i++) {
         order[i] = i;
     }
-    for (long round = -WARM_UP; round < options.rounds; round++) {
-        for (int i = ROWS - 1; i > 0; i--) {
+    for (long round = options.rounds > 0 ? -WARM_UP : 0; round < options.rounds; round++) {
+        for (int i = rows - 1; i > 0; i--) {
             int other = rand_r(&seed) % (i + 1), kept = order[i];
             order[i] = order[other];
             order[other] = kept;
         }
-        for (int i = 0; i < ROWS; i++) {
-            const struct row *row = &LATENCY[order[i]];
-            bool wait_for_helper = row->helper && strcmp(row->guard, "watch") == 0 && round >= 0 &&
-                                   round < options.helpers;
-            measure_latency(run, row, wait_for_helper, round >= 0);
+        for (int i = 0; i < rows; i++) {
+            const struct guard *guard = GUARDS[order[i] / NUMBER_OF_SITUATIONS];
+            bool wait_for_helper = guard != &PDEATHSIG && round >= 0 && round < options.helpers;
+            measure_latency(run, &SITUATIONS[order[i] % NUMBER_OF_SITUATIONS], guard, wait_for_helper,
+                            round >= 0);
+        }
+    }
+}
+
+/* All workers of one supervisor, which lead a group each and never had a child, until the last is gone. */
+static void measure_crowd(long run, int workers, const struct guard *guard) {
+    static int fds[MAX_WORKERS];
+    struct tree tree;
+    alarm(120);
+    int from = start_supervisor(&tree.supervisor, &SITUATIONS[LEADER], guard, workers);
+    for (int i = 0; i < workers; i++) {
+        struct report report = receive(from);
+        if (guard != &PDEATHSIG) {
+            expect_armed(&report, LOCALAI_PARENTWATCH_TIER_EVENT);
+        }
+        fds[i] = pidfd_open(report.pid);
+    }
+    close(from);
+    sleep_ns(options.settle_us * 1000 + 50000000);
+    kill_supervisor(&tree);
+    for (int i = 0; i < workers; i++) {
+        wait_until_readable(fds[i], -1);
+    }
+    printf("crowd %ld %d %s %lld\n", run, workers, guard->name, (long long)(now_ns() - tree.killed_at));
+    for (int i = 0; i < workers; i++) {
+        close(fds[i]);
+    }
+    reap_everybody();
+}
+
+static void measure_crowds(long run) {
+    static const int workers[] = {300, MAX_WORKERS};
+    for (int i = 0; i < 2; i++) {
+        for (long crowd = 0; crowd < options.crowds; crowd++) {
+            for (int guard = 0; guard < number_of_guards(); guard++) {
+                measure_crowd(run, workers[i], GUARDS[(guard + crowd) % number_of_guards()]);
+            }
         }
     }
 }
@@ -269,14 +360,14 @@ static void measure_rounds(long run) {
  */
 static void measure_polled(long run) {
     static struct tree trees[2 * MAX_POLLED];
-    const struct row *rows[2] = {&POLL_TIER, &POLLER};
+    const struct guard *guards[2] = {&POLL_TIER, &POLLER};
     int count = (int)options.polled * 2;
     if (count == 0) {
         return;
     }
     int64_t begin = now_ns();
     for (int i = 0; i < count; i++) {
-        trees[i] = start_tree(rows[i % 2]);
+        trees[i] = start_tree(&SITUATIONS[ALONE], guards[i % 2]);
         int64_t next = begin + (int64_t)INTERVAL_NS * (i + 1) / count;
         int64_t left = next - now_ns();
         if (left > 0) {
@@ -296,7 +387,7 @@ static void measure_polled(long run) {
             if (entries[i].fd >= 0 && entries[i].revents != 0) {
                 entries[i].fd = -1;
                 left--;
-                printf("polled %ld %s %lld\n", run, rows[i % 2]->guard,
+                printf("polled %ld %s %lld\n", run, guards[i % 2]->name,
                        (long long)reap_worker(&trees[i]));
             }
         }
@@ -320,24 +411,30 @@ static struct report one_arming(char *how) {
     return report;
 }
 
-static void measure_arming(void) {
+static void measure_arming(long run) {
     char token[64];
     localai_parentwatch_token(token, sizeof token);
-    for (long i = 0; i < options.arming; i++) {
+    /* Without PDEATHSIG, which arms nothing. */
+    for (long i = 0; i < options.arming * (number_of_guards() - 1); i++) {
+        const struct guard *guard = GUARDS[1 + i % (number_of_guards() - 1)];
+        choose_library(guard);
         for (int named = 0; named < 2; named++) {
             if (named) {
                 setenv("LOCALAI_BACKEND_PARENT_PID", token, 1);
             }
             struct report report = one_arming("time-arming");
             unsetenv("LOCALAI_BACKEND_PARENT_PID");
-            printf("arming %s %lld %lld\n", named ? "named" : "unnamed", (long long)report.values[0],
-                   (long long)report.values[1]);
+            printf("arming %ld %s %s %lld %lld\n", run, guard->name, named ? "named" : "unnamed",
+                   (long long)report.values[0], (long long)report.values[1]);
         }
-    }
-    for (long i = 0; i < (options.arming + 9) / 10; i++) {
-        struct report report = one_arming("look-at-arming");
-        printf("added %lld %lld %lld\n", (long long)report.values[0], (long long)report.values[1],
-               (long long)report.values[2]);
+        if (i / (number_of_guards() - 1) % 10 == 0) {
+            struct report report = one_arming("look-at-arming");
+            printf("added %ld %s", run, guard->name);
+            for (int j = 0; j < LOOKED; j++) {
+                printf(" %lld", (long long)report.values[j]);
+            }
+            printf("\n");
+        }
     }
 }
 
@@ -403,10 +500,10 @@ static struct thread_use thread_use(pid_t pid, long thread) {
 
 static void measure_idle(void) {
     static const struct {
-        const struct row *row;
+        const struct guard *guard;
         const char *name, *thread;
     } idlers[] = {
-        {&EVENT_TIER, "event", "parent-watch"},
+        {&NOW, "event", "parent-watch"},
         {&POLL_TIER, "poll", "parent-watch"},
         {&POLLER, "poller", "poller"},
     };
@@ -418,7 +515,7 @@ static void measure_idle(void) {
         return;
     }
     for (int i = 0; i < IDLERS; i++) {
-        trees[i] = start_tree(idlers[i].row);
+        trees[i] = start_tree(&SITUATIONS[ALONE], idlers[i].guard);
     }
     sleep_ns(500000000);
     int64_t begin = now_ns();
@@ -438,7 +535,7 @@ static void measure_idle(void) {
         kill_supervisor(&trees[i]);
     }
     for (int i = 0; i < IDLERS; i++) {
-        wait_until_readable(trees[i].worker_fd);
+        wait_until_readable(trees[i].worker_fd, -1);
         reap_worker(&trees[i]);
     }
     reap_everybody();
@@ -454,6 +551,7 @@ static void read_options(int argc, char **argv) {
         {"--runs", &options.runs, 0, 1000},
         {"--rounds", &options.rounds, 0, 1000000},
         {"--helpers", &options.helpers, 0, 1000},
+        {"--crowds", &options.crowds, 0, 1000},
         {"--polled", &options.polled, 0, MAX_POLLED},
         {"--arming", &options.arming, 0, 1000000},
         {"--idle", &options.idle, 0, 86400},
@@ -461,6 +559,10 @@ static void read_options(int argc, char **argv) {
         {"--mib", &options.mib, 0, 1 << 20},
     };
     for (int i = 1; i < argc; i += 2) {
+        if (strcmp(argv[i], "--against") == 0 && i + 1 < argc) {
+            options.against = argv[i + 1];
+            continue;
+        }
         bool found = false;
         for (size_t j = 0; j < sizeof known / sizeof *known; j++) {
             char *end = NULL;
@@ -496,23 +598,57 @@ static void prepare(void) {
     if (prctl(PR_SET_CHILD_SUBREAPER, 1L, 0L, 0L, 0L) < 0) {
         fail("PR_SET_CHILD_SUBREAPER");
     }
+    struct rlimit files;
+    getrlimit(RLIMIT_NOFILE, &files);
+    files.rlim_cur = files.rlim_max; /* a pidfd for each worker of a crowd */
+    setrlimit(RLIMIT_NOFILE, &files);
     signal(SIGALRM, watchdog);
     unsetenv("LOCALAI_BACKEND_PARENT_WATCH");
     unsetenv("LOCALAI_BACKEND_PARENT_WATCH_INTERVAL");
     unsetenv("LOCALAI_BACKEND_PARENT_WATCH_SCOPE");
+    unsetenv("LOCALAI_BACKEND_PARENT_WATCH_GRACE");
     unsetenv("LOCALAI_BACKEND_PARENT_PID");
     setvbuf(stdout, NULL, _IOLBF, 0);
+}
+
+/* That the workers load the library that they are said to. */
+static void check_older_library(void) {
+    struct tree tree = start_tree(&SITUATIONS[ALONE], &BEFORE);
+    char path[64], line[PATH_MAX + 128], older[PATH_MAX];
+    bool found = false;
+    snprintf(path, sizeof path, "/proc/%d/maps", tree.worker);
+    FILE *maps = fopen(path, "r");
+    if (maps == NULL || realpath(options.against, older) == NULL) {
+        fail(options.against);
+    }
+    while (fgets(line, sizeof line, maps) != NULL) {
+        found = found || strstr(line, older) != NULL;
+    }
+    fclose(maps);
+    if (!found) {
+        dprintf(2, "bench: expected a liblocalai_parentwatch.so.0 in %s, which a worker loads\n",
+                options.against);
+        _exit(2);
+    }
+    kill_supervisor(&tree);
+    wait_until_readable(tree.worker_fd, -1);
+    reap_worker(&tree);
+    reap_everybody();
 }
 
 int main(int argc, char **argv) {
     read_options(argc, argv);
     prepare();
+    if (options.against != NULL) {
+        check_older_library();
+    }
     for (long run = 1; run <= options.runs; run++) {
         printf("run %ld\n", run);
         measure_rounds(run);
+        measure_crowds(run);
         measure_polled(run);
+        measure_arming(run);
     }
-    measure_arming();
     measure_idle();
     return 0;
 }

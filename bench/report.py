@@ -8,33 +8,47 @@ import json
 import math
 import os
 import platform
-import statistics
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-# Targets, in the units of their rows.
-ADDED_US = {"alone": 150.0, "leader": 250.0}
-ARMING_US = 150.0
-ADDED_THREADS = 1
-ADDED_DESCRIPTORS = 1
-ADDED_KIB = 64
-LIBRARY_KIB = 400
 # A load above this is told.
 BUSY = 0.5
+PAGE_KIB = os.sysconf("SC_PAGESIZE") // 1024
 
 BASELINE = "pdeathsig"
-SITUATIONS = {
-    "alone": "alone",
-    "leader": "leader of a group",
-    "leader+helper": "leader, one helper",
-    "session": "leader of a session",
+# Situation of the worker: what it is called, and what the library may add, in µs. None: reported.
+SITUATIONS: dict[str, tuple[str, float | None]] = {
+    "alone": ("alone", 80),
+    "leader": ("leader of a group, never had a child", 80),
+    "leader,had-child": ("leader that had a child", 200),
+    "leader,helper": ("leader, a helper in its group", None),
+    "leader,session-helper": ("leader, a helper in a session of its own", None),
+    "session": ("leader of a session", None),
 }
-GUARDS = {"pdeathsig": "PDEATHSIG", "watch": "parentwatch"}
+CROWD_RATIO = 1.6
+ARMING_US = 150
+NAMED = {"unnamed": "nothing set", "named": "supervisor named by its token"}
+# In the order of the driver's words. Threads and descriptors are exact, the rest is at most that.
+ADDED: list[tuple[str, float | None]] = [
+    ("threads", 1),
+    ("descriptors of the program", 0),
+    ("memory written to, KiB", 64),
+    ("resident, shared pages included, KiB", None),
+    ("address space, KiB", 1024),
+]
+EXACT = {"threads", "descriptors of the program"}
+LIBRARY_KIB = 400
+
+Runs = dict[int, list[float]]
+
+
+def runs() -> Runs:
+    return defaultdict(list)
 
 
 def percentile(samples: Iterable[float], percent: float) -> float:
@@ -43,67 +57,28 @@ def percentile(samples: Iterable[float], percent: float) -> float:
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
 
 
-@dataclass
-class Samples:
-    """What the driver measured, in microseconds unless the name says otherwise."""
-
-    latency: dict[tuple[str, str], dict[int, list[float]]] = field(
-        default_factory=lambda: defaultdict(lambda: defaultdict(list))
-    )
-    helper: list[float] = field(default_factory=list)
-    polled: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    arming: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    faults: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
-    added: list[tuple[int, int, int]] = field(default_factory=list)
-    idle: dict[str, tuple[float, int, int, int]] = field(default_factory=dict)
-
-    def take(self, line: str) -> None:
-        match line.split():
-            case ["run", _]:
-                pass
-            case ["latency", run, situation, guard, ns]:
-                self.latency[situation, guard][int(run)].append(int(ns) / 1e3)
-            case ["helper", _, ns]:
-                self.helper.append(int(ns) / 1e3)
-            case ["polled", _, guard, ns]:
-                self.polled[guard].append(int(ns) / 1e3)
-            case ["arming", named, ns, faults]:
-                self.arming[named].append(int(ns) / 1e3)
-                self.faults[named].append(int(faults))
-            case ["added", threads, descriptors, kib]:
-                self.added.append((int(threads), int(descriptors), int(kib)))
-            case ["idle", guard, ns, voluntary, involuntary, cpu_ns]:
-                self.idle[guard] = (int(ns) / 1e9, int(voluntary), int(involuntary), int(cpu_ns))
-            case _:
-                raise ValueError(f"not a sample: {line!r}")
+def medians(samples: Runs) -> list[float]:
+    return [median(run) for run in samples.values()]
 
 
-@dataclass
-class Spread:
-    """One figure of every run: the median of the runs, and from where to where they go."""
-
-    runs: list[float]
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.runs)
-
-    def text(self, form: str) -> str:
-        low, high = min(self.runs), max(self.runs)
-        if len(self.runs) == 1:
-            return format(low, form)
-        return f"{self.median:{form}} [{low:{form}}..{high:{form}}]"
-
-    def as_json(self) -> dict[str, object]:
-        return {"median": self.median, "runs": self.runs}
+def spread(figures: list[float], form: str) -> str:
+    """The median of the runs, and from where to where they go."""
+    low, high = min(figures), max(figures)
+    if low == math.inf:
+        return "never"
+    if low == high:
+        return format(low, form)
+    return f"{median(figures):{form}} [{low:{form}}..{high:{form}}]"
 
 
-def verdict(runs: list[float], target: float) -> str:
+def verdict(figures: list[float], target: float, exact: bool) -> str:
     """The median of the runs decides; runs that missed the target are told."""
-    met = sum(run <= target for run in runs)
-    if statistics.median(runs) > target:
+    if exact:
+        return "ok" if set(figures) == {target} else "MISSED"
+    met = sum(figure <= target for figure in figures)
+    if median(figures) > target:
         return "MISSED"
-    return "ok" if met == len(runs) else f"ok in {met} of {len(runs)} runs"
+    return "ok" if met == len(figures) else f"ok in {met} of {len(figures)} runs"
 
 
 def columns(rows: list[list[str]]) -> Iterator[str]:
@@ -114,218 +89,156 @@ def columns(rows: list[list[str]]) -> Iterator[str]:
         yield f"  {first:{widths[0]}}  {'  '.join(cells)}".rstrip()
 
 
+def by_guard() -> dict[str, Runs]:
+    return defaultdict(runs)
+
+
+class Samples:
+    """What the driver measured: times in microseconds, by what was measured, guard and run."""
+
+    def __init__(self) -> None:
+        self.latency: dict[str, dict[str, Runs]] = defaultdict(by_guard)
+        self.helper: dict[str, dict[str, Runs]] = defaultdict(by_guard)
+        self.crowd: dict[int, dict[str, Runs]] = defaultdict(by_guard)
+        self.arming: dict[str, dict[str, Runs]] = defaultdict(by_guard)
+        self.faults: dict[str, dict[str, Runs]] = defaultdict(by_guard)
+        self.added: dict[str, dict[str, Runs]] = defaultdict(by_guard)
+        self.polled: dict[str, list[float]] = defaultdict(list)
+        self.idle: dict[str, tuple[float, int, int, int]] = {}
+
+    def take(self, line: str) -> None:
+        match line.split():
+            case ["run", _]:
+                pass
+            case ["latency", run, situation, guard, ns]:
+                self.latency[situation][guard][int(run)].append(int(ns) / 1e3)
+            case ["helper", run, situation, guard, ns]:
+                self.helper[situation][guard][int(run)].append(
+                    math.inf if ns == "never" else int(ns) / 1e3
+                )
+            case ["crowd", run, workers, guard, ns]:
+                self.crowd[int(workers)][guard][int(run)].append(int(ns) / 1e3)
+            case ["arming", run, guard, named, ns, faults]:
+                self.arming[named][guard][int(run)].append(int(ns) / 1e3)
+                self.faults[named][guard][int(run)].append(int(faults) * PAGE_KIB)
+            case ["added", run, guard, *values]:
+                for (what, _), value in zip(ADDED, values, strict=True):
+                    self.added[what][guard][int(run)].append(int(value))
+            case ["polled", _, guard, ns]:
+                self.polled[guard].append(int(ns) / 1e3)
+            case ["idle", who, ns, voluntary, involuntary, cpu_ns]:
+                self.idle[who] = (int(ns) / 1e9, int(voluntary), int(involuntary), int(cpu_ns))
+            case _:
+                raise ValueError(f"not a sample: {line!r}")
+
+
 class Report:
     """Text for people and the same figures for programs."""
 
-    def __init__(self) -> None:
+    def __init__(self, libraries: list[str]) -> None:
+        self.libraries = libraries
         self.lines: list[str] = []
-        self.figures: dict[str, object] = {}
+        self.figures: dict[str, Any] = defaultdict(dict)
         self.missed: list[str] = []
+        self.rows: list[list[str]] = []
 
-    def section(self, title: str, rows: list[list[str]]) -> None:
-        self.lines += ["", title, *columns(rows)]
+    def table(self, title: str, head: list[str]) -> None:
+        self.lines += ["", title]
+        self.rows = [head]
 
-    def judge(self, name: str, runs: list[float], target: float) -> str:
-        answer = verdict(runs, target)
+    def end_table(self) -> None:
+        self.lines += columns(self.rows)
+
+    def judge(
+        self, name: str, figures: list[float], target: float | None, exact: bool = False
+    ) -> list[str]:
+        """The last two cells of a row."""
+        if target is None:
+            return ["", ""]
+        answer = verdict(figures, target, exact)
         if answer == "MISSED":
             self.missed.append(name)
-        return answer
+        return [f"{'' if exact else '<= '}{target:g}", answer]
 
-    def latency(self, samples: Samples) -> None:
-        rows = [["µs", "median", "p95", "p99", "max", "added to PDEATHSIG", "target", ""]]
-        figures: dict[str, object] = {}
-        for (situation, guard), runs in sorted(
-            samples.latency.items(),
-            key=lambda item: (list(SITUATIONS).index(item[0][0]), list(GUARDS).index(item[0][1])),
-        ):
-            everything = [sample for run in runs.values() for sample in run]
-            medians = Spread([statistics.median(run) for run in runs.values()])
-            figure: dict[str, object] = {
-                "samples": len(everything),
-                "median_us": medians.as_json(),
-                "p95_us": percentile(everything, 95),
-                "p99_us": percentile(everything, 99),
-                "max_us": max(everything),
-            }
-            row = [
-                f"{SITUATIONS[situation]}: {GUARDS[guard]}",
-                medians.text(".0f"),
-                *(f"{percentile(everything, percent):.0f}" for percent in (95, 99, 100)),
-            ]
-            baseline = samples.latency[situation, BASELINE]
-            if guard == BASELINE or not baseline:
-                row += ["", "", ""]
-            else:
-                added = Spread(
-                    [statistics.median(runs[run]) - statistics.median(baseline[run]) for run in runs]
-                )
-                figure["added_us"] = added.as_json()
-                row.append(added.text("+.0f"))
-                if situation in ADDED_US:
-                    target = ADDED_US[situation]
-                    figure["target_us"] = target
-                    figure["verdict"] = self.judge(f"latency, {situation}", added.runs, target)
-                    row += [f"{target:.0f}", str(figure["verdict"])]
+    def compare(
+        self,
+        section: str,
+        rows: list[tuple[str, dict[str, Runs], float | None]],
+        unit: str,
+        form: str = ".0f",
+        to_baseline: Callable[[float, float], float] | None = None,
+        scale: float = 1,
+    ) -> None:
+        """A row for each figure, a column for each library.
+
+        `to_baseline` makes a library's figure of its median and the baseline's in the same run."""
+        head = [unit, *(["PDEATHSIG"] if to_baseline else []), *self.libraries, "target", ""]
+        self.table(section, head)
+        for name, guards, target in rows:
+            row, judged = [name], []
+            figure: dict[str, Any] = {"target": target}
+            baseline = guards.get(BASELINE, {})
+            if to_baseline:
+                row.append(spread([value * scale for value in medians(baseline)], ".0f"))
+            for guard in [BASELINE, *self.libraries]:
+                if guard not in guards:
+                    continue
+                everything = [sample for run in guards[guard].values() for sample in run]
+                figure[guard] = {
+                    "samples": len(everything),
+                    "medians": medians(guards[guard]),
+                    **{f"p{percent}": percentile(everything, percent) for percent in (95, 99, 100)},
+                }
+            for library in self.libraries:
+                figures = medians(guards[library])
+                if to_baseline:
+                    figures = [
+                        to_baseline(median(run), median(baseline[number]))
+                        for number, run in guards[library].items()
+                    ]
+                    figure[library]["to_baseline"] = figures
                 else:
-                    row += ["", "reported"]
-            rows.append(row)
-            figures[f"{situation}/{guard}"] = figure
-        self.section("Supervisor killed until worker reaped", rows)
-        self.figures["latency"] = figures
-
-        if samples.helper:
-            low, high = min(samples.helper) / 1e3, max(samples.helper) / 1e3
-            self.lines.append(
-                "  A helper that ignores SIGTERM was gone "
-                f"{statistics.median(samples.helper) / 1e3:.0f} ms [{low:.0f}..{high:.0f}]"
-                f" after its supervisor ({len(samples.helper)} samples)."
-            )
-            self.figures["helper_us"] = samples.helper
+                    figures = [value * scale for value in figures]
+                row.append(spread(figures, form))
+                judged = figures
+            answer = self.judge(name, judged, target, name in EXACT)
+            figure["verdict"] = answer[1]
+            self.rows.append(row + answer)
+            self.figures[section][name] = figure
+        self.end_table()
 
     def polled(self, samples: Samples) -> None:
-        names = {
-            "watch": "parentwatch, pidfd_open refused (poll tier)",
-            "poller": "plain getppid() poller",
-        }
-        rows = [["ms, looking every 2 s", "median", "p95", "p99", "max", "to the event tier"]]
-        event = [x for run in samples.latency["alone", "watch"].values() for x in run]
-        figures: dict[str, object] = {}
-        for guard, values in samples.polled.items():
-            median = statistics.median(values)
-            figure = {
-                "samples": len(values),
-                "median_us": median,
-                "p95_us": percentile(values, 95),
-                "p99_us": percentile(values, 99),
-                "max_us": max(values),
-            }
-            ratio = ""
-            if event:
-                figure["ratio_to_event"] = median / statistics.median(event)
-                ratio = f"{figure['ratio_to_event']:.0f} x"
-            figures[guard] = figure
-            rows.append(
-                [
-                    names[guard],
-                    f"{median / 1e3:.0f}",
-                    *(f"{percentile(values, percent) / 1e3:.0f}" for percent in (95, 99, 100)),
-                    ratio,
-                ]
-            )
-        self.section("The same where somebody polls, worker alone", rows)
-        self.figures["polled"] = figures
-
-    def arming(self, samples: Samples) -> None:
-        page_kib = os.sysconf("SC_PAGESIZE") // 1024
-        names = {"unnamed": "nothing set", "named": "supervisor named by its token"}
-        rows = [["µs", "median", "p95", "p99", "max", "target", ""]]
-        figures: dict[str, object] = {}
-        for named, values in samples.arming.items():
-            median = statistics.median(values)
-            answer = self.judge(f"arming, {names[named]}", [median], ARMING_US)
-            rows.append(
-                [
-                    names[named],
-                    f"{median:.0f}",
-                    *(f"{percentile(values, percent):.0f}" for percent in (95, 99, 100)),
-                    f"{ARMING_US:.0f}",
-                    answer,
-                ]
-            )
-            figures[named] = {
-                "samples": len(values),
-                "median_us": median,
-                "p95_us": percentile(values, 95),
-                "p99_us": percentile(values, 99),
-                "max_us": max(values),
-                "minor_faults": statistics.median(samples.faults[named]),
-                "target_us": ARMING_US,
-                "verdict": answer,
-            }
-        self.section("Arming from C, in a program just executed", rows)
-        self.figures["arming"] = figures
-
-        rows = [["added by arming", "median", "max", "target", ""]]
-        costs: list[tuple[str, list[int], int]] = []
-        if samples.added:
-            threads, descriptors, kib = (list(column) for column in zip(*samples.added, strict=True))
-            costs += [
-                ("threads", threads, ADDED_THREADS),
-                ("descriptors", descriptors, ADDED_DESCRIPTORS),
-                ("private memory, KiB", kib, ADDED_KIB),
-            ]
-        for named, faults in samples.faults.items():
-            what = f"minor page faults, KiB ({names[named]})"
-            costs.append((what, [count * page_kib for count in faults], ADDED_KIB))
-        figures = {}
-        for what, values, target in costs:
-            median = statistics.median(values)
-            # exactly so many threads and descriptors; at most so much memory
-            exact = "KiB" not in what
-            met = set(values) == {target} if exact else median <= target
-            answer = "ok" if met else "MISSED"
-            if not met:
-                self.missed.append(what)
-            rows.append(
-                [what, f"{median:.0f}", f"{max(values)}", f"{'' if exact else '<= '}{target}", answer]
-            )
-            figures[what] = {
-                "median": median,
-                "max": max(values),
-                "target": target,
-                "verdict": answer,
-            }
-        self.section("What it takes", rows)
-        self.figures["added"] = figures
+        event = [x for run in samples.latency["alone"]["now"].values() for x in run]
+        self.table(
+            "The same where somebody polls every 2 s, worker alone",
+            ["ms", "median", "max", "to the event tier"],
+        )
+        for guard, name in (
+            ("now", "this library, pidfd_open refused"),
+            ("poller", "plain getppid() poller"),
+        ):
+            values = samples.polled[guard]
+            ratio = f"{median(values) / median(event):.0f} x" if event else ""
+            self.rows.append([name, f"{median(values) / 1e3:.0f}", f"{max(values) / 1e3:.0f}", ratio])
+            self.figures["polled"][guard] = values
+        self.end_table()
 
     def idle(self, samples: Samples) -> None:
         names = {
-            "event": "parentwatch, event tier",
-            "poll": "parentwatch, poll tier every 2 s",
+            "event": "this library, event tier",
+            "poll": "this library, poll tier every 2 s",
             "poller": "plain getppid() poller every 2 s",
         }
-        rows = [["the watching thread", "slept", "wakeups", "preempted", "CPU µs", "target", ""]]
-        figures: dict[str, object] = {}
-        for guard, (seconds, voluntary, involuntary, cpu_ns) in samples.idle.items():
-            figure: dict[str, object] = {
-                "seconds": seconds,
-                "voluntary_switches": voluntary,
-                "involuntary_switches": involuntary,
-                "cpu_ns": None if cpu_ns < 0 else cpu_ns,
-            }
-            target, answer = "", "reported"
-            if guard == "event":
-                target = "0, 0, 0"
-                answer = "ok" if voluntary == involuntary == 0 and cpu_ns <= 0 else "MISSED"
-                figure["verdict"] = answer
-                if answer == "MISSED":
-                    self.missed.append("idle")
-            rows.append(
-                [
-                    names[guard],
-                    f"{seconds:.0f} s",
-                    str(voluntary),
-                    str(involuntary),
-                    "unknown" if cpu_ns < 0 else f"{cpu_ns / 1e3:.0f}",
-                    target,
-                    answer,
-                ]
-            )
-            figures[guard] = figure
-        self.section("Idle", rows)
-        self.figures["idle"] = figures
-
-    def size(self, library: Path) -> None:
-        kib = library.stat().st_size / 1024
-        answer = self.judge("size", [kib], LIBRARY_KIB)
-        self.section(
-            "Size",
-            [
-                ["KiB", "", "target", ""],
-                [f"{library.name}, stripped", f"{kib:.0f}", f"{LIBRARY_KIB}", answer],
-            ],
-        )
-        self.figures["size"] = {"kib": kib, "target_kib": LIBRARY_KIB, "verdict": answer}
+        head = ["the watching thread", "slept", "wakeups", "preempted", "CPU µs", "target", ""]
+        self.table("Idle", head)
+        for who, (seconds, *use) in samples.idle.items():
+            # a CPU time below 0 is unknown
+            used = float(sum(max(0, figure) for figure in use))
+            answer = self.judge("idle", [used], 0 if who == "event" else None, exact=True)
+            cpu = "unknown" if use[2] < 0 else f"{use[2] / 1e3:.0f}"
+            self.rows.append([names[who], f"{seconds:.0f} s", *map(str, use[:2]), cpu, *answer])
+            self.figures["idle"][who] = {"seconds": seconds, "switches": use[:2], "cpu_ns": use[2]}
+        self.end_table()
 
 
 def machine() -> dict[str, Any]:
@@ -376,60 +289,120 @@ def parse_arguments() -> argparse.Namespace:
         "--library", dest="shared_library", type=Path, required=True, help=argparse.SUPPRESS
     )
     parser.add_argument("--json", action="store_true", help="also write result.json into the folder")
-    parser.add_argument("--runs", type=int, default=5, help="default: %(default)s")
-    parser.add_argument("--rounds", type=int, default=150, help="per run; default: %(default)s")
     parser.add_argument(
-        "--helpers", type=int, default=2, help="per run, how often a helper is waited for (1 s each)"
+        "--against",
+        type=Path,
+        metavar="PREFIX",
+        help="compare with the library installed there, in the same run",
     )
+    parser.add_argument("--runs", type=int, default=5, help="default: %(default)s")
+    parser.add_argument("--rounds", type=int, default=100, help="per run; default: %(default)s")
+    parser.add_argument(
+        "--helpers",
+        type=int,
+        default=1,
+        help="per run, how often a helper is waited for (1 to 3 s each)",
+    )
+    parser.add_argument("--crowds", type=int, default=3, help="per run, crowds of each size")
     parser.add_argument("--polled", type=int, default=10, help="per run, samples of what polls")
-    parser.add_argument("--arming", type=int, default=300, help="processes that arm")
+    parser.add_argument("--arming", type=int, default=60, help="per run, processes that arm")
     parser.add_argument("--idle", type=int, default=30, help="seconds; 0 leaves it out")
     parser.add_argument("--settle-us", type=int, default=2000, help="from ready to the kill")
     parser.add_argument("--mib", type=int, default=0, help="memory that every worker holds")
     return parser.parse_args()
 
 
-def main() -> None:
-    arguments = parse_arguments()
-    about = machine()
-    command = [str(arguments.folder / "driver")]
-    for name in ("runs", "rounds", "helpers", "polled", "arming", "idle", "settle_us", "mib"):
-        command += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]
-    samples = run_driver(command, arguments.folder / "samples.txt")
-
-    report = Report()
+def make_report(arguments: argparse.Namespace, about: dict[str, Any], samples: Samples) -> Report:
+    sizes = {"now": arguments.shared_library}
+    if arguments.against:
+        sizes = {"before": arguments.against / "lib" / arguments.shared_library.name, **sizes}
+    report = Report(list(sizes))
     report.lines.append(
         f"Linux {about['kernel']}, {about['processors']} x {about['model']},"
-        f" load {about['load_1min']:.1f}; {arguments.runs} runs of {arguments.rounds} rounds;"
-        " in brackets: the range over the runs"
+        f" load {about['load_1min']:.1f}; {arguments.runs} runs of {arguments.rounds} rounds."
+        " Medians; in brackets: the range over the runs."
     )
     if about["load_1min"] > BUSY:
         report.lines.append("The machine was busy when this began: expect less of a quiet one.")
     if samples.latency:
-        report.latency(samples)
+        report.compare(
+            "Supervisor killed until worker reaped: added to PDEATHSIG",
+            [(title, samples.latency[name], target) for name, (title, target) in SITUATIONS.items()],
+            "µs",
+            "+.0f",
+            lambda library, baseline: library - baseline,
+        )
+    if samples.crowd:
+        report.compare(
+            "Workers of one supervisor, leaders that never had a child, until the last is gone",
+            [
+                (f"{workers}, times PDEATHSIG", crowds, CROWD_RATIO)
+                for workers, crowds in samples.crowd.items()
+            ],
+            "ms for PDEATHSIG",
+            ".2f",
+            lambda library, baseline: library / baseline,
+            scale=1e-3,
+        )
+    if samples.helper:
+        report.compare(
+            "Supervisor killed until a helper that ignores SIGTERM is gone",
+            [(SITUATIONS[name][0], helpers, None) for name, helpers in sorted(samples.helper.items())],
+            "ms",
+            scale=1e-3,
+        )
     if samples.polled:
         report.polled(samples)
     if samples.arming:
-        report.arming(samples)
+        report.compare(
+            "Arming from C, in a program just executed",
+            [(NAMED[named], samples.arming[named], ARMING_US) for named in NAMED],
+            "µs",
+        )
+        rows = [(what, samples.added[what], target) for what, target in ADDED]
+        rows += [(f"page faults, KiB, {NAMED[named]}", samples.faults[named], None) for named in NAMED]
+        report.compare("What arming adds", rows, "")
     if samples.idle:
         report.idle(samples)
-    report.size(arguments.shared_library)
+    report.compare(
+        "Size",
+        [
+            (
+                f"{arguments.shared_library.name}, stripped",
+                {name: {1: [path.stat().st_size / 1024]} for name, path in sizes.items()},
+                LIBRARY_KIB,
+            )
+        ],
+        "KiB",
+    )
     report.lines += ["", f"Missed: {'; '.join(report.missed)}" if report.missed else "All targets met."]
+    return report
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    about = machine()
+    command = [str(arguments.folder / "driver")]
+    names = "runs", "rounds", "helpers", "crowds", "polled", "arming", "idle", "settle_us", "mib"
+    for name in names:
+        command += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]
+    if arguments.against:
+        command += ["--against", str(arguments.against / "lib")]
+    samples = run_driver(command, arguments.folder / "samples.txt")
+    report = make_report(arguments, about, samples)
     print("\n".join(report.lines))
 
     if arguments.json:
         result = {
             "machine": about,
-            "options": {
-                name: value
-                for name, value in vars(arguments).items()
-                if name not in ("folder", "shared_library", "json")
-            },
+            "options": {name: getattr(arguments, name) for name in names},
             **report.figures,
             "missed": report.missed,
         }
         target = arguments.folder / "result.json"
-        target.write_text(json.dumps(result, indent=2) + "\n")
+        # JSON has no infinity: a helper that never was gone is null.
+        plain = json.loads(json.dumps(result), parse_constant=lambda _: None)
+        target.write_text(json.dumps(plain, indent=2) + "\n")
         print(f"The figures are in {os.path.relpath(target)}")
 
 

@@ -1,10 +1,10 @@
 /*
- * The supervisor: starts one worker and does nothing more, so that its own end, which is part of every
+ * The supervisor: starts workers and does nothing more, so that its own end, which is part of every
  * measurement, costs little and always the same.
  *
- *   supervisor [--refuse-pidfd-open] shared|group|session WORKER [ARGUMENT ...]
+ *   supervisor [--refuse-pidfd-open] COUNT shared|group|session WORKER [ARGUMENT ...]
  *
- * The worker is in the supervisor's process group, or leads a group, or a session, of its own. With
+ * A worker is in the supervisor's process group, or leads a group, or a session, of its own. With
  * --refuse-pidfd-open a seccomp filter, installed before the worker is executed, lets pidfd_open(2) fail
  * with ENOSYS, as on a Linux older than 5.3: the library polls then.
  */
@@ -21,24 +21,27 @@ int main(int argc, char **argv) {
         refuse_pidfd_open();
         argument++;
     }
-    if (argument + 2 > argv + argc) {
+    if (argument + 3 > argv + argc) {
         errno = EINVAL;
         fail("supervisor");
     }
+    long count = strtol(argument[0], NULL, 10);
     short flags = 0;
-    if (strcmp(argument[0], "group") == 0) {
+    if (strcmp(argument[1], "group") == 0) {
         flags = POSIX_SPAWN_SETPGROUP;
-    } else if (strcmp(argument[0], "session") == 0) {
+    } else if (strcmp(argument[1], "session") == 0) {
         flags = POSIX_SPAWN_SETSID;
     }
     posix_spawnattr_t attributes;
     posix_spawnattr_init(&attributes);
     posix_spawnattr_setflags(&attributes, flags);
     posix_spawnattr_setpgroup(&attributes, 0);
-    pid_t worker;
-    errno = posix_spawn(&worker, argument[1], NULL, &attributes, argument + 1, environ);
-    if (errno != 0) {
-        fail(argument[1]);
+    while (count-- > 0) {
+        pid_t worker;
+        errno = posix_spawn(&worker, argument[2], NULL, &attributes, argument + 2, environ);
+        if (errno != 0) {
+            fail(argument[2]);
+        }
     }
     posix_spawnattr_destroy(&attributes);
     close(1); /* so that the driver sees the end of a worker that fails */

@@ -1,7 +1,7 @@
 /*
  * The worker, one program for every row, so that rows differ by what guards it alone.
  *
- *   worker GUARD [--helper] [--mib N]
+ *   worker GUARD [--mib N] [--helper group|session|ended]
  *
  *   pdeathsig         PR_SET_PDEATHSIG(SIGKILL), the baseline
  *   watch             the library, as a server would call it
@@ -9,8 +9,10 @@
  *   time-arming       reports how long the library took to arm and how many page faults it had; ends
  *   look-at-arming    reports what arming added to this process; ends
  *   helper            no worker but its helper: ignores SIGTERM
+ *   ended             no worker but its helper: ends at once
  *
- * --helper starts a helper in the worker's process group; --mib has it hold that much memory.
+ * --helper starts a helper in the worker's process group, or in a session of its own, or one that ends and is
+ * waited for. --mib has the worker hold that much memory.
  */
 #define _GNU_SOURCE
 #include "bench.h"
@@ -25,6 +27,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 
 static pid_t parent;
 
@@ -56,13 +59,18 @@ static void hold(size_t bytes) {
     }
 }
 
-static void start_helper(char *program) {
-    char *arguments[] = {program, "helper", NULL};
+static void start_helper(char *program, const char *where) {
+    int ends = strcmp(where, "ended") == 0;
+    char *arguments[] = {program, ends ? "ended" : "helper", NULL};
+    posix_spawnattr_t attributes;
+    posix_spawnattr_init(&attributes);
+    posix_spawnattr_setflags(&attributes, strcmp(where, "session") == 0 ? POSIX_SPAWN_SETSID : 0);
     pid_t helper;
-    errno = posix_spawn(&helper, program, NULL, NULL, arguments, environ);
-    if (errno != 0) {
+    errno = posix_spawn(&helper, program, NULL, &attributes, arguments, environ);
+    if (errno != 0 || (ends && waitpid(helper, NULL, 0) != helper)) {
         fail(program);
     }
+    posix_spawnattr_destroy(&attributes);
 }
 
 static int32_t tier(void) {
@@ -87,18 +95,26 @@ static int64_t entries(const char *path) {
     return count;
 }
 
-/* The memory that this process has written to and shares with nobody. */
-static int64_t private_kib(void) {
+static int64_t kib_of(const char *path, const char *key) {
     static char text[4096];
-    int fd = open("/proc/self/smaps_rollup", O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t length = read(fd, text, sizeof text - 1);
     close(fd);
-    if (length < 0) {
-        fail("/proc/self/smaps_rollup");
+    text[length < 0 ? 0 : length] = '\0';
+    const char *line = strstr(text, key);
+    if (line == NULL) {
+        fail(path);
     }
-    text[length] = '\0';
-    const char *line = strstr(text, "Private_Dirty:");
-    return line == NULL ? -1 : strtoll(line + strlen("Private_Dirty:"), NULL, 10);
+    return strtoll(line + strlen(key), NULL, 10);
+}
+
+static void look(int64_t seen[LOOKED]) {
+    seen[THREADS] = entries("/proc/self/task");
+    seen[DESCRIPTORS] = entries("/proc/self/fd");
+    /* written to, and shared with nobody */
+    seen[DIRTY_KIB] = kib_of("/proc/self/smaps_rollup", "Private_Dirty:");
+    seen[RSS_KIB] = kib_of("/proc/self/smaps_rollup", "Rss:");
+    seen[VM_SIZE_KIB] = kib_of("/proc/self/status", "VmSize:");
 }
 
 static int64_t minor_faults(void) {
@@ -124,19 +140,14 @@ static struct report time_arming(void) {
 
 static struct report look_at_arming(void) {
     struct report report = {.kind = ARMED_AND_LOOKED, .pid = getpid()};
-    int64_t before[3], after[3];
+    int64_t before[LOOKED], after[LOOKED];
     /* Twice: the first time, looking itself takes memory. */
-    for (int i = 0; i < 2; i++) {
-        before[0] = entries("/proc/self/task");
-        before[1] = entries("/proc/self/fd");
-        before[2] = private_kib();
-    }
+    look(before);
+    look(before);
     report.status = start_parent_death_watcher();
     settle();
-    after[0] = entries("/proc/self/task");
-    after[1] = entries("/proc/self/fd");
-    after[2] = private_kib();
-    for (int i = 0; i < 3; i++) {
+    look(after);
+    for (int i = 0; i < LOOKED; i++) {
         report.values[i] = after[i] - before[i];
     }
     report.tier = tier();
@@ -158,6 +169,9 @@ int main(int argc, char **argv) {
         send_report(&ready);
         return 0;
     }
+    if (strcmp(guard, "ended") == 0) {
+        return 0;
+    }
     if (strcmp(guard, "helper") == 0) {
         signal(SIGTERM, SIG_IGN);
         ready.kind = HELPER_READY;
@@ -174,15 +188,19 @@ int main(int argc, char **argv) {
         errno = EINVAL;
         fail(guard);
     }
-    for (int i = 2; i < argc; i++) {
+    const char *helper = NULL;
+    for (int i = 2; i + 1 < argc; i += 2) {
         if (strcmp(argv[i], "--helper") == 0) {
-            start_helper(argv[0]);
-        } else if (strcmp(argv[i], "--mib") == 0 && i + 1 < argc) {
-            hold((size_t)strtoul(argv[++i], NULL, 10) << 20);
+            helper = argv[i + 1];
+        } else if (strcmp(argv[i], "--mib") == 0) {
+            hold((size_t)strtoul(argv[i + 1], NULL, 10) << 20);
         } else {
             errno = EINVAL;
             fail(argv[i]);
         }
+    }
+    if (helper != NULL) {
+        start_helper(argv[0], helper);
     }
     send_report(&ready);
     wait_for_the_end();

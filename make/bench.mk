@@ -26,4 +26,4 @@ $(BENCH)/supervisor: bench/supervisor.c bench/bench.h crates/parentwatch-capi/te
 $(BENCH)/driver $(BENCH)/worker: $(BENCH)/%: bench/%.c bench/bench.h $(PREFIX_TEST)/.stamp
 	@mkdir -p $(BENCH)
 	@gcc $(BENCH_FLAGS) -I'$(PREFIX_TEST)/include' -o $@ $< -L'$(PREFIX_TEST)/lib' \
-		-llocalai_parentwatch -Wl,-rpath,'$(PREFIX_TEST)/lib' -pthread
+		-llocalai_parentwatch -Wl,--enable-new-dtags,-rpath,'$(PREFIX_TEST)/lib' -pthread
