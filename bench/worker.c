@@ -1,7 +1,7 @@
 /*
  * The worker, one program for every row, so that rows differ by what guards it alone.
  *
- *   worker GUARD [--mib N] [--helper group|session|ended]
+ *   worker GUARD [--mib N] [--gpu GIB] [--helper group|session|ended]
  *
  *   pdeathsig         PR_SET_PDEATHSIG(SIGKILL), the baseline
  *   watch             the library, as a server would call it
@@ -9,10 +9,12 @@
  *   time-arming       reports how long the library took to arm and how many page faults it had; ends
  *   look-at-arming    reports what arming added to this process; ends
  *   helper            no worker but its helper: ignores SIGTERM
+ *   engine            no worker but its helper: ends at SIGTERM
  *   ended             no worker but its helper: ends at once
  *
  * --helper starts a helper in the worker's process group, or in a session of its own, or one that ends and is
- * waited for. --mib has the worker hold that much memory.
+ * waited for. --mib has the worker hold that much memory, --gpu that much of the GPU's; with a helper too, that is an
+ * engine, which holds it instead.
  */
 #define _GNU_SOURCE
 #include "bench.h"
@@ -20,6 +22,7 @@
 #include <localai_parentwatch.h>
 
 #include <dirent.h>
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
@@ -59,9 +62,33 @@ static void hold(size_t bytes) {
     }
 }
 
-static void start_helper(char *program, const char *where) {
+/* The driver's own library is all that it takes: no toolkit (cuda.h: CUresult is an int, 0 is success). */
+static void hold_gpu(const char *gib) {
+    int device, (*init)(unsigned), (*get)(int *, int), (*retain)(void **, int), (*use)(void *);
+    int (*allocate)(uint64_t *, size_t), (*fill)(uint64_t, unsigned char, size_t);
+    void *context, *library = dlopen("libcuda.so.1", RTLD_NOW);
+    uint64_t memory;
+    size_t size = (size_t)strtoul(gib, NULL, 10) << 30;
+    if (library == NULL) {
+        fail("libcuda.so.1");
+    }
+    *(void **)&init = dlsym(library, "cuInit");
+    *(void **)&get = dlsym(library, "cuDeviceGet");
+    *(void **)&retain = dlsym(library, "cuDevicePrimaryCtxRetain");
+    *(void **)&use = dlsym(library, "cuCtxSetCurrent");
+    *(void **)&allocate = dlsym(library, "cuMemAlloc_v2");
+    *(void **)&fill = dlsym(library, "cuMemsetD8_v2");
+    if (init(0) != 0 || get(&device, 0) != 0 || retain(&context, device) != 0 || use(context) != 0 ||
+        allocate(&memory, size) != 0 || fill(memory, 1, size) != 0) {
+        errno = ENOMEM;
+        fail("GPU memory");
+    }
+}
+
+static void start_helper(char *program, const char *where, char *gib) {
     int ends = strcmp(where, "ended") == 0;
-    char *arguments[] = {program, ends ? "ended" : "helper", NULL};
+    char *what = ends ? "ended" : gib != NULL ? "engine" : "helper";
+    char *arguments[] = {program, what, gib != NULL ? "--gpu" : NULL, gib, NULL};
     posix_spawnattr_t attributes;
     posix_spawnattr_init(&attributes);
     posix_spawnattr_setflags(&attributes, strcmp(where, "session") == 0 ? POSIX_SPAWN_SETSID : 0);
@@ -175,6 +202,8 @@ int main(int argc, char **argv) {
     if (strcmp(guard, "helper") == 0) {
         signal(SIGTERM, SIG_IGN);
         ready.kind = HELPER_READY;
+    } else if (strcmp(guard, "engine") == 0) {
+        ready.kind = HELPER_READY;
     } else if (strcmp(guard, "pdeathsig") == 0) {
         if (prctl(PR_SET_PDEATHSIG, (long)SIGKILL, 0L, 0L, 0L) < 0) {
             fail("PR_SET_PDEATHSIG");
@@ -189,18 +218,23 @@ int main(int argc, char **argv) {
         fail(guard);
     }
     const char *helper = NULL;
+    char *gib = NULL;
     for (int i = 2; i + 1 < argc; i += 2) {
         if (strcmp(argv[i], "--helper") == 0) {
             helper = argv[i + 1];
         } else if (strcmp(argv[i], "--mib") == 0) {
             hold((size_t)strtoul(argv[i + 1], NULL, 10) << 20);
+        } else if (strcmp(argv[i], "--gpu") == 0) {
+            gib = argv[i + 1];
         } else {
             errno = EINVAL;
             fail(argv[i]);
         }
     }
     if (helper != NULL) {
-        start_helper(argv[0], helper);
+        start_helper(argv[0], helper, gib);
+    } else if (gib != NULL) {
+        hold_gpu(gib);
     }
     send_report(&ready);
     wait_for_the_end();

@@ -26,4 +26,9 @@ $(BENCH)/supervisor: bench/supervisor.c bench/bench.h crates/parentwatch-capi/te
 $(BENCH)/driver $(BENCH)/worker: $(BENCH)/%: bench/%.c bench/bench.h $(PREFIX_TEST)/.stamp
 	@mkdir -p $(BENCH)
 	@gcc $(BENCH_FLAGS) -I'$(PREFIX_TEST)/include' -o $@ $< -L'$(PREFIX_TEST)/lib' \
-		-llocalai_parentwatch -Wl,--enable-new-dtags,-rpath,'$(PREFIX_TEST)/lib' -pthread
+		-llocalai_parentwatch -Wl,--enable-new-dtags,-rpath,'$(PREFIX_TEST)/lib' -pthread -ldl
+
+.PHONY: bench-gpu
+bench-gpu: bench-packages ## kill to GPU memory free, where there is an NVIDIA GPU (ARGS="--gib 20 --rounds 5")
+	@$(MAKE) --no-print-directory bench-build
+	@python3 bench/gpu.py --folder '$(CURDIR)/$(BENCH)' $(ARGS)
