@@ -25,7 +25,7 @@ cp "$archive" "$work/clean.a"
 objcopy --strip-debug --remove-section=.llvmbc --remove-section=.llvmcmd "$work/clean.a"
 # The object that LTO made holds what the functions reach of all crates. The few routines for the compiler
 # that it still needs are members of their own. There is nothing left to collect, which is as well: with
-# --gc-sections `ld -r` leaves the relocations of .eh_frame out of order.
+# --gc-sections `ld -r` of binutils 2.38 and before leaves the relocations of .eh_frame out of order.
 # Without the groups: a group whose name is local would still be merged, by that name, with the one of
 # another library.
 ld -r --force-group-allocation "${roots[@]}" "$work/clean.a" -o "$work/linked.o"
