@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	process "github.com/mudler/go-processmanager"
@@ -222,9 +223,18 @@ func (w *worker) explain(err error) error {
 
 // freePorts finds ports of the loopback address that nobody listens on, all different.
 func freePorts(count int) ([]int, error) {
+	// Without the SO_REUSEADDR that Go sets. With it the kernel may give one free port to two sockets that do not
+	// listen yet, and who listens second fails.
+	config := net.ListenConfig{Control: func(_, _ string, socket syscall.RawConn) error {
+		var refused error
+		err := socket.Control(func(fd uintptr) {
+			refused = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 0)
+		})
+		return errors.Join(err, refused)
+	}}
 	ports := make([]int, count)
 	for i := range ports {
-		listener, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		listener, err := config.Listen(context.Background(), "tcp4", "127.0.0.1:0")
 		if err != nil {
 			return nil, fmt.Errorf("no free port: %w", err)
 		}

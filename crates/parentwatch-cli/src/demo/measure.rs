@@ -195,13 +195,17 @@ pub fn port_is_free(port: u16) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
     use std::os::unix::net::UnixStream;
 
     use super::*;
 
     #[test]
     fn knows_a_port_in_use() {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        // With SO_REUSEADDR, which `bind` sets, the kernel may give one free port to two sockets that
+        // do not listen yet: who listens second asks for another one.
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let listener = TcpListener::bind([any; 10].as_slice()).unwrap();
         let port = listener.local_addr().unwrap().port();
         assert!(!port_is_free(port).unwrap());
         assert_eq!(wait_for_port(port, Instant::now()).unwrap(), None);
