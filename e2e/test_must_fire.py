@@ -1,4 +1,4 @@
-"""F01 to F21: the supervisor is gone, so the worker, its port and its helpers must go.
+"""F01 to F28: the supervisor is gone, so the worker, its port and its helpers must go.
 
 In the pictures, † is what dies, and a name in (brackets) is what adopts the orphan.
 """
@@ -451,6 +451,17 @@ def test_f08_wrapper_dies(tree: Tree, named_supervisor: Supervisor, tier: str) -
 
 
 @pytest.mark.not_for("go-degraded", because="it gives no grace, as the package says")
+def test_f08_wrapper_dies_and_no_grace_is_set(named_supervisor: Supervisor) -> None:
+    """(driver) ── supervisor, names itself ── wrapper † ── worker, left alone for 5 s"""
+    wrapper, worker = named_supervisor.wrapped_worker()
+    worker.ask("drain", 0)
+    wrapper.kill()
+    worker.assert_gone()
+    assert worker.gone_after >= 5
+    worker.assert_death_line(wrapper)
+
+
+@pytest.mark.not_for("go-degraded", because="it gives no grace, as the package says")
 def test_f08_the_grace_of_the_wrapper_ends_with_the_supervisor(named_supervisor: Supervisor) -> None:
     """driver ── supervisor, names itself † ── wrapper † ── worker, which would have an hour"""
     wrapper, worker = named_supervisor.wrapped_worker(env={GRACE: "1h", SCOPE: "process"})
@@ -597,6 +608,19 @@ def test_f11_pipe_kept_full_by_other_threads(tree: Tree, reader: str) -> None:
         os.read(read_end, 4096)
     worker.assert_gone()
     os.close(read_end)
+
+
+@pytest.mark.only_for("c", "cpp")
+@both_tiers
+def test_f11_main_thread_has_ended(supervisor: Supervisor, tier: str) -> None:
+    """(driver) ── supervisor † ── worker, its main thread † before: that has no stderr any more"""
+    worker = supervisor.worker()
+    worker.ask("leave-main-thread")
+    wait_until(lambda: procfs.state(worker.pid) == "Z", "the main thread has ended")
+    worker.assert_serving()
+    supervisor.kill()
+    worker.assert_gone()
+    worker.assert_death_line(supervisor)
 
 
 # -- F12, F13: no handle to be had -----------------------------------------------------------------
@@ -1238,7 +1262,7 @@ def test_f22_helper_outside_the_group(tree: Tree, supervisor: Supervisor, where:
 
 
 @ends_alone
-@pytest.mark.parametrize("kind", ["ignores-term", "stopped", "hides"])
+@pytest.mark.parametrize("kind", ["ignores-term", "stopped", "hides", "threads"])
 @both_tiers
 def test_f22_stubborn_helper(tree: Tree, supervisor: Supervisor, kind: str, tier: str) -> None:
     """(driver) ── supervisor † ── worker ── helper in a session of its own, hard to find or to end"""
@@ -1249,8 +1273,22 @@ def test_f22_stubborn_helper(tree: Tree, supervisor: Supervisor, kind: str, tier
         helper.stop()
     supervisor.kill()
     worker.assert_gone()
-    helper.assert_gone(Exit(signal=signal.SIGTERM if kind == "hides" else signal.SIGKILL))
+    ended_by = signal.SIGKILL if kind in ("ignores-term", "stopped") else signal.SIGTERM
+    helper.assert_gone(Exit(signal=ended_by))
     tree.wait_for_strangers_to_end()
+
+
+@ends_alone
+def test_f22_worker_has_many_threads(tree: Tree, supervisor: Supervisor) -> None:
+    """(driver) ── supervisor † ── worker with 200 threads ── helper, in a session of its own"""
+    worker = supervisor.worker()
+    worker.ask("threads", 100)
+    helper = worker.start_helper("helper", via=outside(tree, "session"))
+    worker.ask("threads", 100)
+    assert len(procfs.threads(worker.pid)) > 200
+    supervisor.kill()
+    worker.assert_gone()
+    helper.assert_gone(Exit(signal=signal.SIGTERM))
 
 
 @ends_alone
@@ -1284,6 +1322,18 @@ def test_f23_helper_forks_in_a_loop(tree: Tree, supervisor: Supervisor, kind: st
     worker = supervisor.worker()
     options = ["--ignores-term"] if kind == "ignores-term" else []
     worker.start_helper("launcher", *options, "--forks", via=outside(tree, "session"))
+    supervisor.kill()
+    worker.assert_gone()
+    tree.wait_for_strangers_to_end()
+
+
+@ends_alone
+@pytest.mark.fails_with("poller", because="it leaves the helpers behind")
+def test_f23_parents_die_during_the_walk(tree: Tree, supervisor: Supervisor) -> None:
+    """(driver) ── supervisor † ── worker ══ shell, dies of SIGTERM ── helper in another session, ignores it"""
+    worker = supervisor.worker()
+    for number in range(10):
+        worker.start_helper(f"helper-{number}", "--ignores-term", via=outside(tree, "two-sessions"))
     supervisor.kill()
     worker.assert_gone()
     tree.wait_for_strangers_to_end()
@@ -1356,6 +1406,18 @@ def test_f24_no_time_for_anybody(tree: Tree, supervisor: Supervisor) -> None:
     tree.wait_for_strangers_to_end()
 
 
+@no_grace
+@pytest.mark.not_for("go-native", because="there is no hook in Go")
+@pytest.mark.parametrize("grace", ["0", "700ms"])
+def test_f24_hook(tree: Tree, supervisor: Supervisor, grace: str) -> None:
+    """(driver) ── supervisor † ── worker, its hook would hang: it has that time, or is not run at all"""
+    worker = supervisor.worker(env={GRACE: grace}, arguments=["--hook", "hang"])
+    supervisor.kill()
+    worker.assert_gone()
+    assert tree.has_reported("worker", "hook") == (grace != "0")
+    assert worker.gone_after >= (0 if grace == "0" else 0.7)
+
+
 # -- F25, F26: a launcher that leaves --------------------------------------------------------------
 
 
@@ -1386,3 +1448,69 @@ def test_f26_launcher_leaves_after(tree: Tree, named_supervisor: Supervisor, tie
     launcher.exit_cleanly()
     worker.assert_gone(tree.without_handler)
     named_supervisor.assert_serving()
+
+
+# -- F27: stderr hangs -----------------------------------------------------------------------------
+
+
+@pytest.mark.needs("fuse")
+@pytest.mark.fails_with("poller", because="it leaves the helpers behind")
+def test_f27_stderr_on_a_file_system_that_hangs(tree: Tree, tmp_path: Path) -> None:
+    """driver ── … ── supervisor † ── worker, its last line waits for a file system ── helper"""
+    server, supervisor = tree.below_file_server(tmp_path)
+    worker = supervisor.worker(steps=["--stderr", server.file])
+    # What the helper itself writes to is no part of it.
+    helper = worker.start_helper("helper", via=tree.launch("--dup2", "1", "2"))
+    server.hang()
+    supervisor.kill()
+    helper.assert_ended()
+    server.answer()
+    worker.assert_gone()
+    helper.assert_gone(Exit(signal=signal.SIGTERM))
+
+
+# -- F28: two copies of the library ----------------------------------------------------------------
+
+COPIES_TREES = 5
+"""Two copies race each other: one tree says little."""
+
+
+def arm_two_copies(tree: Tree, supervisor: Supervisor, arms_first: str, **options) -> Worker:
+    worker = supervisor.worker(arm="request", **options)
+    arm_copy = ["arm-copy", tree.programs.shared_library]
+    requests = [["arm"], arm_copy] if arms_first == "linked" else [arm_copy, ["arm"]]
+    assert [worker.ask(*request)["status"] for request in requests] == ["armed", "armed"]
+    return worker
+
+
+arms_first = pytest.mark.parametrize("arms_first", ["linked", "loaded"])
+
+
+@arms_first
+def test_f28_no_helper_is_left(tree: Tree, arms_first: str) -> None:
+    """(driver) ── supervisor † ── worker, two copies of the library ─┬─ near, ignores SIGTERM
+    └─ far, in a session of its own"""
+    for number in range(COPIES_TREES):
+        supervisor = tree.supervisor(f"supervisor-{number}")
+        worker = arm_two_copies(tree, supervisor, arms_first, name=f"worker-{number}")
+        near = worker.start_helper(f"near-{number}", "--ignores-term")
+        far = worker.start_helper(f"far-{number}", via=outside(tree, "session"))
+        supervisor.kill()
+        worker.assert_gone()
+        near.assert_gone(Exit(signal=signal.SIGKILL))
+        far.assert_gone(Exit(signal=signal.SIGTERM))
+    tree.wait_for_strangers_to_end()
+
+
+@arms_first
+def test_f28_hook_is_not_cut_off(tree: Tree, supervisor: Supervisor, arms_first: str) -> None:
+    """(driver) ── supervisor † ── worker, two copies of the library, one of them with a hook that hangs"""
+    grace_ms = 1500
+    hook = ["--hook", "hang", "--grace", str(grace_ms)]
+    worker = arm_two_copies(tree, supervisor, arms_first, arguments=hook)
+    helper = worker.start_helper("helper", "--ignores-term")
+    supervisor.kill()
+    tree.await_report("worker", "hook")
+    worker.assert_gone()
+    assert worker.gone_after >= grace_ms / 1000
+    helper.assert_gone(Exit(signal=signal.SIGKILL))

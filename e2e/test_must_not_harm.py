@@ -1,6 +1,7 @@
-"""H01 to H07: the program that arms is not harmed by it, whatever its state."""
+"""H01 to H10: the program that arms is not harmed by it, whatever its state."""
 
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -377,5 +378,26 @@ def test_h09_no_table_of_its_own(
 def test_h09_a_filter_that_kills(supervisor: Supervisor) -> None:
     """(driver) ── supervisor † ── worker, stderr a socket, pidfd_getfd kills"""
     worker = supervisor.worker(steps=["--dup2", str(REPORT_FD), "2", "--forbid", "pidfd_getfd"])
+    supervisor.kill()
+    worker.assert_gone()
+
+
+# -- H10: what the watcher has to close hangs ------------------------------------------------------
+
+
+@pytest.mark.needs("fuse")
+def test_h10_armed_while_a_file_system_hangs(tree: Tree, tmp_path: Path) -> None:
+    """driver ── … ── supervisor † ── worker, arms with a file open on a file system that hangs"""
+    server, supervisor = tree.below_file_server(tmp_path)
+    worker = supervisor.worker(arm="request", steps=["--stderr", server.file])
+    # Go loads the library by this.
+    worker.info()
+    server.hang()
+    assert worker.arm() == "armed"
+    assert worker.info()["tier"] == "none"
+    worker.assert_serving()
+    server.answer()
+    wait_until(lambda: worker.info()["tier"] == "event", "the watch has begun")
+    worker.assert_armed(watched=[supervisor.pid])
     supervisor.kill()
     worker.assert_gone()

@@ -10,7 +10,7 @@ E2E_CXXFLAGS := -std=c++17 -Wpedantic $(E2E_FLAGS)
 E2E_PKG_CONFIG = PKG_CONFIG_PATH='$(PREFIX_TEST)/lib/pkgconfig' pkg-config
 E2E_PROTOCOL := e2e/protocol/protocol.c e2e/protocol/protocol.h
 E2E_REQUESTS := e2e/workers/c/requests.c e2e/workers/c/requests.h
-E2E_PROGRAMS := $(addprefix $(E2E)/,supervisor helper launch \
+E2E_PROGRAMS := $(addprefix $(E2E)/,supervisor helper file_server launch \
 	worker-c worker-cpp worker-rust worker-go-native worker-go-degraded \
 	worker-poller worker-pdeathsig worker-naive python/.stamp)
 
@@ -33,6 +33,9 @@ $(E2E)/supervisor: e2e/supervisors/supervisor.c $(E2E_PROTOCOL) | $(E2E)
 	$(E2E_CC) $(E2E_CFLAGS) $(filter %.c,$^) -o $@.new && mv $@.new $@
 
 $(E2E)/helper: e2e/bystanders/helper.c $(E2E_PROTOCOL) | $(E2E)
+	$(E2E_CC) $(E2E_CFLAGS) $(filter %.c,$^) -o $@.new && mv $@.new $@
+
+$(E2E)/file_server: e2e/bystanders/file_server.c $(E2E_PROTOCOL) | $(E2E)
 	$(E2E_CC) $(E2E_CFLAGS) $(filter %.c,$^) -o $@.new && mv $@.new $@
 
 $(E2E)/launch: e2e/launchers/launch.c $(E2E_PROTOCOL) | $(E2E)

@@ -3,9 +3,12 @@
  * is a pipe that only the worker holds.
  *
  *   helper --report FD --name NAME [--ignores-term] [--tracks SHM] [--spins] [--hides] [--cleans MS] [--forks]
+ *          [--threads]
  *
  * With --hides it is not dumpable and has another title. With --cleans a SIGTERM makes it clean up that long, and
- * exit with status 8. With --forks it starts a child in a session of its own every 300 µs.
+ * exit with status 8. With --forks it starts a child in a session of its own every 300 µs,
+ * 5000 at most. With --threads it has ten
+ * threads more, and the last of them has started a child, in a session of its own, that ignores SIGTERM.
  *
  * With --tracks it does what Python's multiprocessing resource tracker does: it ignores SIGTERM
  * and SIGINT, and removes the shared memory when its pipe says that the worker is gone.
@@ -17,6 +20,8 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <poll.h>
+#include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -33,8 +38,42 @@ static void clean(int number) {
     _exit(8);
 }
 
+static int report_fd = -1;
+static sem_t has_child;
+
+static void *idle(void *unused) {
+    pause();
+    return unused;
+}
+
+/* A child of this thread. The kernel lists children by the thread that has started them. */
+static void *have_child(void *unused) {
+    if (fork() == 0) {
+        setsid();
+        signal(SIGTERM, SIG_IGN);
+        struct pollfd driver = {report_fd, 0, 0};
+        while (poll(&driver, 1, -1) != 1) {
+        }
+        _exit(3);
+    }
+    sem_post(&has_child);
+    return idle(unused);
+}
+
+static void have_threads(void) {
+    sem_init(&has_child, 0, 0);
+    for (int i = 0; i < 10; i++) {
+        pthread_t thread;
+        if (pthread_create(&thread, NULL, i == 9 ? have_child : idle, NULL) != 0) {
+            fail("pthread_create");
+        }
+    }
+    while (sem_wait(&has_child) < 0) {
+    }
+}
+
 int main(int argc, char **argv) {
-    enum { REPORT, NAME, IGNORES_TERM, TRACKS, SPINS, HIDES, CLEANS, FORKS };
+    enum { REPORT, NAME, IGNORES_TERM, TRACKS, SPINS, HIDES, CLEANS, FORKS, HAS_THREADS };
     static const struct option options[] = {{"report", required_argument, NULL, REPORT},
                                             {"name", required_argument, NULL, NAME},
                                             {"ignores-term", no_argument, NULL, IGNORES_TERM},
@@ -43,10 +82,10 @@ int main(int argc, char **argv) {
                                             {"hides", no_argument, NULL, HIDES},
                                             {"cleans", required_argument, NULL, CLEANS},
                                             {"forks", no_argument, NULL, FORKS},
+                                            {"threads", no_argument, NULL, HAS_THREADS},
                                             {NULL, 0, NULL, 0}};
     const char *name = "helper";
     const char *shared_memory = NULL;
-    int report_fd = -1;
     bool spins = false, forks = false;
     int option;
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -85,11 +124,14 @@ int main(int argc, char **argv) {
         case FORKS:
             forks = true;
             break;
+        case HAS_THREADS:
+            have_threads();
+            break;
         default:
             return 2;
         }
     }
-    for (int child = 0; forks; child++) {
+    for (int child = 0; forks && child < 5000; child++) {
         if (child == 20) {
             report(report_fd, "{\"name\":\"%s\",\"event\":\"ready\",\"pid\":%d,\"pgid\":%d}", name, (int)getpid(),
                    (int)getpgrp());

@@ -5,6 +5,7 @@ import os
 import platform
 import shutil
 import subprocess
+import tempfile
 
 from driver import procfs
 from driver.pidfd import set_subreaper
@@ -36,6 +37,15 @@ def _private_proc() -> str | None:
     if os.geteuid() == 0 and _succeeds("unshare", "--mount", "sh", "-c", script):
         return None
     return "needs root and the right to mount /proc in a mount namespace"
+
+
+def _fuse() -> str | None:
+    """Whether a FUSE file system can be mounted, in a mount namespace of its own."""
+    script = 'exec 3<>/dev/fuse && mount -i -t fuse -o fd=3,rootmode=40000,user_id=0,group_id=0 none "$0"'
+    with tempfile.TemporaryDirectory() as directory:
+        if os.geteuid() == 0 and _succeeds("unshare", "--mount", "sh", "-c", script, directory):
+            return None
+    return "needs root, /dev/fuse, and the right to mount in a mount namespace"
 
 
 def _initial_pid_namespace() -> str | None:
@@ -86,6 +96,7 @@ _CHECKS = {
     "root": _root,
     "pid-namespace": _pid_namespace,
     "private-proc": _private_proc,
+    "fuse": _fuse,
     "initial-pid-namespace": _initial_pid_namespace,
     "adopting-init": _adopting_init,
 }

@@ -12,9 +12,9 @@ else:
 
 _TEST_NAME = re.compile(r"test_([fnh]\d\d)_")
 _SCENARIOS = (
-    [f"F{number:02}" for number in range(1, 27)]
+    [f"F{number:02}" for number in range(1, 29)]
     + [f"N{number:02}" for number in range(1, 19)]
-    + [f"H{number:02}" for number in range(1, 10)]
+    + [f"H{number:02}" for number in range(1, 11)]
 )
 
 

@@ -48,6 +48,10 @@ class Programs:
         return str(self.build / "helper")
 
     @property
+    def file_server(self) -> str:
+        return str(self.build / "file_server")
+
+    @property
     def launch(self) -> str:
         return str(self.build / "launch")
 

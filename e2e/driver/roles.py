@@ -167,11 +167,14 @@ class Process:
             self.gone_after = self.tree.seconds_since_death()
         return ended
 
+    def assert_ended(self, seconds: float | None = None) -> None:
+        """The process ends. It may be left as a zombie."""
+        if not self.sees_end(Deadline(seconds or self._patience())):
+            raise StillAlive(f"{self} is still alive; the log:\n{self.tree.log()}")
+
     def assert_gone(self, expected: Exit | None = None, seconds: float | None = None) -> None:
         """The process ends, is reaped, and has ended as expected (None: however)."""
-        deadline = Deadline(seconds or self._patience())
-        if not self.sees_end(deadline):
-            raise StillAlive(f"{self} is still alive; the log:\n{self.tree.log()}")
+        self.assert_ended(seconds)
         ended = self.pidfd.reap(Deadline()) or self.tree.reported_exit(self.name)
         if expected is not None and ended is not None and ended != expected:
             raise WrongExit(f"{self}: {ended}, not {expected}; the log:\n{self.tree.log()}")
@@ -301,6 +304,25 @@ class Supervisor(Endpoint):
         """The main thread ends, another serves on: from outside, the state is that of a zombie."""
         self.ask("leave-main-thread")
         wait_until(lambda: procfs.state(self.pid) == "Z", f"the main thread of {self} is gone")
+
+
+class FileServer(Process):
+    """A process that answers for a file system with one file, and can stop doing so."""
+
+    takedown_order = 0
+    """Whoever waits for it cannot be killed before it answers or is gone."""
+
+    def __init__(self, tree: "Tree", name: str, pid: int, file: str) -> None:
+        super().__init__(tree, name, pid)
+        self.file = file
+
+    def hang(self) -> None:
+        self.pidfd.send(signal.SIGUSR1)
+        self.tree.await_report(self.name, "hangs")
+
+    def answer(self) -> None:
+        self.pidfd.send(signal.SIGUSR2)
+        self.tree.await_report(self.name, "answers")
 
 
 class Worker(Endpoint):

@@ -19,7 +19,7 @@ from driver.deadline import PATIENCE, Deadline, wait_until
 from driver.failures import DiedByMistake, LeftBehind, NeverServed
 from driver.pidfd import Exit, Pidfd, set_subreaper
 from driver.programs import CONTROLS, DEGRADED, POLLERS, Programs
-from driver.roles import Process, Supervisor, Worker
+from driver.roles import FileServer, Process, Supervisor, Worker
 
 REPORT_FD = 60
 """The number of the report socket in every process of a tree."""
@@ -113,6 +113,18 @@ class Tree:
         supervisor.names_itself = names_itself
         return supervisor
 
+    def below_file_server(self, directory: Path, **options) -> tuple[FileServer, Supervisor]:
+        """Starts a supervisor in a mount namespace in which `directory` is a file system of a server that
+        can stop answering. Only there, so that nothing stays mounted."""
+        outside = self.supervisor("outside")
+        inside = outside.supervisor("inside", via=["unshare", "--mount"])
+        name = "file-server"
+        command = [self.programs.file_server, "--report", str(REPORT_FD), "--name", name]
+        inside.spawn(*command, "--mount", str(directory))
+        pid = self.await_report(name, "ready").sender
+        server = FileServer(self, name, pid, str(directory / "log"))
+        return server, inside.supervisor("supervisor", **options)
+
     def supervisor_command(
         self,
         name: str,
@@ -186,6 +198,12 @@ class Tree:
                 raise failure(f"{name} ended before it served; the log:\n{log}")
             if not self._receive(deadline):
                 raise TimeoutError(f"no report {event!r} of {name!r}; the log:\n{self.log()}")
+
+    def has_reported(self, name: str, event: str) -> bool:
+        """Whether such a report has come by now."""
+        while self._receive(Deadline(0)):
+            pass
+        return any((report.name, report.event) == (name, event) for report in self._reports)
 
     def await_supervisor(self, name: str) -> Supervisor:
         report = self.await_report(name, "serving")
@@ -354,12 +372,15 @@ def kill_descendants() -> None:
     """Kills and reaps everything below the driver."""
     deadline = Deadline()
     while (below := procfs.descendants(os.getpid())) and not deadline.passed():
+        held = []
         for pid in below:
             with contextlib.suppress(ProcessLookupError):
-                process = Pidfd(pid)
-                # The number is still that of a descendant, now that it is held by the pidfd.
-                if pid in procfs.descendants(os.getpid()):
-                    process.send(signal.SIGKILL)
-                process.close()
+                held.append(Pidfd(pid))
+        # The numbers are still those of descendants, now that they are held by pidfds.
+        still_below = procfs.descendants(os.getpid())
+        for process in held:
+            if process.pid in still_below:
+                process.send(signal.SIGKILL)
+            process.close()
             with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, os.WNOHANG)
+                os.waitpid(process.pid, os.WNOHANG)

@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "requests.h"
 
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
@@ -157,6 +158,53 @@ static void answer_handle(int connection) {
     reply(connection, "{}");
 }
 
+static void *idle(void *unused) {
+    (void)unused;
+    hang();
+    return NULL;
+}
+
+static void answer_threads(int connection, int count) {
+    for (int i = 0; i < count; i++) {
+        pthread_t thread;
+        if (pthread_create(&thread, NULL, idle, NULL) != 0) {
+            fail("pthread_create");
+        }
+    }
+    reply(connection, "{}");
+}
+
+/* Another copy of the library in this process, with a state of its own. */
+static void answer_arm_copy(int connection, const char *path) {
+    void *copy = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    int32_t (*start)(const localai_parentwatch_options_t *) = NULL;
+    if (copy != NULL) {
+        *(void **)&start = dlsym(copy, "localai_parentwatch_start");
+    }
+    if (start == NULL) {
+        dprintf(2, "worker: %s\n", dlerror());
+        _exit(2);
+    }
+    reply(connection, "{\"status\":\"%s\"}", library.status_text(start(NULL)));
+}
+
+static void *serve_in_thread(void *unused) {
+    for (;;) {
+        serve_one(listener, answer);
+    }
+    return unused;
+}
+
+static void answer_leave_main_thread(int connection) {
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, serve_in_thread, NULL) != 0) {
+        fail("pthread_create");
+    }
+    reply(connection, "{}");
+    close(connection);
+    pthread_exit(NULL);
+}
+
 static int drain_ms;
 
 static void drain(int number) {
@@ -203,6 +251,12 @@ void answer_shared(int connection, int count, char **words) {
         answer_handle(connection);
     } else if (strcmp(request, "setuid") == 0 && count > 1) {
         reply(connection, "{\"result\":%d}", setuid((uid_t)atoi(words[1])));
+    } else if (strcmp(request, "threads") == 0 && count > 1) {
+        answer_threads(connection, atoi(words[1]));
+    } else if (strcmp(request, "arm-copy") == 0 && count > 1) {
+        answer_arm_copy(connection, words[1]);
+    } else if (strcmp(request, "leave-main-thread") == 0) {
+        answer_leave_main_thread(connection);
     } else if (strcmp(request, "drain") == 0 && count > 1) {
         drain_ms = atoi(words[1]);
         signal(SIGTERM, drain_ms < 0 ? SIG_IGN : drain);

@@ -15,6 +15,7 @@
  *   arm              {"status"}: calls start
  *   arm-from-threads {"statuses": […]}: 16 threads call start at once
  *   arm-in-thread    {}: another thread calls start; nobody waits for it
+ *   arm-copy PATH    {"status"}: loads another copy of the library, and calls its start (not in Go)
  *   token            {"token"}: the token of this process
  *   start CMD …      {"pid"}: a helper in the worker's own group, its stdin a pipe held by the worker
  *   fork             {"pid"}: a child that goes on as a worker of its own, named child, not armed
@@ -25,6 +26,8 @@
  *   replace FD       {}: a readable pipe is put over the descriptor by dup2
  *   replace FD PID   {}: a pidfd on another process is put over it
  *   close FD         {}
+ *   threads COUNT    {}: as many threads more, idle
+ *   leave-main-thread  {}: the main thread ends, another one serves on (C and C++ only)
  *   flood            {}: four threads write to the language's own stderr for ever
  *   resist           {}: exit handlers and the handler of SIGTERM never return
  *   unload           {}: dlclose (with --library)

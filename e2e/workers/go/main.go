@@ -71,6 +71,20 @@ func haveThreads() {
 	all.Wait()
 }
 
+// haveIdleThreads makes as many threads, which stay: a goroutine that is locked to its thread keeps it.
+func haveIdleThreads(count int) {
+	var all sync.WaitGroup
+	for range count {
+		all.Add(1)
+		go func() {
+			runtime.LockOSThread()
+			all.Done()
+			select {}
+		}()
+	}
+	all.Wait()
+}
+
 // serve answers until the driver closes the connection.
 func serve(connection net.Conn) {
 	defer connection.Close()
@@ -129,6 +143,9 @@ func answer(request string, arguments []string) (message, error) {
 		return message{}, replace(numbers[0], numbers[1:])
 	case request == "drain" && len(numbers) == 1:
 		drain(time.Duration(numbers[0]) * time.Millisecond)
+		return message{}, nil
+	case request == "threads" && len(numbers) == 1:
+		haveIdleThreads(numbers[0])
 		return message{}, nil
 	case request == "close" && len(numbers) == 1:
 		return message{}, syscall.Close(numbers[0])

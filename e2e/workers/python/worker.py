@@ -160,6 +160,14 @@ class Worker:
         threading.Thread(target=self.arm, daemon=True).start()
         return {}
 
+    def answer_arm_copy(self, path: bytes) -> dict:
+        import ctypes
+
+        copy = ctypes.CDLL(os.fsdecode(path))
+        copy.localai_parentwatch_status_text.restype = ctypes.c_char_p
+        status = copy.localai_parentwatch_start(None)
+        return {"status": copy.localai_parentwatch_status_text(status).decode()}
+
     def answer_token(self) -> dict:
         return {"token": localai_parentwatch.token()}
 
@@ -207,6 +215,11 @@ class Worker:
 
     def answer_close(self, descriptor: bytes) -> dict:
         os.close(int(descriptor))
+        return {}
+
+    def answer_threads(self, count: bytes) -> dict:
+        for _ in range(int(count)):
+            threading.Thread(target=hang, daemon=True).start()
         return {}
 
     def answer_flood(self) -> dict:

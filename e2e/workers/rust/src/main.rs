@@ -1,5 +1,6 @@
 //! The worker in Rust: the command line and the requests of `e2e/workers/c/worker.c`, over the crate.
 
+use std::ffi::{CStr, CString, OsStr};
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::IntoRawFd;
@@ -8,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
-use std::{env, ffi::OsStr, process, ptr, thread};
+use std::{env, process, ptr, thread};
 
 use parentwatch::{Error, Options, Status};
 
@@ -153,6 +154,7 @@ impl Worker {
                 thread::spawn(parentwatch::start);
                 "{}".to_owned()
             }
+            b"arm-copy" => arm_copy(first)?,
             b"token" => format!(r#"{{"token":"{}"}}"#, parentwatch::token()),
             b"start" => start_helper(arguments)?,
             b"fork" => return self.fork(),
@@ -168,6 +170,12 @@ impl Worker {
             b"close" => {
                 // SAFETY: a number; whose descriptor is closed is the matter of the test.
                 unsafe { libc::close(parse_bytes(first)?) };
+                "{}".to_owned()
+            }
+            b"threads" => {
+                for _ in 0..parse_bytes(first)? {
+                    thread::Builder::new().spawn(|| hang())?;
+                }
                 "{}".to_owned()
             }
             b"flood" => flood(),
@@ -247,6 +255,26 @@ fn arm_from_threads() -> io::Result<String> {
         statuses.push(thread.join().map_err(|_| invalid("a thread panicked"))?);
     }
     Ok(format!(r#"{{"statuses":[{}]}}"#, statuses.join(",")))
+}
+
+/// Loads another copy of the library, which has a state of its own, and calls its start.
+fn arm_copy(path: &[u8]) -> io::Result<String> {
+    type Start = extern "C" fn(options: *const libc::c_void) -> i32;
+    type StatusText = extern "C" fn(status: i32) -> *const libc::c_char;
+    let path = CString::new(path)?;
+    // SAFETY: the library's functions have these types (localai_parentwatch.h); it is never unloaded.
+    let word = unsafe {
+        let copy = libc::dlopen(path.as_ptr(), libc::RTLD_NOW);
+        let start = libc::dlsym(copy, c"localai_parentwatch_start".as_ptr());
+        let status_text = libc::dlsym(copy, c"localai_parentwatch_status_text".as_ptr());
+        if copy.is_null() || start.is_null() || status_text.is_null() {
+            return Err(invalid("no such library"));
+        }
+        let start = std::mem::transmute::<*mut libc::c_void, Start>(start);
+        let status_text = std::mem::transmute::<*mut libc::c_void, StatusText>(status_text);
+        CStr::from_ptr(status_text(start(ptr::null())))
+    };
+    Ok(format!(r#"{{"status":"{}"}}"#, word.to_string_lossy()))
 }
 
 /// A helper in this process group. Its stdin is a pipe that stays open as long as this process.
