@@ -25,7 +25,7 @@ TARGET = HERE.parent / "target"
 # How a control must fail, by the kind of scenario.
 _FAILURES = {
     "F": (StillAlive, WrongExit),
-    "N": DiedByMistake,
+    "N": (DiedByMistake, WrongExit),
     "H": DiedByMistake,
 }
 

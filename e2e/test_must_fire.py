@@ -1043,11 +1043,9 @@ def test_f16_hook_raises(tree: Tree, supervisor: Supervisor, hook: str) -> None:
 
 @pytest.mark.parametrize("leader", ["group", "session"])
 @pytest.mark.parametrize("way", ["leave", "crash"])
-def test_f16_hook_ends_the_process(
-    tree: Tree, supervisor: Supervisor, way: str, leader: str
-) -> None:
+def test_f16_hook_ends_the_process(tree: Tree, supervisor: Supervisor, way: str, leader: str) -> None:
     """(driver) ── supervisor † ── worker, its hook ends it ─┬─ plain
-                                                             └─ stubborn, ignores SIGTERM"""
+    └─ stubborn, ignores SIGTERM"""
     session = {"steps": ["--setsid"], "request": "spawn-in-group"} if leader == "session" else {}
     worker = supervisor.worker(arguments=["--hook", way], **session)
     plain = worker.start_helper("plain")
@@ -1246,10 +1244,14 @@ def outside(tree: Tree, where: str) -> list[str]:
 
 
 @ends_alone
-@pytest.mark.fails_with("poller", because="it leaves the helpers behind", where=["session"], tier=["event"])
+@pytest.mark.fails_with(
+    "poller", because="it leaves the helpers behind", where=["session"], tier=["event"]
+)
 @pytest.mark.parametrize("where", ["session", "group", "two-sessions"])
 @both_tiers
-def test_f22_helper_outside_the_group(tree: Tree, supervisor: Supervisor, where: str, tier: str) -> None:
+def test_f22_helper_outside_the_group(
+    tree: Tree, supervisor: Supervisor, where: str, tier: str
+) -> None:
     """(driver) ── supervisor † ── worker ── helper, in a group or session of its own"""
     worker = supervisor.worker()
     helper = worker.start_helper("helper", via=outside(tree, where))
@@ -1316,9 +1318,10 @@ def test_f22_scope_group_is_the_way_back(tree: Tree, supervisor: Supervisor, tie
 
 
 @ends_alone
+@pytest.mark.fails_with("poller", because="it leaves the helpers behind", kind=["plain"])
 @pytest.mark.parametrize("kind", ["plain", "ignores-term"])
 def test_f23_helper_forks_in_a_loop(tree: Tree, supervisor: Supervisor, kind: str) -> None:
-    """(driver) ── supervisor † ── worker ── launcher ══ children in sessions of their own, one every 300 µs"""
+    """(driver) ── supervisor † ── worker ── launcher ══ children, one every 300 µs, setsid"""
     worker = supervisor.worker()
     options = ["--ignores-term"] if kind == "ignores-term" else []
     worker.start_helper("launcher", *options, "--forks", via=outside(tree, "session"))
@@ -1330,7 +1333,7 @@ def test_f23_helper_forks_in_a_loop(tree: Tree, supervisor: Supervisor, kind: st
 @ends_alone
 @pytest.mark.fails_with("poller", because="it leaves the helpers behind")
 def test_f23_parents_die_during_the_walk(tree: Tree, supervisor: Supervisor) -> None:
-    """(driver) ── supervisor † ── worker ══ shell, dies of SIGTERM ── helper in another session, ignores it"""
+    """(driver) ── supervisor † ── worker ══ shell, dies of SIGTERM ── helper, setsid, ignores it"""
     worker = supervisor.worker()
     for number in range(10):
         worker.start_helper(f"helper-{number}", "--ignores-term", via=outside(tree, "two-sessions"))
@@ -1346,6 +1349,7 @@ BY_ITSELF = Exit(status=9)
 
 
 @no_grace
+@pytest.mark.fails_with("poller", because="it gives the worker no time", tier=["event"])
 @both_tiers
 def test_f24_worker_drains(tree: Tree, supervisor: Supervisor, tier: str) -> None:
     """(driver) ── supervisor † ── worker, drains at SIGTERM ── helper, lives until then"""
@@ -1384,8 +1388,12 @@ def test_f24_sigterm_is_the_default(tree: Tree, supervisor: Supervisor) -> None:
 
 
 @no_grace
-@pytest.mark.parametrize(("grace", "expected"), [("10s", Exit(status=8)), (None, Exit(signal=signal.SIGKILL))])
-def test_f24_helper_cleans_up(tree: Tree, supervisor: Supervisor, grace: str | None, expected: Exit) -> None:
+@pytest.mark.parametrize(
+    ("grace", "expected"), [("10s", Exit(status=8)), (None, Exit(signal=signal.SIGKILL))]
+)
+def test_f24_helper_cleans_up(
+    tree: Tree, supervisor: Supervisor, grace: str | None, expected: Exit
+) -> None:
     """(driver) ── supervisor † ── worker ── helper, which cleans up for 3 s at SIGTERM"""
     worker = supervisor.worker(env={GRACE: grace} if grace else None)
     helper = worker.start_helper("helper", "--cleans", "3000")
@@ -1410,7 +1418,7 @@ def test_f24_no_time_for_anybody(tree: Tree, supervisor: Supervisor) -> None:
 @pytest.mark.not_for("go-native", because="there is no hook in Go")
 @pytest.mark.parametrize("grace", ["0", "700ms"])
 def test_f24_hook(tree: Tree, supervisor: Supervisor, grace: str) -> None:
-    """(driver) ── supervisor † ── worker, its hook would hang: it has that time, or is not run at all"""
+    """(driver) ── supervisor † ── worker, its hook hangs: it has that time, or is not run"""
     worker = supervisor.worker(env={GRACE: grace}, arguments=["--hook", "hang"])
     supervisor.kill()
     worker.assert_gone()
@@ -1422,6 +1430,7 @@ def test_f24_hook(tree: Tree, supervisor: Supervisor, grace: str) -> None:
 
 
 @pytest.mark.not_for("go-degraded", because="it looks no further up than the parent")
+@pytest.mark.fails_with("poller", because="it takes the adopter for its parent", tier=["event"])
 @both_tiers
 def test_f25_launcher_leaves_before(tree: Tree, tier: str) -> None:
     """driver ── (subreaper) ── supervisor, names itself † ── launcher † ── worker, arms then"""
@@ -1504,7 +1513,7 @@ def test_f28_no_helper_is_left(tree: Tree, arms_first: str) -> None:
 
 @arms_first
 def test_f28_hook_is_not_cut_off(tree: Tree, supervisor: Supervisor, arms_first: str) -> None:
-    """(driver) ── supervisor † ── worker, two copies of the library, one of them with a hook that hangs"""
+    """(driver) ── supervisor † ── worker, two copies of the library, one with a hook that hangs"""
     grace_ms = 1500
     hook = ["--hook", "hang", "--grace", str(grace_ms)]
     worker = arm_two_copies(tree, supervisor, arms_first, arguments=hook)

@@ -1,5 +1,6 @@
 """H01 to H10: the program that arms is not harmed by it, whatever its state."""
 
+import resource
 import signal
 from pathlib import Path
 
@@ -342,13 +343,19 @@ def test_h07_idle(tree: Tree, supervisor: Supervisor) -> None:
 
 
 @pytest.mark.not_for("go-degraded", because="its descriptors are in the program's table")
+@pytest.mark.parametrize("limit", ["no-limit", "none-left"])
 @pytest.mark.parametrize("closed", [[], ["0"], ["0", "1", "2"]], ids=["none", "stdin", "all"])
-def test_h08_descriptors_are_unchanged(named_supervisor: Supervisor, closed: list[str]) -> None:
-    """(driver) ── supervisor, names itself † ── wrapper ── worker, its descriptors before and after arming"""
+def test_h08_descriptors_are_unchanged(
+    named_supervisor: Supervisor, closed: list[str], limit: str
+) -> None:
+    """(driver) ── supervisor, names itself † ── wrapper ── worker, its descriptors before and after"""
     steps = [word for number in closed for word in ("--close", number)]
     worker = named_supervisor.worker(arm="request", via=SHELL_WRAPPER, steps=steps)
     with worker.session() as session:
+        # Go loads the library by this.
         session.ask("info")
+        if limit == "none-left":
+            resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (0, 0))
         before = procfs.descriptors(worker.pid)
         assert session.ask("arm")["status"] == "armed"
         assert session.ask("info")["tier"] == "event"
@@ -358,7 +365,9 @@ def test_h08_descriptors_are_unchanged(named_supervisor: Supervisor, closed: lis
 
 
 @pytest.mark.not_for("go-degraded", because="it makes none of these calls")
-@pytest.mark.parametrize(("refused", "tier"), [(["close_range"], "event"), (["close_range", "unshare"], "poll")])
+@pytest.mark.parametrize(
+    ("refused", "tier"), [(["close_range"], "event"), (["close_range", "unshare"], "poll")]
+)
 @pytest.mark.parametrize("error", ["ENOSYS", "EPERM"])
 def test_h09_no_table_of_its_own(
     supervisor: Supervisor, refused: list[str], tier: str, error: str

@@ -41,7 +41,8 @@ def _private_proc() -> str | None:
 
 def _fuse() -> str | None:
     """Whether a FUSE file system can be mounted, in a mount namespace of its own."""
-    script = 'exec 3<>/dev/fuse && mount -i -t fuse -o fd=3,rootmode=40000,user_id=0,group_id=0 none "$0"'
+    options = "fd=3,rootmode=40000,user_id=0,group_id=0"
+    script = f'exec 3<>/dev/fuse && mount -i -t fuse -o {options} none "$0"'
     with tempfile.TemporaryDirectory() as directory:
         if os.geteuid() == 0 and _succeeds("unshare", "--mount", "sh", "-c", script, directory):
             return None

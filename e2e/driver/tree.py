@@ -114,7 +114,7 @@ class Tree:
         return supervisor
 
     def below_file_server(self, directory: Path, **options) -> tuple[FileServer, Supervisor]:
-        """Starts a supervisor in a mount namespace in which `directory` is a file system of a server that
+        """Starts a supervisor in a mount namespace in which `directory` is a file system whose server
         can stop answering. Only there, so that nothing stays mounted."""
         outside = self.supervisor("outside")
         inside = outside.supervisor("inside", via=["unshare", "--mount"])
@@ -266,8 +266,8 @@ class Tree:
 
     @property
     def without_handler(self) -> Exit | None:
-        """How a worker ends that has been given time and asks for no SIGTERM: by the watcher. In Go every
-        signal is handled, and one that the program does not ask for ends it."""
+        """How a worker ends that has been given time and asks for no SIGTERM: by the watcher. In Go
+        every signal is handled, and one that the program does not ask for ends it."""
         return Exit(signal=signal.SIGTERM) if self.language == "go-native" else Exit(status=1)
 
     @property
