@@ -362,7 +362,7 @@ def test_f06_supervisor_dies_before_the_handle(
         supervisor.kill(reap=remains == "reaped")
         worker.await_adoption(supervisor.pid)
         listener.let_go(held)
-        listener.let_all_go_until_ended(worker.pidfd, Deadline())
+        listener.let_all_go_until_ready(worker.pidfd, Deadline())
         worker.assert_gone()
 
 
@@ -378,7 +378,7 @@ def test_f06_supervisor_dies_before_the_thread(tree: Tree, supervisor: Superviso
         supervisor.kill()
         worker.await_adoption(supervisor.pid)
         listener.let_go(held)
-        listener.let_all_go_until_ended(worker.pidfd, Deadline())
+        listener.let_all_go_until_ready(worker.pidfd, Deadline())
         worker.assert_gone()
 
 
@@ -763,12 +763,12 @@ def test_f14_forked_while_another_thread_arms(tree: Tree, supervisor: Supervisor
         child = fork(worker)
         with child.session() as session:
             session.send("arm")
-            listener.let_go(listener.next_call(Deadline()))
+            listener.let_all_go_until_ready(session, Deadline())
             assert session.reply()["status"] == "armed"
         listener.let_go(held)
         child.assert_armed(watched=[worker.pid])
         worker.kill()
-        listener.let_all_go_until_ended(child.pidfd, Deadline())
+        listener.let_all_go_until_ready(child.pidfd, Deadline())
         child.assert_gone()
 
 
@@ -1361,8 +1361,8 @@ def test_f24_worker_drains(tree: Tree, supervisor: Supervisor, tier: str) -> Non
         lives = not helper.pidfd.has_ended()
         assert lives or worker.pidfd.has_ended(), "the helper lives as long as the worker"
         time.sleep(0.01)
-    assert tree.seconds_since_death() >= 1.5
     worker.assert_gone(BY_ITSELF)
+    assert worker.gone_after >= 1.5
     helper.assert_gone(Exit(signal=signal.SIGTERM))
     tree.wait_for_strangers_to_end()
 

@@ -104,11 +104,16 @@ def test_h02_armed_while_another_thread_is_stuck_in_it(tree: Tree, supervisor: S
     assert worker.info()["tier"] == "none"
     worker.assert_serving()
     listener.let_go(held)
-    wait_until(lambda: worker.info()["tier"] == "event", "the held thread has armed")
+
+    def has_armed() -> bool:
+        listener.let_waiting_go()
+        return worker.info()["tier"] == "event"
+
+    wait_until(has_armed, "the held thread has armed")
     assert worker.arm() == "armed"
     worker.assert_armed(watched=[supervisor.pid])
     supervisor.kill()
-    listener.let_all_go_until_ended(worker.pidfd, Deadline())
+    listener.let_all_go_until_ready(worker.pidfd, Deadline())
     worker.assert_gone()
     listener.close()
 
@@ -355,7 +360,8 @@ def test_h08_descriptors_are_unchanged(
         # Go loads the library by this.
         session.ask("info")
         if limit == "none-left":
-            resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (0, 0))
+            # As many as the watcher needs in its own table.
+            resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (3, 3))
         before = procfs.descriptors(worker.pid)
         assert session.ask("arm")["status"] == "armed"
         assert session.ask("info")["tier"] == "event"

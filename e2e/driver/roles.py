@@ -56,6 +56,10 @@ class Session:
             raise DiedByMistake(f"{process} does not serve: {error}") from error
         self._lines = self._connection.makefile("rb")
 
+    def fileno(self) -> int:
+        """Readable when a reply has come."""
+        return self._connection.fileno()
+
     def close(self) -> None:
         self._lines.close()
         self._connection.close()

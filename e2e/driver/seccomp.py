@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from driver.deadline import Deadline
 from driver.pidfd import Pidfd
+from driver.roles import Session
 
 _NOTIF_RECV = 0xC0502100
 _NOTIF_SEND = 0xC0182101
@@ -51,13 +52,21 @@ class Listener:
         with contextlib.suppress(FileNotFoundError):  # The thread was killed meanwhile.
             fcntl.ioctl(self._fd, _NOTIF_SEND, answer)
 
-    def let_all_go_until_ended(self, pidfd: Pidfd, deadline: Deadline) -> None:
+    def let_waiting_go(self) -> None:
+        """Those that wait for an answer now."""
         poller = select.poll()
-        poller.register(pidfd.fd, select.POLLIN)
+        poller.register(self._fd, select.POLLIN)
+        while poller.poll(0):
+            self.let_go(self.next_call(Deadline()))
+
+    def let_all_go_until_ready(self, awaited: Pidfd | Session, deadline: Deadline) -> None:
+        """Until the process has ended, or the reply has come."""
+        poller = select.poll()
+        poller.register(awaited, select.POLLIN)
         poller.register(self._fd, select.POLLIN)
         while not deadline.passed():
             ready = dict(poller.poll(deadline.left_ms()))
-            if pidfd.fd in ready:
+            if awaited.fileno() in ready:
                 return
             if ready.get(self._fd, 0) & select.POLLIN:
                 try:

@@ -193,7 +193,7 @@ class Tree:
                 for report in self._reports
             ):
                 log = self.log()
-                was_killed = " is gone, worker " in log
+                was_killed = self.is_control or " is gone, worker " in log
                 failure = DiedByMistake if was_killed else NeverServed
                 raise failure(f"{name} ended before it served; the log:\n{log}")
             if not self._receive(deadline):

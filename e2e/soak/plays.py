@@ -6,6 +6,7 @@ In the pictures, † is what dies, and a name in (brackets) is what adopts the o
 
 import contextlib
 import os
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -20,11 +21,14 @@ from driver.pidfd import Exit
 from driver.programs import DEGRADED
 from driver.roles import BY_THE_WATCHER, SHELL_WRAPPER, TRACKER, Process, Supervisor, Worker
 from driver.stderr import STDERR_KINDS, Stderr
-from driver.tree import INTERVAL, Tree
+from driver.tree import GRACE, INTERVAL, Tree
 from soak.outcome import Detection, Failure, Outcome
 
 PATIENCE = 30.0
 """Seconds after which a process that had to go is missed: the machine has more to do than in a test."""
+
+BY_ITSELF = Exit(status=9)
+"""How a worker ends that comes to the end of its graceful stop."""
 
 _MOST_WORKERS = 3
 _MOST_SPAWNING_THREADS = 2
@@ -47,14 +51,15 @@ class Stage:
         self.outcome.failures.append(Failure(what, self._entry, str(text), self.tree.log()))
 
     def must_go(self, *processes: Process, expected: Exit | None = None) -> None:
-        """Each ends: a worker as the contract says, any other process as expected (None: however)."""
+        """Each ends as expected. None: a worker as the contract says, any other process however."""
         self.outcome.caused += len(processes)
         deadline = Deadline(self.tree.patience)
         for process in processes:
             process.sees_end(deadline)
         for process in processes:
             try:
-                how = {} if isinstance(process, Worker) else {"expected": expected}
+                is_as_ever = isinstance(process, Worker) and expected is None
+                how = {} if is_as_ever else {"expected": expected}
                 process.assert_gone(seconds=deadline.left() + 1, **how)
             except StillAlive as error:
                 self.fails("missed", error)
@@ -146,12 +151,34 @@ def supervisor_above_wrapper_dies(stage: Stage) -> None:
 
 
 def wrapper_dies(stage: Stage) -> None:
-    """(driver) ── supervisor, names itself ── wrapper † ── worker"""
+    """(driver) ── supervisor, names itself ── wrapper † ── worker, has a moment to end by itself"""
+    supervisor = stage.supervisor(named=True)
+    wrapper, worker = supervisor.wrapped_worker(env={GRACE: "300ms"})
+    wrapper.kill()
+    stage.must_go(worker, expected=stage.tree.without_handler)
+    supervisor.assert_serving()
+
+
+def group_is_sent_sigterm(stage: Stage) -> None:
+    """driver ── supervisor, names itself, sends SIGTERM to the group ── wrapper † ── worker, drains"""
     supervisor = stage.supervisor(named=True)
     wrapper, worker = supervisor.wrapped_worker()
-    wrapper.kill()
-    stage.must_go(worker)
+    worker.ask("drain", stage.random.randint(0, 500))
+    stage.tree.note_death()
+    os.killpg(wrapper.pid, signal.SIGTERM)
+    stage.must_go(worker, expected=BY_ITSELF)
     supervisor.assert_serving()
+
+
+def worker_drains(stage: Stage) -> None:
+    """(driver) ── supervisor † ── worker, drains at SIGTERM ── helper, in a session of its own"""
+    supervisor = stage.supervisor()
+    worker = supervisor.worker(env={GRACE: "20s"})
+    helper = worker.start_helper("helper", via=stage.tree.launch("--setsid"))
+    worker.ask("drain", stage.random.randint(0, 500))
+    stage.ends(supervisor)
+    stage.must_go(worker, expected=BY_ITSELF)
+    stage.must_go(helper, expected=Exit(signal=signal.SIGTERM))
 
 
 def stderr_is_no_good(stage: Stage) -> None:
@@ -189,6 +216,26 @@ def worker_has_helpers(stage: Stage) -> None:
         worker.start_helper("plain"),
         worker.start_helper("stubborn", "--ignores-term"),
         worker.start_helper(TRACKER, "--tracks", shared),
+    ]
+    stage.ends(supervisor)
+    stage.must_go(worker, *helpers)
+
+
+def worker_has_helpers_elsewhere(stage: Stage) -> None:
+    """
+    (driver) ── supervisor † ── worker ─┬─ plain
+                                        ├─ stubborn, ignores SIGTERM
+                                        ├─ parent, with threads, one of which has a child
+                                        └─ launcher ══ children, one every 300 µs, setsid
+    """
+    supervisor = stage.supervisor()
+    worker = supervisor.worker()
+    elsewhere = [stage.tree.launch("--setsid"), stage.tree.launch("--group", "0")]
+    kinds = {"stubborn": ["--ignores-term"], "parent": ["--threads"], "launcher": ["--forks"]}
+    helpers = [
+        worker.start_helper(name, *options, via=stage.random.choice(elsewhere))
+        for name, options in {"plain": [], **kinds}.items()
+        if name == "plain" or stage.random.random() < 0.5
     ]
     stage.ends(supervisor)
     stage.must_go(worker, *helpers)
@@ -368,5 +415,8 @@ PLAYS = {
     "stderr is no good": Play(stderr_is_no_good, weight=2),
     "forking worker dies": Play(forking_worker_dies, never_over=("go-native", "go-degraded")),
     "worker has helpers": Play(worker_has_helpers, weight=2, never_over=DEGRADED),
+    "worker has helpers elsewhere": Play(worker_has_helpers_elsewhere, weight=2, never_over=DEGRADED),
+    "worker drains": Play(worker_drains, never_over=DEGRADED),
+    "group is sent SIGTERM": Play(group_is_sent_sigterm, never_over=DEGRADED),
     "supervisor lives": Play(supervisor_lives, weight=8),
 }
