@@ -109,6 +109,7 @@ toolchains:
 -include make/fuzz.mk
 -include make/mutations.mk
 -include make/soak.mk
+-include make/kernels.mk
 
 .PHONY: clean
 clean: ## remove everything that was built

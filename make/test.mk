@@ -23,7 +23,12 @@ test: toolchains ## everything that must hold, with a summary of what ran and wh
 		demo 'make demo-check' \
 		e2e 'make e2e' \
 		scenarios 'make check-scenarios' \
+		kernels 'make check-kernels' \
 		soak 'make soak SOAK_MINUTES=1'
+
+.PHONY: test-all
+test-all: test ## make test, then what takes long: the whole suite on Linux 6.1, ten minutes of soak, sanitizers, mutations
+	@scripts/test.sh kernels 'make kernels' soak 'make soak' sanitize 'make sanitize' mutations 'make mutations'
 
 .PHONY: check-format check-lint check-docs check-core check-core-poll check-library check-c-abi
 check-format:
