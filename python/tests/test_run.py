@@ -47,7 +47,8 @@ def test_report_for_people() -> None:
         scope     tree
         grace     not set
         """)
-    warning = 'LOCALAI_BACKEND_PARENT_WATCH_SCOPE=forest: expected "tree", "group" or "process"; using tree'
+    expected = 'expected "tree", "group" or "process"; using tree'
+    warning = f"LOCALAI_BACKEND_PARENT_WATCH_SCOPE=forest: {expected}"
     assert ran.stderr == f"localai-parentwatch: {warning}\n"
 
 

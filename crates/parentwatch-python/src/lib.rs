@@ -164,7 +164,8 @@ mod _native {
             options = options.scope(super::scope(scope)?);
         }
         if let Some(interval) = interval {
-            options = options.interval(duration("interval", interval, parentwatch::parse_duration)?);
+            options =
+                options.interval(duration("interval", interval, parentwatch::parse_duration)?);
         }
         if let Some(parent) = parent {
             options = options.parent(supervisor(parent)?);
