@@ -1294,6 +1294,21 @@ def test_f22_worker_has_many_threads(tree: Tree, supervisor: Supervisor) -> None
 
 
 @ends_alone
+@pytest.mark.fails_with("poller", because="it leaves the helpers behind", tier=["event"])
+@both_tiers
+def test_f22_orphan_in_the_group(tree: Tree, supervisor: Supervisor, tier: str) -> None:
+    """(driver) ─┬─ supervisor † ── worker
+    └─ helper, in the worker's group, left by the shell that started it"""
+    worker = supervisor.worker()
+    helper = worker.start_helper("helper", via=["/bin/sh", "-c", '"$@" &', "sh"])
+    wait_until(lambda: helper.parent() == os.getpid(), "the shell has ended")
+    assert os.getpgid(helper.pid) == worker.pid
+    supervisor.kill()
+    worker.assert_gone()
+    helper.assert_gone(Exit(signal=signal.SIGTERM))
+
+
+@ends_alone
 @both_tiers
 def test_f22_worker_leads_no_group(tree: Tree, supervisor: Supervisor, tier: str) -> None:
     """(driver) ── supervisor, leads the group † ── worker ─┬─ helper in the same group

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 python=$(realpath -s "${1:?mutations.sh: expected the interpreter that has the requirements of e2e}")
 source=$PWD
 copy=$source/target/mutations
-programs=(supervisor helper launch worker-c)
+programs=(supervisor helper file_server launch worker-c)
 
 # The copy keeps its build folder, and files that do not change keep their times: only what a patch touches is built.
 copy_sources() {
