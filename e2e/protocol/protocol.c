@@ -52,8 +52,8 @@ int listen_on_loopback(uint16_t *port) {
     if (listener < 0) {
         fail("socket");
     }
-    /* SO_REUSEADDR comes last: with it the kernel may give one free port to two sockets that do not listen yet. The
-     * accepted connections inherit it, so that the port can be bound again at once. */
+    /* SO_REUSEADDR comes last: with it, another socket that has it may bind the same port until this one listens, and
+     * listen first. The accepted connections inherit it, so that the port can be bound again at once. */
     int one = 1;
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
     socklen_t length = sizeof address;

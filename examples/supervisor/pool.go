@@ -223,8 +223,8 @@ func (w *worker) explain(err error) error {
 
 // freePorts finds ports of the loopback address that nobody listens on, all different.
 func freePorts(count int) ([]int, error) {
-	// Without the SO_REUSEADDR that Go sets. With it the kernel may give one free port to two sockets that do not
-	// listen yet, and who listens second fails.
+	// Without the SO_REUSEADDR that Go sets. With it, another socket that has it may bind the same port until this
+	// one listens, and who listens second fails.
 	config := net.ListenConfig{Control: func(_, _ string, socket syscall.RawConn) error {
 		var refused error
 		err := socket.Control(func(fd uintptr) {

@@ -153,8 +153,8 @@ func answer(request string, arguments []string) (message, error) {
 	return nil, fmt.Errorf("an unknown request")
 }
 
-// listen listens on a free port. Go sets SO_REUSEADDR first, with which the kernel may give one free port to two
-// sockets that do not listen yet: it is set last. The accepted connections inherit it.
+// listen listens on a free port. Go sets SO_REUSEADDR first, with which another socket that has it may bind the same
+// port until this one listens: it is set last. The accepted connections inherit it.
 func listen() (net.Listener, error) {
 	reuse := func(socket syscall.RawConn, value int) error {
 		var refused error

@@ -86,7 +86,7 @@ class Worker:
         self.listener = socket.socket()
         self.listener.bind(("127.0.0.1", 0))
         self.listener.listen(BACKLOG)
-        # Last: with it the kernel may give one free port to two sockets that do not listen yet.
+        # Last: with it, another socket that has it may bind the same port until this one listens.
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         port = self.listener.getsockname()[1]
         self.reports.send("serving", pid=os.getpid(), port=port, status=status)

@@ -202,8 +202,8 @@ mod tests {
 
     #[test]
     fn knows_a_port_in_use() {
-        // With SO_REUSEADDR, which `bind` sets, the kernel may give one free port to two sockets that
-        // do not listen yet: who listens second asks for another one.
+        // With SO_REUSEADDR, which `bind` sets, another socket that has it may bind the same port
+        // until this one listens: who listens second asks for another one.
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let listener = TcpListener::bind([any; 10].as_slice()).unwrap();
         let port = listener.local_addr().unwrap().port();

@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, CString, OsStr};
 use std::io::{self, BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::IntoRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
@@ -12,8 +12,10 @@ use std::time::Duration;
 use std::{env, process, ptr, thread};
 
 use parentwatch::{Error, Options, Status};
+use rustix::net;
 
 const THREADS: usize = 16;
+const BACKLOG: i32 = 16;
 
 /// The socket that takes the reports; also for the signal handler.
 static REPORT_FD: AtomicI32 = AtomicI32::new(-1);
@@ -326,15 +328,19 @@ extern "C" fn hang_in_handler(_number: libc::c_int) {
     hang();
 }
 
-/// On a free port. The standard library sets SO_REUSEADDR, with which the kernel may give one free port to two
-/// sockets that do not listen yet: who listens second asks for another one.
+/// On a free port. The standard library would set SO_REUSEADDR first, with which another socket that has it may bind
+/// the same port until this one listens: it is set last. The accepted connections inherit it.
 fn listen() -> io::Result<TcpListener> {
-    loop {
-        match TcpListener::bind(("127.0.0.1", 0)) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
-            outcome => return outcome,
-        }
-    }
+    let socket = net::socket_with(
+        net::AddressFamily::INET,
+        net::SocketType::STREAM,
+        net::SocketFlags::CLOEXEC,
+        None,
+    )?;
+    net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0))?;
+    net::listen(&socket, BACKLOG)?;
+    net::sockopt::set_socket_reuseaddr(&socket, true)?;
+    Ok(socket.into())
 }
 
 static DRAIN_MS: std::sync::atomic::AtomicI32 = std::sync::atomic::AtomicI32::new(0);
