@@ -9,7 +9,7 @@ soak: e2e-programs $(VENV)/.e2e ## seeded scenarios over many trees at once (SOA
 	@cd e2e && '$(VENV)/bin/python' -m soak --minutes $(SOAK_MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 .PHONY: soak-check
-soak-check: e2e-programs $(VENV)/.e2e ## the soak finds out wrong watchers, and trees that leave something behind
+soak-check: e2e-programs $(VENV)/.e2e ## the soak finds out wrong watchers, broken workers, and trees that leave something behind
 	@cd e2e && '$(VENV)/bin/python' -m soak.check
 
 # The suite may fail: then the table tells where.

@@ -22,4 +22,4 @@ class LeftBehind(ScenarioFailed):
 
 
 class NeverServed(ScenarioFailed):
-    """A process ended before it served, and the library did not say why: something else is broken."""
+    """A process ended by itself before it served: it, or the machine, is broken."""

@@ -8,7 +8,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from driver.deadline import Deadline
 from driver.programs import Programs
+from driver.roles import Process
+from driver.tree import Tree
 from soak.lanes import Soak, run
 from soak.outcome import Outcome
 from soak.plays import Play, Stage, Vigil, shared_memory_prefix
@@ -46,8 +49,16 @@ def leave_shared_memory(stage: Stage) -> None:
 
 
 def never_serve(stage: Stage) -> None:
-    """driver ── supervisor ── worker †, ends before it serves: broken, and not killed"""
+    """driver ── supervisor ── worker †, ends by itself before it serves
+
+    Another one has been ended by its watcher, and the log tells that."""
+    stage.tree.see_a_death()
     stage.tree.supervisor().worker(via=["false"])
+
+
+def be_killed_early(stage: Stage) -> None:
+    """driver ── supervisor ── worker †, killed before it serves"""
+    stage.tree.supervisor().worker(via=["sh", "-c", "kill -KILL $$"])
 
 
 class ForgetfulVigil(Vigil):
@@ -65,6 +76,58 @@ LEAKS = {
     "/dev/shm entries": leave_shared_memory,
     "descriptors of a worker": lambda stage: ForgetfulVigil(stage).run(),
 }
+
+NEVER_SERVE = {
+    "ends before it serves": ("broken", never_serve),
+    "is killed before it serves": ("false kill", be_killed_early),
+}
+
+_ONE_PORT = """
+import os, socket, sys
+settings = {"ip_nonlocal_bind": "1", "ip_autobind_reuse": "1", "ip_local_port_range": "40000 40000"}
+for name, value in settings.items():
+    with open(f"/proc/sys/net/ipv4/{name}", "w") as setting:
+        setting.write(value)
+held = socket.socket()
+held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+held.bind(("127.0.0.1", 0))
+held.set_inheritable(True)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+"""Becomes a program, in a network whose only port is held by a socket that does not listen yet. Another
+socket is given that port if both have SO_REUSEADDR."""
+
+
+def shares_port(programs: Programs, name: str) -> bool:
+    """Whether a program serves on the port that another socket has bound. Of the two, only one can
+    listen. A program that binds without SO_REUSEADDR ends for want of a port."""
+    with tempfile.TemporaryDirectory(prefix="parentwatch-soak-") as folder:
+        tree = Tree(programs, name, Path(folder, "stderr.log"))
+        is_worker = name in programs.workers
+        command = tree.worker_command(name) if is_worker else tree.supervisor_command(name)
+        started = tree.start(["unshare", "--net", sys.executable, "-c", _ONE_PORT, *command])
+        serves = not Process(tree, name, started).sees_end(Deadline())
+        log = tree.log()
+        tree.close(failed=False)
+    if not serves and "address already in use" not in log.lower():
+        raise RuntimeError(f"{name} did not end for want of a port; the log:\n{log}")
+    return serves
+
+
+def ports_are_shared(programs: Programs) -> int:
+    """How many programs take a port that another socket has."""
+    may = ["unshare", "--net", "sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_nonlocal_bind"]
+    if subprocess.run(may, capture_output=True, check=False).returncode != 0:
+        print("SKIPPED: ports of others: needs the right to make a network namespace and to change it")
+        return 0
+    wrong = 0
+    for name in ["supervisor", *programs.workers]:
+        if shares_port(programs, name):
+            wrong += 1
+            print(f"wrong {name}: takes a port that another socket has")
+        else:
+            print(f"ok    {name}: takes no port that another socket has", flush=True)
+    return wrong
 
 
 def main() -> int:
@@ -87,8 +150,9 @@ def main() -> int:
         wrong += tell(control, what, soak(Schedule(SEED, [control]), list(range(trees))))
     for name, play in LEAKS.items():
         wrong += tell(name, "leak", soak(Schedule(SEED, ["c"], {name: Play(play)}), [0]))
-    plays = {"never serves": Play(never_serve)}
-    wrong += tell("never serves", "broken", soak(Schedule(SEED, ["c"], plays), [0]))
+    for name, (what, play) in NEVER_SERVE.items():
+        wrong += tell(name, what, soak(Schedule(SEED, ["c"], {name: Play(play)}), [0]))
+    wrong += ports_are_shared(programs)
     return 1 if wrong else 0
 
 

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from driver import procfs
-from driver.failures import DiedByMistake, LeftBehind, StillAlive, WrongExit
+from driver.failures import DiedByMistake, LeftBehind, NeverServed, StillAlive, WrongExit
 from driver.pidfd import set_subreaper
 from driver.programs import Programs
 from driver.roles import CONTROL_PATIENCE
@@ -31,6 +31,7 @@ _KINDS = (
     (DiedByMistake, "false kill"),
     (WrongExit, "wrong exit"),
     (LeftBehind, "leak"),
+    (NeverServed, "broken"),
 )
 
 
