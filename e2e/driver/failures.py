@@ -22,4 +22,4 @@ class LeftBehind(ScenarioFailed):
 
 
 class NeverServed(ScenarioFailed):
-    """A process ended by itself before it served: it, or the machine, is broken."""
+    """A process could not serve, and ended by itself. That says nothing about the watcher."""

@@ -39,8 +39,8 @@ TRACKER = "resource_tracker import main"
 """The name of a helper that the reaper takes for Python's resource tracker, by the command line: it has
 5 s more than others to end."""
 
-SHELL_WRAPPER = ["/bin/sh", "-c", '"$@"; true', "sh"]
-"""A shell that stays alive between the supervisor and what it starts."""
+SHELL_WRAPPER = ["/bin/sh", "-c", '"$@"; exit "$?"', "sh"]
+"""A shell that stays alive between the supervisor and what it starts, and ends as that did."""
 
 
 class Session:

@@ -5,7 +5,6 @@ import contextlib
 import fcntl
 import json
 import os
-import re
 import select
 import signal
 import socket
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from driver import procfs
 from driver.deadline import PATIENCE, Deadline, wait_until
-from driver.failures import DiedByMistake, LeftBehind, NeverServed, ScenarioFailed
+from driver.failures import DiedByMistake, LeftBehind, NeverServed
 from driver.pidfd import Exit, Pidfd, set_subreaper
 from driver.programs import CONTROLS, DEGRADED, POLLERS, Programs
 from driver.roles import FileServer, Process, Supervisor, Worker
@@ -28,6 +27,9 @@ REPORT_FD = 60
 INTERVAL = "LOCALAI_BACKEND_PARENT_WATCH_INTERVAL"
 SCOPE = "LOCALAI_BACKEND_PARENT_WATCH_SCOPE"
 GRACE = "LOCALAI_BACKEND_PARENT_WATCH_GRACE"
+
+CANNOT_GO_ON = Exit(status=2)
+"""How each program of the suite ends that fails by itself."""
 
 _SAFE_FD = 200
 _UCRED = struct.Struct("iii")
@@ -191,7 +193,9 @@ class Tree:
                     return report
             for report in self._reports:
                 if report.event == "reaped" and (report.name, report.content["pid"]) == spawned:
-                    raise self._never_served(name, Exit.from_wait_status(report.content["status"]))
+                    ended = Exit.from_wait_status(report.content["status"])
+                    failure = NeverServed if ended == CANNOT_GO_ON else DiedByMistake
+                    raise failure(f"{name} ended before it served, {ended}; the log:\n{self.log()}")
             if not self._receive(deadline):
                 raise TimeoutError(f"no report {event!r} of {name!r}; the log:\n{self.log()}")
 
@@ -200,16 +204,6 @@ class Tree:
         while self._receive(Deadline(0)):
             pass
         return any((report.name, report.event) == (name, event) for report in self._reports)
-
-    def _never_served(self, name: str, how: Exit) -> ScenarioFailed:
-        """What it means that a process ended so before it served. A worker that its watcher ends says
-        so, with its number; the numbers of those that served are known. A control says nothing."""
-        told = {int(number) for number in re.findall(r" is gone, worker (\d+) exits", self.log())}
-        ended_by_watcher = told - set(self._inner_pids.values())
-        by_signal = how.signal in (signal.SIGKILL, signal.SIGTERM)
-        was_killed = self.is_control or ended_by_watcher or by_signal
-        failure = DiedByMistake if was_killed else NeverServed
-        return failure(f"{name} ended before it served, {how}; the log:\n{self.log()}")
 
     def await_supervisor(self, name: str) -> Supervisor:
         report = self.await_report(name, "serving")

@@ -52,6 +52,7 @@ static unsigned system_call_number(const char *name) {
         unsigned number;
     } calls[] = {
         {"clone3", SYS_clone3},           {"close_range", SYS_close_range},
+        {"listen", SYS_listen},
         {"pidfd_getfd", SYS_pidfd_getfd}, {"pidfd_open", SYS_pidfd_open},
         {"pwritev2", SYS_pwritev2},       {"pidfd_send_signal", SYS_pidfd_send_signal},
         {"setpgid", SYS_setpgid},         {"unshare", SYS_unshare},
@@ -74,6 +75,9 @@ static unsigned error_number(const char *name) {
     }
     if (strcmp(name, "EMFILE") == 0) {
         return EMFILE;
+    }
+    if (strcmp(name, "EADDRINUSE") == 0) {
+        return EADDRINUSE;
     }
     errno = EINVAL;
     fail(name);

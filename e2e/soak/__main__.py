@@ -77,7 +77,7 @@ def main() -> int:
         print(result.as_text())
         if outcome.failures:
             print(result.failures_as_text(MOST_FAILURES_TOLD))
-    return 1 if outcome.failures else 0
+    return 0 if outcome.is_good else 1
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 """Does the soak see what is wrong? Watchers that are known to be wrong must be found out, and so must
-trees that leave something behind. Exit status 1 when one is not."""
+trees that leave something behind, and workers that never serve. Exit status 1 when one is not."""
 
 import os
 import subprocess
@@ -8,12 +8,13 @@ import tempfile
 import time
 from pathlib import Path
 
+from driver.cells import Cells
 from driver.deadline import Deadline
 from driver.programs import Programs
-from driver.roles import Process
+from driver.roles import SHELL_WRAPPER, Process
 from driver.tree import Tree
 from soak.lanes import Soak, run
-from soak.outcome import Outcome
+from soak.outcome import MOST_BROKEN, Outcome
 from soak.plays import Play, Stage, Vigil, shared_memory_prefix
 from soak.schedule import Schedule
 
@@ -49,10 +50,16 @@ def leave_shared_memory(stage: Stage) -> None:
 
 
 def never_serve(stage: Stage) -> None:
-    """driver ── supervisor ── worker †, ends by itself before it serves
+    """driver ── supervisor ── worker †, or below a wrapper: cannot listen, and ends by itself
 
     Another one has been ended by its watcher, and the log tells that."""
     stage.tree.see_a_death()
+    via = stage.random.choice([[], SHELL_WRAPPER])
+    stage.tree.supervisor().worker(via=via, steps=["--refuse", "listen", "EADDRINUSE"])
+
+
+def end_early(stage: Stage) -> None:
+    """driver ── supervisor ── worker †, ends as by its watcher before it serves, and says nothing"""
     stage.tree.supervisor().worker(via=["false"])
 
 
@@ -77,9 +84,9 @@ LEAKS = {
     "descriptors of a worker": lambda stage: ForgetfulVigil(stage).run(),
 }
 
-NEVER_SERVE = {
-    "ends before it serves": ("broken", never_serve),
-    "is killed before it serves": ("false kill", be_killed_early),
+ENDS_EARLY = {
+    "ends before it serves": end_early,
+    "is killed before it serves": be_killed_early,
 }
 
 _ONE_PORT = """
@@ -150,8 +157,19 @@ def main() -> int:
         wrong += tell(control, what, soak(Schedule(SEED, [control]), list(range(trees))))
     for name, play in LEAKS.items():
         wrong += tell(name, "leak", soak(Schedule(SEED, ["c"], {name: Play(play)}), [0]))
-    for name, (what, play) in NEVER_SERVE.items():
-        wrong += tell(name, what, soak(Schedule(SEED, ["c"], {name: Play(play)}), [0]))
+    for name, play in ENDS_EARLY.items():
+        wrong += tell(name, "false kill", soak(Schedule(SEED, ["c"], {name: Play(play)}), [0]))
+    for worker in Cells(Path(__file__).parent.parent).workers:
+        schedule = Schedule(SEED, [worker], {"never serves": Play(never_serve)})
+        outcome = soak(schedule, list(range(MOST_BROKEN)))
+        wrong += tell(f"never serves, {worker}", "broken", outcome)
+        if not outcome.is_good:
+            print(f"wrong never serves, {worker}: {MOST_BROKEN} broken workers fail the run")
+            wrong += 1
+        outcome.add(soak(schedule, [MOST_BROKEN]))
+        if outcome.is_good:
+            print(f"wrong never serves, {worker}: {MOST_BROKEN + 1} broken workers do not fail the run")
+            wrong += 1
     wrong += ports_are_shared(programs)
     return 1 if wrong else 0
 

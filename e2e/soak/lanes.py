@@ -94,7 +94,7 @@ def _failures_told(stage: Stage) -> Iterator[None]:
             if isinstance(error, kind):
                 stage.fails(what, error)
                 return
-        stage.fails("broken", traceback.format_exc())
+        stage.fails("error", traceback.format_exc())
 
 
 def _play_lane(soak: Soak, lane: int, results: Connection) -> None:
@@ -161,4 +161,4 @@ class _Lane:
         self.results.close()
         if self._process.exitcode != 0:
             text = "stuck" if stuck else f"ended with status {self._process.exitcode}"
-            total.failures.append(Failure("broken", self._last, f"the lane: {text}", ""))
+            total.failures.append(Failure("error", self._last, f"the lane: {text}", ""))

@@ -4,9 +4,13 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-FAILURES = ("missed", "false kill", "wrong exit", "leak", "broken")
+FAILURES = ("missed", "false kill", "wrong exit", "leak", "error", "broken")
 """Still there at the deadline; gone by mistake; gone otherwise than the contract says; left behind by
-the tree; and whatever says nothing about the watcher: the soak itself, or the machine."""
+the tree. What says nothing about the watcher: an error of the soak itself, or of the machine; and a
+worker that could not serve, and ended by itself."""
+
+MOST_BROKEN = 5
+"""More workers that never served fail the run."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,11 @@ class Outcome:
         self.detections += other.detections
         self.left += other.left
         self.failures += other.failures
+
+    @property
+    def is_good(self) -> bool:
+        broken = self.count("broken")
+        return broken == len(self.failures) and broken <= MOST_BROKEN
 
     def count(self, what: str) -> int:
         return sum(failure.what == what for failure in self.failures)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
-from soak.outcome import FAILURES, Detection, Outcome, slowest
+from soak.outcome import FAILURES, MOST_BROKEN, Detection, Outcome, slowest
 
 _LEFT = ("processes", "descriptors", "/dev/shm entries")
 _LOG_LINES = 40
@@ -54,7 +54,9 @@ class Run:
             f"  chances        {_list(outcome.chances)}",
             f"  events         {_sum(outcome.events)}",
             "left             " + ", ".join(f"{what} {outcome.left[what]}" for what in _LEFT),
-            f"broken           {outcome.count('broken')}: what says nothing about the watcher",
+            f"errors           {outcome.count('error')}: of the soak, or the machine",
+            f"broken           {outcome.count('broken')} workers that never served "
+            f"(more than {MOST_BROKEN} fail the run)",
             "from the death until the driver saw the worker gone, ms:",
             f"  {'worker':<13}{'tier':<7}{'deaths':>7}{'median':>10}{'slowest':>10}",
         ]

@@ -84,8 +84,14 @@ class Worker:
 
     def open_port(self, status: str) -> None:
         self.listener = socket.socket()
-        self.listener.bind(("127.0.0.1", 0))
-        self.listener.listen(BACKLOG)
+        try:
+            self.listener.bind(("127.0.0.1", 0))
+            self.listener.listen(BACKLOG)
+        except OSError as error:
+            # As the other workers do: whose exit status is 2 could not go on.
+            with contextlib.suppress(OSError):
+                os.write(2, f"worker-python: listen: {error}\n".encode())
+            sys.exit(2)
         # Last: with it, another socket that has it may bind the same port until this one listens.
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         port = self.listener.getsockname()[1]
