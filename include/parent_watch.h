@@ -6,7 +6,7 @@
  *
  * What is different from the header that it stands in for: the environment is read as every other language
  * reads it (LocalAI's reads no "1m30s", "100us" or "+2s", and has no bounds), the death is seen at once,
- * and the worker's group of processes goes with it.
+ * and the worker's descendants and its process group go with it.
  */
 #ifndef LOCALAI_PARENTWATCH_PARENT_WATCH_H
 #define LOCALAI_PARENTWATCH_PARENT_WATCH_H

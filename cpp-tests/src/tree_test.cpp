@@ -31,6 +31,8 @@ struct Scenario {
     bool hook = false;
     // The library's line on stderr.
     bool line = true;
+    // What its SIGTERM handler says.
+    bool stop = false;
 };
 
 const std::map<std::string, Scenario> kScenarios{
@@ -38,6 +40,10 @@ const std::map<std::string, Scenario> kScenarios{
     {"F01_hook", {1, milliseconds(0), milliseconds(20000), true, true}},
     {"F01_drop_in", {}},
     {"F01_drop_in_watch", {7, milliseconds(0), milliseconds(20000), true, false}},
+    // It ends by itself, in a minute of grace, with a status of its own.
+    {"F01_graceful", {5, milliseconds(0), milliseconds(20000), false, false, true}},
+    // Nothing handles its SIGTERM: it has no use for the minute.
+    {"F01_grace", {}},
     // Its grace is 300 ms; 5 s are the default.
     {"F16", {1, milliseconds(250), milliseconds(5000), true, true}},
     {"H04", {}},
@@ -136,7 +142,7 @@ class Tree {
         // Held by this program's first process alone: a worker ends with it, whatever else fails.
         Pipe::close_end(input_.write_end);
         for (const auto *variable : {"LOCALAI_BACKEND_PARENT_WATCH_INTERVAL", "LOCALAI_BACKEND_PARENT_WATCH_SCOPE",
-                                     "LOCALAI_BACKEND_PARENT_PID"}) {
+                                     "LOCALAI_BACKEND_PARENT_WATCH_GRACE", "LOCALAI_BACKEND_PARENT_PID"}) {
             unsetenv(variable);
         }
         setenv("LOCALAI_BACKEND_PARENT_WATCH", switched_off ? "off" : "on", 1);
@@ -200,7 +206,9 @@ class TheWorkerGoes : public testing::Test {
         EXPECT_GE(took.count(), expected.at_least.count());
         EXPECT_LE(took.count(), expected.at_most.count());
         EXPECT_EQ(output.find("hook\n") != std::string::npos, expected.hook) << output;
-        const std::string line = "localai-parentwatch: supervisor " + std::to_string(supervisor) + " is gone, worker " +
+        EXPECT_EQ(output.find("stop\n") != std::string::npos, expected.stop) << output;
+        // Nobody has named the supervisor.
+        const std::string line = "localai-parentwatch: parent " + std::to_string(supervisor) + " is gone, worker " +
                                  std::to_string(worker) + " exits (";
         EXPECT_EQ(errors.find(line) != std::string::npos, expected.line);
         // What sanitizers say.

@@ -16,7 +16,8 @@ namespace {
 using nlohmann::json;
 
 const char *const kVariables[] = {"LOCALAI_BACKEND_PARENT_WATCH", "LOCALAI_BACKEND_PARENT_WATCH_INTERVAL",
-                                  "LOCALAI_BACKEND_PARENT_WATCH_SCOPE", "LOCALAI_BACKEND_PARENT_PID"};
+                                  "LOCALAI_BACKEND_PARENT_WATCH_SCOPE", "LOCALAI_BACKEND_PARENT_WATCH_GRACE",
+                                  "LOCALAI_BACKEND_PARENT_PID"};
 
 // What a face of the library says before it arms.
 struct Read {
@@ -146,6 +147,14 @@ void check(const json &row) {
         // What will be acted on: this program leads no process group.
         const bool acts = wanted != LOCALAI_PARENTWATCH_SCOPE_GROUP || seen.after.state != LOCALAI_PARENTWATCH_ARMED;
         EXPECT_EQ(seen.after.scope, acts ? wanted : LOCALAI_PARENTWATCH_SCOPE_PROCESS);
+    }
+    if (row.contains("grace_ns")) {
+        const bool is_set = !row["grace_ns"].is_null();
+        const std::uint64_t wanted = is_set ? row["grace_ns"].get<std::uint64_t>() : 0;
+        for (const auto &told : {seen.before, seen.after}) {
+            EXPECT_EQ(told.flags, is_set ? LOCALAI_PARENTWATCH_GRACE_IS_SET : 0U);
+            EXPECT_EQ(told.grace_ns, wanted);
+        }
     }
     const bool off = row.contains("enabled") && !row["enabled"].get<bool>();
     EXPECT_EQ(seen.before.state, LOCALAI_PARENTWATCH_NOT_STARTED);

@@ -70,11 +70,13 @@ def start_parent_death_watcher(
         is not called. It is kept for the life of the interpreter. The same object again is no other
         option; a bound method is a new object at every access: keep it in a variable.
     grace: how long this process, and after it its helpers, may take to end by themselves, at most an
-        hour. The process has that time for on_death or, without on_death, for its own graceful stop,
-        which a SIGTERM to itself begins. The helpers have it between SIGTERM and SIGKILL. Default: 5 s
-        for on_death, none without, 1 s for helpers. With 0 nobody has any, and on_death is not called.
-    scope: what ends: "process", this process alone; "group", also the process group that it leads;
-        "tree", also all of its descendants, whatever their group or session. Default: "tree".
+        hour. This process has that time for on_death; without on_death it gets SIGTERM and has that
+        time for its own graceful stop, unless nothing handles the signal. The helpers have it between
+        SIGTERM and SIGKILL. Default: 5 s for on_death, none without it, 1 s for helpers. 0: nobody has
+        any time, and on_death is not called.
+    scope: what ends. "tree": this process, its process group if it leads that, and all its
+        descendants. "group": without the descendants in other groups. "process": this process alone.
+        Default: "tree".
     interval: how often to look where the kernel cannot tell, from 10 ms to an hour. Default: 2 s.
     parent: who the supervisor is, a process id or its `token()`. Default: the parent process.
 

@@ -59,8 +59,10 @@ class Info(_Fields):
     tier: "event": the kernel wakes the watcher; "poll": it looks every interval; "none": no watch.
     watched: the process ids: the parent, then the supervisor further up, if there is one.
     interval: seconds between two looks of the poll tier: the armed interval, else the environment's.
-    scope: "tree", "group" or "process": what will be acted on once it is armed, else the environment's.
-    grace: seconds that the worker may take to end by itself; None: nothing was asked for, and there is no on_death.
+    scope: "tree", "group" or "process": once armed what will be acted on ("process" for "group" in a
+        process that leads no group), else the environment's.
+    grace: seconds that the worker may take to end by itself; None: nothing was asked for, and there is
+        no on_death.
     """
 
     __slots__ = ()

@@ -4,7 +4,6 @@ import ast
 import contextlib
 import inspect
 import os
-import platform
 import re
 import signal
 import subprocess
@@ -103,19 +102,17 @@ def test_watch_of_a_wrong_type(arguments: tuple, error: type[Exception]) -> None
         parent_watch._watch(*arguments, pytest.fail)
 
 
-def is_asleep(thread: int) -> bool:
-    """Whether the thread sleeps in the system call of the watch, poll or ppoll: no longer in Python."""
-    where = Path(f"/proc/{thread}/syscall").read_text().split()[0]
-    return where in SLEEP_CALLS
+def is_asleep(pid: int, thread: int, tier: str) -> bool:
+    """Whether the thread sleeps in the watch, no longer in Python. In the event tier one thread of the
+    process polls, for all that wait for it."""
+    calls = trees.sleeps(pid)
+    return calls.get(thread) == ("poll" if tier == "poll" else "futex") and "poll" in calls.values()
 
 
-# futex, and poll in the poll tier
-SLEEP_CALLS = {"x86_64": {"202", "7", "271"}, "aarch64": {"98", "73"}}[platform.machine()]
-
-# In the poll tier there is no descriptor to be had.
+# In the poll tier no descriptor is to be had, not even as the first of a table.
 NO_DESCRIPTORS = """
 import resource
-resource.setrlimit(resource.RLIMIT_NOFILE, (3, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+resource.setrlimit(resource.RLIMIT_NOFILE, (0, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 """
 TIERS = {"event": ("", 3600), "poll": (NO_DESCRIPTORS, 0.02)}
 
@@ -148,7 +145,7 @@ sys.exit(7)
         )
     )
     watching = worker.report()
-    trees.wait_until(lambda: is_asleep(watching), "it sleeps")
+    trees.wait_until(lambda: is_asleep(worker.pid, watching, tier), "it sleeps")
     os.kill(worker.pid, signal.SIGUSR1)
     assert worker.report() == "handled"
     worker.kill_supervisor()
@@ -176,7 +173,7 @@ except BaseException as error:
 @pytest.mark.parametrize("tier", TIERS)
 def test_ctrl_c_on_the_main_thread(tier: str) -> None:
     with watching(tier) as process:
-        trees.wait_until(lambda: is_asleep(process.pid), "it sleeps")
+        trees.wait_until(lambda: is_asleep(process.pid, process.pid, tier), "it sleeps")
         process.send_signal(signal.SIGINT)
         assert process.stdout.readline() == "KeyboardInterrupt\n"
         assert process.wait(trees.PATIENCE) == 0
@@ -188,27 +185,32 @@ def test_signal_whose_handler_returns(tier: str) -> None:
     setup = "signal.signal(signal.SIGUSR1, lambda *_: print('handled', flush=True))\n"
     with watching(tier, setup) as process:
         for _ in range(3):
-            trees.wait_until(lambda: is_asleep(process.pid), "it sleeps")
+            trees.wait_until(lambda: is_asleep(process.pid, process.pid, tier), "it sleeps")
             process.send_signal(signal.SIGUSR1)
             assert process.stdout.readline() == "handled\n"
-        trees.wait_until(lambda: is_asleep(process.pid), "it sleeps")
+        trees.wait_until(lambda: is_asleep(process.pid, process.pid, tier), "it sleeps")
         process.send_signal(signal.SIGINT)
         assert process.stdout.readline() == "KeyboardInterrupt\n"
         assert process.wait(trees.PATIENCE) == 0
 
 
+def switches(pid: int) -> dict[str, str]:
+    """How often each thread of a process has run."""
+    return {
+        task.name: (task / "status").read_text().partition("\nvoluntary_ctxt_switches:")[2]
+        for task in Path(f"/proc/{pid}/task").iterdir()
+    }
+
+
 def test_watch_costs_nothing() -> None:
     with watching("event") as process:
-        trees.wait_until(lambda: is_asleep(process.pid), "it sleeps")
-        switches = (
-            Path(f"/proc/{process.pid}/status").read_text().partition("\nvoluntary_ctxt_switches:")[2]
-        )
+        trees.wait_until(lambda: is_asleep(process.pid, process.pid, "event"), "it sleeps")
+        assert sorted(os.listdir(f"/proc/{process.pid}/fd")) == ["0", "1", "2"], "no descriptor"
+        before = switches(process.pid)
+        assert len(before) == 2, "the main thread, and the one that sleeps for it"
         end = time.monotonic() + 0.5
         trees.wait_until(lambda: time.monotonic() > end, "half a second")
-        assert (
-            Path(f"/proc/{process.pid}/status").read_text().partition("\nvoluntary_ctxt_switches:")[2]
-            == switches
-        )
+        assert switches(process.pid) == before
 
 
 # -- The re-export of docs/integration-python.md ---------------------------------------------------

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -31,28 +32,33 @@ UNITS = {
 }
 MOST = 2**63 - 1
 LEAST_INTERVAL, MOST_INTERVAL, DEFAULT_INTERVAL = 10 * 10**6, 3600 * 10**9, 2 * 10**9
+MOST_GRACE = 3600 * 10**9
 
 _NUMBER = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
 _TERM = re.compile(f"({_NUMBER})({'|'.join(UNITS)})(?=[0-9.]|$)", re.ASCII)
-_TERMS = re.compile(f"\\+?((?:{_NUMBER}(?:{'|'.join(UNITS)}))+)", re.ASCII)
+_TERMS = re.compile(f"[+-]?((?:{_NUMBER}(?:{'|'.join(UNITS)}))+)", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a text may be read as: a number of nanoseconds from least to most; with is_none, nothing."""
+    """What a text may be read as: a number of nanoseconds from least to most, or nothing."""
 
-    least: int = 0
+    least: int = 1
     most: int = 0
     may_be_none: bool = True
 
     @property
-    def is_none(self) -> bool:
-        return self.most <= 0
+    def edges(self) -> set[int]:
+        return {self.least, self.most} if self.least <= self.most else set()
 
 
 def read(text: str) -> Reading:
-    """The contract's reading of an option, or of a variable without the white space around it."""
-    if re.fullmatch(_NUMBER, text, re.ASCII):
+    """The contract's reading of an option, or of a variable without the white space around it. A minus
+    sign is for zero alone."""
+    longest = 0 if text.startswith("-") else MOST
+    if text in ("+0", "-0"):
+        terms = [("0", "s")]
+    elif re.fullmatch(_NUMBER, text, re.ASCII):
         terms = [(text, "s")]
     elif match := _TERMS.fullmatch(text):
         terms = _TERM.findall(match[1])
@@ -67,19 +73,24 @@ def read(text: str) -> Reading:
         error = Fraction(1, 100) if fraction.strip("0") else 0
         least += math.floor(exact - error)
         most += math.floor(exact + error)
-    if most < 1 or least > MOST:
+    if least > longest:
         return Reading()
-    return Reading(max(least, 1), min(most, MOST), may_be_none=least < 1 or most > MOST)
+    return Reading(max(least, 0), min(most, longest), may_be_none=most > longest)
 
 
 def possible_intervals(text: str) -> set[int]:
     """What a variable of that text makes of the interval, in nanoseconds."""
     reading = read(text.strip(WHITE_SPACE))
-    possible = {DEFAULT_INTERVAL} if reading.may_be_none else set()
-    if not reading.is_none:
-        found = range(reading.least, reading.most + 1)
-        possible |= {min(max(value, LEAST_INTERVAL), MOST_INTERVAL) for value in found}
-    return possible
+    possible = {DEFAULT_INTERVAL} if reading.may_be_none or reading.least == 0 else set()
+    found = range(max(reading.least, 1), reading.most + 1)
+    return possible | {min(max(value, LEAST_INTERVAL), MOST_INTERVAL) for value in found}
+
+
+def possible_graces(text: str) -> set[int | None]:
+    """The same for the grace, which may be zero."""
+    reading = read(text.strip(WHITE_SPACE))
+    possible: set[int | None] = {None} if reading.may_be_none else set()
+    return possible | {min(value, MOST_GRACE) for value in range(reading.least, reading.most + 1)}
 
 
 # Unicode's property White_Space, as the contract has it. str.strip() of Python takes U+001C to U+001F
@@ -126,14 +137,23 @@ anything = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_si
 texts = st.one_of(durations, durations, almost, anything)
 
 
-def test_the_oracle_agrees_with_the_table() -> None:
-    name = trees.ENV_PARENT_WATCH_INTERVAL
+@pytest.mark.parametrize(
+    ("name", "field", "possible_values", "least"),
+    [
+        (trees.ENV_PARENT_WATCH_INTERVAL, "interval_ns", possible_intervals, 80),
+        (trees.ENV_PARENT_WATCH_GRACE, "grace_ns", possible_graces, 25),
+    ],
+    ids=["interval", "grace"],
+)
+def test_the_oracle_agrees_with_the_table(
+    name: str, field: str, possible_values: Callable[[str], set], least: int
+) -> None:
     table = json.loads(Path(os.environ["CONTRACT_VECTORS"]).read_text(encoding="utf-8"))
     rows = [row for row in table["vectors"] if row.get("env", {}).keys() == {name}]
-    assert len(rows) > 80
+    assert len(rows) >= least
     for row in rows:
-        possible = possible_intervals(row["env"][name])
-        assert row["interval_ns"] in possible, row
+        possible = possible_values(row["env"][name])
+        assert row[field] in possible, row
         assert len(possible) == 1 or "." in row["env"][name], row
 
 
@@ -144,11 +164,16 @@ def test_the_oracle_agrees_with_the_table() -> None:
 @example("", "0.9999999999999999999ns", "")
 @example("", "0.00999999999999999s", "")
 @example("", "3600.0000000001s", "")
+@example("", "-0h", "")
+@example("", "-0.0000000001s", "")
 def test_variable(before: str, text: str, after: str) -> None:
     value = before + text + after
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv(trees.ENV_PARENT_WATCH_INTERVAL, value)
+        monkeypatch.setenv(trees.ENV_PARENT_WATCH_GRACE, value)
         assert nanoseconds(localai_parentwatch.interval()) in possible_intervals(value)
+        grace = localai_parentwatch.status().grace
+        assert (None if grace is None else nanoseconds(grace)) in possible_graces(value)
 
 
 def is_taken(**option: object) -> bool:
@@ -172,13 +197,16 @@ def is_taken(**option: object) -> bool:
 @example("10ms")
 @example("1h")
 @example("3600.1")
+@example("0")
+@example("-0")
+@example("-0.0s")
 @example(" 2s")
 @example("2s\n")
 def test_option(text: str) -> None:
     reading = read(text)
     # A nanosecond decides at the edges alone.
-    for option, least in (("interval", LEAST_INTERVAL), ("grace", 1)):
-        possible = {least <= value <= MOST_INTERVAL for value in (reading.least, reading.most)}
+    for option, least, most in (("interval", LEAST_INTERVAL, MOST_INTERVAL), ("grace", 0, MOST_GRACE)):
+        possible = {least <= value <= most for value in reading.edges}
         possible |= {False} if reading.may_be_none else set()
         assert is_taken(**{option: text}) in possible, option
 

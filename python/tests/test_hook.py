@@ -84,8 +84,8 @@ def test_exception_is_shown(start) -> None:
         start, "\ndef hook(): raise ValueError('disk full')\nstart(on_death=hook, grace=3600)\n"
     )
     said = worker.said()
-    assert "Exception ignored in" in said.replace("Exception ignored while", "Exception ignored in")
-    assert said.endswith(f"ValueError: disk full\n{worker.death_line()}")
+    assert said.endswith("ValueError: disk full\n" + worker.death_line())
+    assert said.startswith(("Exception ignored in", "Exception ignored while"))
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_hook_of_a_graceful_stop_is_not_called(start) -> None:
 
 
 def test_hook_is_not_called_in_a_forked_child(start) -> None:
-    """The child is in another group, and nobody's: its own watcher is not armed."""
+    """The child is in another group, which the scope group leaves alone, and watched by nobody."""
     worker, line = dies(
         start,
         """

@@ -39,7 +39,7 @@ import localai_parentwatch, localai_parentwatch.parent_watch, localai_parentwatc
 after = seen()
 assert before == after, (before, after)
 assert localai_parentwatch.start_parent_death_watcher() == 0
-assert len(seen()[0]) == len(before[0]) + 1 and seen()[1] == before[1], "what was to be seen"
+assert len(seen()[0]) == len(before[0]) + 1 and seen()[1] == before[1], "one thread, no descriptor"
 print(json.dumps("seen"))
 """
     assert trees.answer(program) == "seen"

@@ -36,7 +36,7 @@ def test_report_for_machines() -> None:
 
 
 def test_report_for_people() -> None:
-    env = {trees.ENV_PARENT_WATCH_INTERVAL: "250ms", trees.ENV_PARENT_WATCH_SCOPE: "forest"}
+    env = {trees.ENV_PARENT_WATCH_INTERVAL: "250ms", trees.ENV_PARENT_WATCH_SCOPE: "all"}
     ran = trees.run(REPORT, env=env)
     assert ran.returncode == 0
     assert ran.stdout == textwrap.dedent(f"""\
@@ -47,9 +47,15 @@ def test_report_for_people() -> None:
         scope     tree
         grace     not set
         """)
-    expected = 'expected "tree", "group" or "process"; using tree'
-    warning = f"LOCALAI_BACKEND_PARENT_WATCH_SCOPE=forest: {expected}"
-    assert ran.stderr == f"localai-parentwatch: {warning}\n"
+    warning = 'SCOPE=all: expected "tree", "group" or "process"; using tree'
+    assert ran.stderr == f"localai-parentwatch: LOCALAI_BACKEND_PARENT_WATCH_{warning}\n"
+
+
+@pytest.mark.parametrize(("grace", "told"), [("0", "0 s"), ("1m30s", "90 s")])
+def test_report_of_the_grace(grace: str, told: str) -> None:
+    ran = trees.run(REPORT, env={trees.ENV_PARENT_WATCH_GRACE: grace})
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.splitlines()[-1] == f"grace     {told}"
 
 
 def test_report_of_a_watcher_that_is_switched_off() -> None:

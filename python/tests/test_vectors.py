@@ -16,7 +16,8 @@ _TABLE = json.loads(Path(os.environ["CONTRACT_VECTORS"]).read_text(encoding="utf
 _READ_AND_START = """
 import json, localai_parentwatch as package
 from localai_parentwatch import parent_watch as drop_in
-read = [package.enabled(), package.interval(), package.status().scope]
+before = package.status()
+read = [package.enabled(), package.interval(), before.scope, before.grace]
 drop_in_read = [drop_in._enabled(), drop_in._interval_seconds()]
 if {drop_in}:
     started = drop_in.start_parent_death_watcher()
@@ -28,7 +29,7 @@ print(json.dumps({{
     "drop_in": drop_in_read,
     "started": started,
     "state": after.state,
-    "after": [after.interval, after.scope],
+    "after": [after.interval, after.scope, after.grace],
     "watched": after.watched,
 }}))
 """
@@ -58,6 +59,10 @@ def id_of(row: dict) -> str:
     return ascii("+".join([*row.get("env", {}).values(), *row.get("env_hex", {}).values()]))[:40]
 
 
+def grace_of(row: dict) -> float | None:
+    return None if row["grace_ns"] is None else row["grace_ns"] / 1e9
+
+
 def token_of(supervisor: dict) -> str:
     return "@".join(str(supervisor[key]) for key in ("pid", "start", "pidns") if key in supervisor)
 
@@ -81,12 +86,13 @@ def test_row(row: dict, request: pytest.FixtureRequest) -> None:
 
     interval = row["interval_ns"] / 1e9
     assert told["drop_in"] == [row["enabled"], interval]
-    assert told["read"] == [row["enabled"], interval, row["scope"]]
-    # What will be acted on: this process leads no group.
-    acts = "process" if row["enabled"] and row["scope"] == "group" else row["scope"]
-    assert told["after"] == [interval, acts]
-
+    grace = grace_of(row)
+    assert told["read"] == [row["enabled"], interval, row["scope"], grace]
     state = 0 if row["enabled"] else 1
+    # What will be acted on once it is armed: the process leads no group.
+    acts = row["scope"] != "group" or state != 0
+    assert told["after"] == [interval, row["scope"] if acts else "process", grace]
+
     assert told["state"] == state
     assert told["started"] == (None if through_drop_in else state)
     parent, *further = told["watched"] if row["enabled"] else [os.getpid()]
@@ -112,4 +118,5 @@ def test_changes_of_the_environment_are_seen_in_one_process(monkeypatch: pytest.
             enabled, interval = row["enabled"], row["interval_ns"] / 1e9
             assert localai_parentwatch.enabled() is parent_watch._enabled() is enabled, row
             assert localai_parentwatch.interval() == parent_watch._interval_seconds() == interval, row
-            assert localai_parentwatch.status().scope == row["scope"], row
+            told = localai_parentwatch.status()
+            assert (told.scope, told.grace) == (row["scope"], grace_of(row)), row

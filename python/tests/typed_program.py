@@ -24,15 +24,14 @@ localai_parentwatch.start_parent_death_watcher(on_death=lambda: 1, grace=2, inte
 localai_parentwatch.start_parent_death_watcher(
     on_death=None, grace=None, scope=None, interval=None, parent=None
 )
-scope: Literal["group", "process"] = "group"
+scope: Literal["tree", "group", "process"] = "tree"
 localai_parentwatch.start_parent_death_watcher(scope=scope)
 
 localai_parentwatch.start_parent_death_watcher(save)  # type: ignore[call-arg]
 localai_parentwatch.start_parent_death_watcher(on_death=1)  # type: ignore[arg-type]
 localai_parentwatch.start_parent_death_watcher(on_death=print)
 localai_parentwatch.start_parent_death_watcher(on_death=bool.__and__)  # type: ignore[arg-type]
-localai_parentwatch.start_parent_death_watcher(scope="tree")
-localai_parentwatch.start_parent_death_watcher(scope="forest")  # type: ignore[arg-type]
+localai_parentwatch.start_parent_death_watcher(scope="all")  # type: ignore[arg-type]
 localai_parentwatch.start_parent_death_watcher(grace=b"2s")  # type: ignore[arg-type]
 localai_parentwatch.start_parent_death_watcher(parent=1.5)  # type: ignore[arg-type]
 localai_parentwatch.start_parent_death_watcher(timeout=1)  # type: ignore[call-arg]
@@ -41,9 +40,11 @@ info: Info = localai_parentwatch.status()
 state: Status = info.state
 tier: str = info.tier
 watched: tuple[int, ...] = info.watched
-seconds: float = info.interval + (info.grace or 0) + localai_parentwatch.interval()
+seconds: float = info.interval + localai_parentwatch.interval()
+grace: float | None = info.grace
+worse: float = info.grace  # type: ignore[assignment]
 is_on: bool = localai_parentwatch.enabled()
-name: str = localai_parentwatch.ENV_PARENT_PID + localai_parentwatch.__version__
+name: str = localai_parentwatch.ENV_PARENT_WATCH_GRACE + localai_parentwatch.__version__
 token: str = localai_parentwatch.token()
 number: int = Status.ARMED
 info.tier = "poll"  # type: ignore[misc]

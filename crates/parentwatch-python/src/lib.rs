@@ -29,11 +29,7 @@ fn code(outcome: Result<Status, Error>) -> i32 {
 }
 
 /// Seconds, a `timedelta`, or a text such as `500ms`.
-fn duration(
-    name: &str,
-    value: &Bound<'_, PyAny>,
-    parse: fn(&str) -> Option<Duration>,
-) -> PyResult<Duration> {
+fn duration(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Duration> {
     let or_invalid = |duration: Option<Duration>, expected: &str| {
         duration.ok_or_else(|| PyValueError::new_err(format!("{name}: expected {expected}")))
     };
@@ -42,7 +38,8 @@ fn duration(
     };
     let number = "a finite number of seconds, 0 or more";
     if let Ok(text) = value.cast::<PyString>() {
-        let duration = parse(&text.to_string_lossy());
+        // Zero as a text is read as the number is: the options know which of them may be zero.
+        let duration = parentwatch::parse_duration_or_zero(&text.to_string_lossy());
         return or_invalid(duration, "a duration such as 500ms, 2s or 1m30s");
     }
     if value.is_instance_of::<PyFloat>() {
@@ -158,14 +155,13 @@ mod _native {
     ) -> PyResult<i32> {
         let mut options = Options::new();
         if let Some(grace) = grace {
-            options = options.grace(duration("grace", grace, parentwatch::parse_duration_or_zero)?);
+            options = options.grace(duration("grace", grace)?);
         }
         if let Some(scope) = scope {
             options = options.scope(super::scope(scope)?);
         }
         if let Some(interval) = interval {
-            options =
-                options.interval(duration("interval", interval, parentwatch::parse_duration)?);
+            options = options.interval(duration("interval", interval)?);
         }
         if let Some(parent) = parent {
             options = options.parent(supervisor(parent)?);
@@ -225,7 +221,7 @@ mod _native {
 
     #[pyfunction]
     fn wait_for_exit(py: Python<'_>, pid: Pid, interval: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let interval = duration("interval", interval, parentwatch::parse_duration)?;
+        let interval = duration("interval", interval)?;
         // Where Python is not there any more, nobody is left to be told of signals.
         let signals = || Python::try_attach(|py| py.check_signals()).unwrap_or(Ok(()));
         py.detach(|| parentwatch::wait_for_exit_or(pid.0, interval, signals))
