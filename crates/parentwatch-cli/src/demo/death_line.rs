@@ -45,7 +45,7 @@ mod tests {
             "localai-parentwatch: supervisor 4242 is gone, worker 4243 exits (event) ",
             "localai-parentwatch: supervisor x is gone, worker 4243 exits (event)",
             "> localai-parentwatch: supervisor 4242 is gone, worker 4243 exits (event)",
-            "localai-parentwatch: LOCALAI_BACKEND_PARENT_WATCH_SCOPE=x: expected group; using group",
+            "localai-parentwatch: LOCALAI_BACKEND_PARENT_WATCH_INTERVAL=x: expected a duration; using 2s",
         ] {
             assert_eq!(find_tier(line, 4243), None, "{line:?}");
         }

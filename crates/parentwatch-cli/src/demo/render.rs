@@ -206,10 +206,10 @@ mod tests {
         let report = Report::new(workers, vec![orphan()], &LIMITS);
         let expected = "\
 With the watcher: supervisor killed with SIGKILL
-worker         pid   tier     port   gone after   port free after   helpers gone after
-cpp           4243   event   40001       840 µs           1.32 ms                    -
-python        4243   event   40001       840 µs           1.32 ms           2: 4.25 ms
-go-degraded   4243   poll    40001       1.50 s            1.50 s                    -
+worker    pid   tier     port   gone after   port free after   helpers gone after
+cpp      4243   event   40001       840 µs           1.32 ms                    -
+python   4243   event   40001       840 µs           1.32 ms           2: 4.25 ms
+go       4243   poll    40001       1.50 s            1.50 s                    -
 ok: in the event tier every worker was gone 840 µs after the kill, every port free after 1.32 ms; \
 in the poll tier every worker was gone 1.50 s after the kill, every port free after 1.50 s
 

@@ -240,7 +240,7 @@ pub mod tests {
 
     pub fn polling() -> Protected {
         Protected {
-            kind: "go-degraded".to_owned(),
+            kind: "go".to_owned(),
             tier: Some("poll".to_owned()),
             gone_after: Some(Duration::from_millis(1500)),
             port_free_after: Some(Duration::from_millis(1501)),
