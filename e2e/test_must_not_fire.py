@@ -1,4 +1,4 @@
-"""N01 to N16: nothing of this is the death of the supervisor, so the worker serves on.
+"""N01 to N18: nothing of this is the death of the supervisor, so the worker serves on.
 
 Every test ends by killing the supervisor after all, and sees the worker go: a watcher that is
 broken would live through everything else, too. In the pictures, † is what dies, and a name in

@@ -151,11 +151,11 @@ def supervisor_above_wrapper_dies(stage: Stage) -> None:
 
 
 def wrapper_dies(stage: Stage) -> None:
-    """(driver) ── supervisor, names itself ── wrapper † ── worker, has a moment to end by itself"""
+    """(driver) ── supervisor, names itself ── wrapper † ── worker, has no time to end by itself"""
     supervisor = stage.supervisor(named=True)
-    wrapper, worker = supervisor.wrapped_worker(env={GRACE: "300ms"})
+    wrapper, worker = supervisor.wrapped_worker(env={GRACE: "0"})
     wrapper.kill()
-    stage.must_go(worker, expected=stage.tree.without_handler)
+    stage.must_go(worker)
     supervisor.assert_serving()
 
 
@@ -191,8 +191,8 @@ def stderr_is_no_good(stage: Stage) -> None:
 
 
 def forking_worker_dies(stage: Stage) -> None:
-    """(driver) ── supervisor ── worker † ── child, forked, arms"""
-    worker = stage.supervisor().worker()
+    """(driver) ── supervisor ── worker † ── child, forked, arms: has no time, as below a wrapper"""
+    worker = stage.supervisor().worker(env={GRACE: "0"})
     worker.ask("fork")
     child = stage.tree.await_worker("child")
     child.arm()
