@@ -8,6 +8,11 @@ KERNELS_WORKERS ?= c cpp rust go-native go-degraded
 check-kernels: check-c-abi e2e-programs $(VENV)/.e2e ## the C tests and a few process trees on Linux 6.1, under QEMU
 	@scripts/check-kernels.sh '$(PREFIX_TEST)' '$(VENV)/bin/python' '$(KERNELS_SHORT)'
 
+# gVisor has no pidfds: the poll tier.
+.PHONY: check-gvisor
+check-gvisor: check-c-abi ## a C test in gVisor
+	@scripts/check-gvisor.sh target/c-abi/children-static
+
 .PHONY: kernels
 kernels: check-c-abi e2e-programs $(VENV)/.e2e ## the C tests and every scenario that needs no Python on Linux 6.1 (15 minutes or more)
 	@scripts/check-kernels.sh '$(PREFIX_TEST)' '$(VENV)/bin/python' '' $(KERNELS_WORKERS)

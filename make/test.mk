@@ -24,6 +24,7 @@ test: toolchains ## everything that must hold, with a summary of what ran and wh
 		e2e 'make e2e' \
 		scenarios 'make check-scenarios' \
 		kernels 'make check-kernels' \
+		gvisor 'make check-gvisor' \
 		soak 'make soak SOAK_MINUTES=1'
 
 .PHONY: test-all

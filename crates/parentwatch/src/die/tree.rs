@@ -201,3 +201,62 @@ impl Tree {
         Some(ended)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::os::unix::process::CommandExt;
+    use std::process::{Command, Stdio};
+
+    /// shell ─┬─ sleep
+    ///        └─ shell in a session of its own ── sleep in another
+    const SCRIPT: &str = "setsid sh -c 'setsid sleep 60 >/dev/null & echo; exec >/dev/null; wait' & \
+                          sleep 60 >/dev/null & exec >/dev/null; wait";
+
+    #[test]
+    fn descendants_are_found_with_and_without_lists_of_children() {
+        let mut shell = Command::new("/bin/sh")
+            .args(["-c", SCRIPT])
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let mut ready = [0];
+        shell.stdout.take().unwrap().read_exact(&mut ready).unwrap();
+        let root = i32::try_from(shell.id()).unwrap();
+        let found = |sight| {
+            let mut tree = Tree::below(root);
+            tree.sight = Some(sight);
+            // For a moment after it was forked a process may not be listed.
+            let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+            while tree.helpers().len() < 3 && std::time::Instant::now() < deadline {
+                tree.collect(|_| {});
+            }
+            tree
+        };
+        let mut listed = found(Sight::Lists);
+        let mut scanned = found(Sight::EveryProcess);
+        let seen = [listed.helpers().len(), scanned.helpers().len()];
+        for helper in listed.helpers() {
+            helper.signal(libc::SIGKILL);
+        }
+        shell.kill().unwrap();
+        shell.wait().unwrap();
+        assert_eq!(seen, [3; 2]);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while !listed.is_empty() || !scanned.is_empty() {
+            assert!(std::time::Instant::now() < deadline, "they do not end");
+            sys::nap(std::time::Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn a_process_that_does_not_belong_is_not_held() {
+        let mut tree = Tree::below(sys::own_pid());
+        let nobody = &mut |_: &mut Helper| unreachable!("it is not held");
+        assert!(!tree.add(sys::own_pid(), |_, _| false, nobody));
+        assert!(!tree.add(i32::MAX, |_, _| true, nobody), "there is none");
+        assert_eq!(tree.helpers().len(), 0);
+    }
+}
