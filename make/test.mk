@@ -56,7 +56,8 @@ check-library: $(PREFIX_TEST)/.stamp
 	scripts/check-library.sh $(PREFIX_TEST)
 
 # C programs against the installed library, the shared one and the static one.
-check-c-abi: $(PREFIX_TEST)/.stamp
+.PHONY: c-tests
+c-tests: $(PREFIX_TEST)/.stamp
 	@mkdir -p target/c-abi
 	@for test in $(C_TESTS); do \
 		source=crates/parentwatch-capi/tests/c/$$test.c; \
@@ -65,6 +66,10 @@ check-c-abi: $(PREFIX_TEST)/.stamp
 			-Wl,-rpath,$(PREFIX_TEST)/lib; \
 		$$compile -o target/c-abi/$$test-static $(PREFIX_TEST)/lib/liblocalai_parentwatch.a \
 			$$(sed -n 's/^Libs.private: //p' $(PREFIX_TEST)/lib/pkgconfig/localai_parentwatch.pc); \
+	done
+
+check-c-abi: c-tests
+	@for test in $(C_TESTS); do \
 		for linkage in shared static; do \
 			if target/c-abi/$$test-$$linkage; then echo "ok     $$test, $$linkage"; \
 			else echo "FAILED $$test, $$linkage"; exit 1; fi; \
