@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # boot.sh FOLDER COMMAND [ARGUMENT...]: runs a command on Debian's own kernel (6.1 in Debian 12), under QEMU without
-# KVM. The machine has a few of Debian's programs, and over them what the folder holds. Prints what the command
-# prints, and ends with its status; with 124 when it has not ended within BOOT_TIMEOUT seconds.
+# KVM. The machine has a few of Debian's programs, and over them what FOLDER holds. Prints what the command prints,
+# and ends with its status; with 124 if it has not ended within BOOT_TIMEOUT seconds; with 77, after one line that
+# says why, if there is nothing to boot.
 #
 # ARCH is Debian's name of the architecture. Debian's packages are unpacked below target/boot and not installed.
 # Everything is in the initramfs: that takes neither root nor a kernel module.
@@ -11,14 +12,21 @@ shift
 (($#)) || { echo 'boot.sh: expected a command to run' >&2; exit 2; }
 cd "$(dirname "$0")/.."
 
+skip() {
+  echo "SKIPPED: Debian's kernel: $1"
+  exit 77
+}
+
+command -v dpkg >/dev/null || skip 'not a Debian'
 arch=${ARCH:-$(dpkg --print-architecture)}
 case $arch in
-  amd64) qemu=(qemu-system-x86_64) console=ttyS0 ;;
-  arm64) qemu=(qemu-system-aarch64 -M virt) console=ttyAMA0 ;;
-  *) echo "boot.sh: cannot boot $arch; expected ARCH to be amd64 or arm64" >&2; exit 2 ;;
+  amd64) qemu=(qemu-system-x86_64) package=qemu-system-x86 console=ttyS0 ;;
+  arm64) qemu=(qemu-system-aarch64 -M virt) package=qemu-system-arm console=ttyAMA0 ;;
+  *) skip "ARCH is $arch, and only amd64 and arm64 can be booted" ;;
 esac
+scripts/install-packages.sh cpio "$package" || skip 'QEMU cannot be installed'
 kernel=linux-image-cloud-$arch
-packages=(bash busybox-static coreutils dash libstdc++6 mount python3.11 util-linux)
+programs=(bash busybox-static coreutils dash libstdc++6 mount python3.11 util-linux)
 cache=$PWD/target/boot/$arch
 
 # apt-get with lists, an architecture and installed packages (none) of its own.
@@ -27,25 +35,31 @@ apt() {
     -o APT::Architecture="$arch" -o APT::Architectures="$arch" -o APT::Sandbox::User= "$@"
 }
 
+# The packages of the programs and what they need, and the kernel's alone.
+download() {
+  local image
+  apt update && apt install --yes --download-only --no-install-recommends "${programs[@]}" &&
+    image=$(apt install --simulate --no-install-recommends "$kernel" | sed -n 's/^Inst \(linux-image-[0-9][^ ]*\) .*/\1/p') &&
+    cd "$cache/kernel" && apt download "$image" && cd - >/dev/null
+}
+
 # archive FOLDER: what it holds, as the kernel reads it.
 archive() { (cd "$1" && find . | cpio --quiet --create --format=newc --owner=0:0); }
 
-# What is there was made by another edition of this script, or not to its end.
-if ! cmp -s "$0" "$cache/.made-by"; then
+# What is there may be of another edition of this script, or not complete.
+if ! cmp -s scripts/boot.sh "$cache/.made-by"; then
   rm -rf "$cache"
   mkdir -p "$cache"/apt/{lists,archives}/partial "$cache"/{kernel,root}
   touch "$cache/apt/status"
-  apt update
-  apt install --yes --download-only --no-install-recommends "${packages[@]}"
-  for package in "$cache"/apt/archives/*.deb; do dpkg-deb --extract "$package" "$cache/root"; done
-  image=$(apt install --simulate --no-install-recommends "$kernel" | sed -n 's/^Inst \(linux-image-[0-9][^ ]*\) .*/\1/p')
-  (cd "$cache/kernel" && apt download "$image" && dpkg-deb --extract ./*.deb .)
+  download >"$cache/log" 2>&1 || skip "it cannot be downloaded: $(grep -m 1 '^E:' "$cache/log" || tail -n 1 "$cache/log")"
+  for file in "$cache"/apt/archives/*.deb; do dpkg-deb --extract "$file" "$cache/root"; done
+  dpkg-deb --extract "$cache"/kernel/*.deb "$cache/kernel"
   mv "$cache"/kernel/boot/vmlinuz-* "$cache/vmlinuz"
 
-  # The cache of the compiler is worth seconds there; where this python3 is of another release, nobody reads it.
+  # The compiled files save seconds there. They are not read if this python3 is of another release.
   python3 -m compileall -q "$cache/root/usr/lib/python3.11" >/dev/null || true
   rm -rf "$cache"/{apt,kernel} "$cache"/root/usr/share/{doc,locale,man}
-  mkdir -p "$cache"/root/{dev,proc,sys,tmp}
+  mkdir -p "$cache"/root/{dev,freezer,proc,sys,tmp}
   cat >"$cache/root/init" <<'INIT'
 #!/bin/busybox sh
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/
@@ -56,18 +70,20 @@ mkdir /dev/shm /dev/pts
 mount -t tmpfs shm /dev/shm
 mount -t devpts pts /dev/pts
 mount -t cgroup2 cgroup /sys/fs/cgroup
+echo +pids >/sys/fs/cgroup/cgroup.subtree_control
+mount -t cgroup -o freezer freezer /freezer
 ln -s /proc/self/fd /dev/fd
 ln -s python3.11 /usr/bin/python3
 busybox ip link set lo up
-status=0
-bash /command || status=$?
-echo "boot: status $status"
+# Not to the console itself, which is a terminal.
+{ bash /command </dev/null 2>&1 || echo "$?" >/status; } | cat
+echo "boot: status $(cat /status 2>/dev/null || echo 0)"
 busybox poweroff -f
 INIT
   chmod +x "$cache/root/init"
   archive "$cache/root" >"$cache/root.cpio"
   rm -rf "$cache/root"
-  cp "$0" "$cache/.made-by"
+  cp scripts/boot.sh "$cache/.made-by"
 fi
 
 work=$(mktemp -d -p "$cache")
@@ -76,7 +92,10 @@ mkdir "$work/command"
 printf '%q ' "$@" >"$work/command/command"
 # The kernel unpacks one archive after the other.
 { cat "$cache/root.cpio" && archive "$folder" && archive "$work/command"; } >"$work/initrd"
-timeout "${BOOT_TIMEOUT:-600}" "${qemu[@]}" -cpu max -accel tcg,thread=multi -smp 2 -m 2G -nodefaults -display none \
-  -serial stdio -no-reboot -kernel "$cache/vmlinuz" -initrd "$work/initrd" \
-  -append "console=$console quiet panic=-1" </dev/null | tr -d '\r' | tee "$work/said" | sed "/^boot: status /,\$d" || true
-exit "$(sed -n 's/^boot: status \([0-9]*\)$/\1/p' "$work/said" | grep . || echo 124)"
+limit=${BOOT_TIMEOUT:-600}
+timeout "$limit" "${qemu[@]}" -cpu max -accel tcg,thread=multi -smp 2 -m 2G -nodefaults -display none -serial stdio \
+  -no-reboot -kernel "$cache/vmlinuz" -initrd "$work/initrd" -append "console=$console quiet panic=-1" </dev/null |
+  sed -u 's/\r*$//' | tee "$work/said" | sed -u '/^boot: status /,$d' || true
+status=$(sed -n 's/^boot: status \([0-9]*\)$/\1/p' "$work/said")
+[[ $status ]] || { echo "boot.sh: the command had not ended when the machine did, within $limit s" >&2; exit 124; }
+exit "$status"
