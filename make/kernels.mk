@@ -4,15 +4,17 @@
 KERNELS_SHORT := f01_supervisor_sigkilled or f13_pidfd_open or f22_helper_outside or n15_host or n17_group or h08_descriptors
 KERNELS_WORKERS ?= c cpp rust go-native go-degraded
 
+KERNELS_TESTS := $(filter %-static,$(C_PROGRAMS))
+
 .PHONY: check-kernels
-check-kernels: c-tests e2e-programs $(VENV)/.e2e ## the C tests and a few process trees on Linux 6.1, under QEMU
-	@scripts/check-kernels.sh '$(PREFIX_TEST)' '$(VENV)/bin/python' '$(KERNELS_SHORT)'
+check-kernels: $(KERNELS_TESTS) e2e-programs $(VENV)/.e2e ## the C tests and a few process trees on Linux 6.1, under QEMU
+	@scripts/check-kernels.sh '$(PREFIX_TEST)' '$(VENV)/bin/python' '$(KERNELS_TESTS)' '$(KERNELS_SHORT)'
+
+.PHONY: kernels
+kernels: $(KERNELS_TESTS) e2e-programs $(VENV)/.e2e ## the C tests and every scenario that needs no Python on Linux 6.1 (15 minutes or more)
+	@BOOT_TIMEOUT=3600 scripts/check-kernels.sh '$(PREFIX_TEST)' '$(VENV)/bin/python' '$(KERNELS_TESTS)' '' $(KERNELS_WORKERS)
 
 # gVisor has no pidfds: the poll tier.
 .PHONY: check-gvisor
-check-gvisor: c-tests ## a C test in gVisor
-	@scripts/check-gvisor.sh target/c-abi/children-static
-
-.PHONY: kernels
-kernels: c-tests e2e-programs $(VENV)/.e2e ## the C tests and every scenario that needs no Python on Linux 6.1 (15 minutes or more)
-	@scripts/check-kernels.sh '$(PREFIX_TEST)' '$(VENV)/bin/python' '' $(KERNELS_WORKERS)
+check-gvisor: $(C_ABI)/children-static ## a C test in gVisor
+	@scripts/check-gvisor.sh $<

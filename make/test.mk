@@ -56,25 +56,19 @@ check-library: $(PREFIX_TEST)/.stamp
 	scripts/check-library.sh $(PREFIX_TEST)
 
 # C programs against the installed library, the shared one and the static one.
-.PHONY: c-tests
-c-tests: $(PREFIX_TEST)/.stamp
-	@mkdir -p target/c-abi
-	@for test in $(C_TESTS); do \
-		source=crates/parentwatch-capi/tests/c/$$test.c; \
-		compile="cc -std=gnu11 -Wall -Wextra -Wpedantic -Werror -g -I $(PREFIX_TEST)/include $$source"; \
-		$$compile -o target/c-abi/$$test-shared -L $(PREFIX_TEST)/lib -llocalai_parentwatch -pthread \
-			-Wl,-rpath,$(PREFIX_TEST)/lib; \
-		$$compile -o target/c-abi/$$test-static $(PREFIX_TEST)/lib/liblocalai_parentwatch.a \
-			$$(sed -n 's/^Libs.private: //p' $(PREFIX_TEST)/lib/pkgconfig/localai_parentwatch.pc); \
-	done
+C_ABI := target/c-abi
+C_PROGRAMS := $(foreach test,$(C_TESTS),$(C_ABI)/$(test)-shared $(C_ABI)/$(test)-static)
+C_COMPILE = @mkdir -p $(@D); cc -std=gnu11 -Wall -Wextra -Wpedantic -Werror -g -I $(PREFIX_TEST)/include -o $@ $<
 
-check-c-abi: c-tests
-	@for test in $(C_TESTS); do \
-		for linkage in shared static; do \
-			if target/c-abi/$$test-$$linkage; then echo "ok     $$test, $$linkage"; \
-			else echo "FAILED $$test, $$linkage"; exit 1; fi; \
-		done; \
-	done
+$(C_PROGRAMS): $(wildcard crates/parentwatch-capi/tests/c/*.h) $(PREFIX_TEST)/.stamp
+$(C_ABI)/%-shared: crates/parentwatch-capi/tests/c/%.c
+	$(C_COMPILE) -L $(PREFIX_TEST)/lib -llocalai_parentwatch -pthread -Wl,-rpath,$(PREFIX_TEST)/lib
+$(C_ABI)/%-static: crates/parentwatch-capi/tests/c/%.c
+	$(C_COMPILE) $(PREFIX_TEST)/lib/liblocalai_parentwatch.a \
+		$$(sed -n 's/^Libs.private: //p' $(PREFIX_TEST)/lib/pkgconfig/localai_parentwatch.pc)
+
+check-c-abi: $(C_PROGRAMS)
+	@scripts/run-c-tests.sh $(C_PROGRAMS)
 	@# The dying path lets go of memory and devices, but not of a program that lies below /dev.
 	@program=$$(mktemp -p /dev/shm); trap 'rm -f "$$program"' EXIT; \
 	cp target/c-abi/dying-static "$$program"; chmod +x "$$program"; status=0; "$$program" || status=$$?; \

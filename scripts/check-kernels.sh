@@ -1,19 +1,20 @@
 #!/usr/bin/env bash
-# check-kernels.sh PREFIX PYTHON [SCENARIOS [WORKER...]]: the C tests, and the scenarios of e2e that match SCENARIOS (an
-# expression for pytest's -k; everything without one), on Debian's own kernel under QEMU. PYTHON has the requirements
-# of e2e; the library is installed in PREFIX. Ends with 1 when anything failed there.
+# check-kernels.sh PREFIX PYTHON TESTS [SCENARIOS [WORKER...]]: the C tests (static programs, in one argument), and the
+# scenarios of e2e that match SCENARIOS (an expression for pytest's -k; everything without one), on Debian's own kernel
+# under QEMU. PYTHON has the requirements of e2e; the library is installed in PREFIX. Ends with 1 when anything failed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 prefix=$(realpath "${1:?check-kernels.sh: expected the prefix that the library is installed in}")
 python=${2:?check-kernels.sh: expected the interpreter that has the requirements of e2e}
-scenarios=${3-}
-workers=("${@:4}")
+read -ra tests <<<"${3:?check-kernels.sh: expected the C tests}"
+scenarios=${4-}
+workers=("${@:5}")
 ((${#workers[@]})) || workers=(c)
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$work"/{tests,build,prefix}
-cp target/c-abi/*-static "$work/tests/"
+cp "${tests[@]}" scripts/run-c-tests.sh "$work/tests/"
 cp -r e2e "$work/e2e"
 for program in supervisor helper launch file_server worker-c worker-cpp worker-rust worker-go-native worker-go-degraded \
   worker-poller worker-pdeathsig worker-naive; do
@@ -27,20 +28,11 @@ rm -rf "$work"/site/{pip,setuptools,pkg_resources}
 
 cat >"$work/run" <<'RUN'
 echo "Linux $(uname -r)"
-passed=0 failed=0
-for test in /tests/*; do
-  status=0
-  "$test" >/tmp/said 2>&1 || status=$?
-  case $status in
-    0) echo "ok     ${test##*/}" && passed=$((passed + 1)) ;;
-    77) grep SKIPPED /tmp/said ;;
-    *) tail -n 20 /tmp/said && echo "FAILED ${test##*/}: status $status" && failed=$((failed + 1)) ;;
-  esac
-done
-echo "$passed C tests passed, $failed failed"
-status=0
-PYTHONPATH=/site python3 -m pytest -c /e2e/pytest.ini --rootdir /e2e -n 2 -q --build /build --prefix /prefix "$@" /e2e || status=$?
-((status == 0 && failed == 0))
+failed=0
+/tests/run-c-tests.sh /tests/*-static || failed=1
+PYTHONPATH=/site python3 -m pytest -c /e2e/pytest.ini --rootdir /e2e -n 2 -q --build /build --prefix /prefix \
+  "$@" /e2e || failed=1
+exit "$failed"
 RUN
 status=0
 scripts/boot.sh "$work" bash /run ${scenarios:+-k "$scenarios"} "${workers[@]/#/--worker=}" || status=$?

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# run-c-tests.sh PROGRAM...: runs each of the C tests. Status 0 is a test that passed, 77 one that was skipped and has
+# said why; anything else has failed, and then this ends with 1.
+set -uo pipefail
+(($#)) || { echo 'run-c-tests.sh: expected the programs to run' >&2; exit 2; }
+failed=0
+for program; do
+  status=0
+  "$program" || status=$?
+  case $status in
+    0) echo "ok     ${program##*/}" ;;
+    77) ;;
+    *) echo "FAILED ${program##*/}: status $status" && failed=1 ;;
+  esac
+done
+exit "$failed"
