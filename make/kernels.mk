@@ -14,7 +14,7 @@ check-kernels: $(KERNELS_TESTS) e2e-programs $(VENV)/.e2e ## the C tests and a f
 kernels: $(KERNELS_TESTS) e2e-programs $(VENV)/.e2e ## the C tests and every scenario that needs no Python on Linux 6.1 (15 minutes or more)
 	@BOOT_TIMEOUT=3600 scripts/check-kernels.sh '$(PREFIX_TEST)' '$(VENV)/bin/python' '$(KERNELS_TESTS)' '' $(KERNELS_WORKERS)
 
-# gVisor has no pidfds: the poll tier.
+# No Linux at all, but programs for Linux run on it.
 .PHONY: check-gvisor
-check-gvisor: $(C_ABI)/children-static ## a C test in gVisor
-	@scripts/check-gvisor.sh $<
+check-gvisor: $(addprefix $(C_ABI)/,watched-shared watched-static children-static) ## C tests in gVisor: the poll tier, and nobody ends by mistake
+	@scripts/check-gvisor.sh $^
