@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # boot.sh FOLDER COMMAND [ARGUMENT...]: runs a command on Debian's own kernel (6.1 in Debian 12), under QEMU without
 # KVM. The machine has a few of Debian's programs, and over them what FOLDER holds. Prints what the command prints,
-# and ends with its status; with 124 if it has not ended within BOOT_TIMEOUT seconds; with 77, after one line that
-# says why, if there is nothing to boot.
+# and ends with its status; with 124 if the machine ended first, after BOOT_TIMEOUT seconds at the latest; with 77,
+# after one line that says why, if there is nothing to boot.
 #
 # ARCH is Debian's name of the architecture. Debian's packages are unpacked below target/boot and not installed.
 # Everything is in the initramfs: that takes neither root nor a kernel module.
@@ -97,5 +97,5 @@ timeout "$limit" "${qemu[@]}" -cpu max -accel tcg,thread=multi -smp 2 -m 3G -nod
   -no-reboot -kernel "$cache/vmlinuz" -initrd "$work/initrd" -append "console=$console quiet panic=-1" </dev/null |
   sed -u 's/\r*$//' | tee "$work/said" | sed -u '/^boot: status /,$d' || true
 status=$(sed -n 's/^boot: status \([0-9]*\)$/\1/p' "$work/said")
-[[ $status ]] || { echo "boot.sh: the command had not ended when the machine did, within $limit s" >&2; exit 124; }
+[[ $status ]] || { echo "boot.sh: the machine ended before the command did; it may take BOOT_TIMEOUT, $limit s" >&2; exit 124; }
 exit "$status"
