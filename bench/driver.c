@@ -14,7 +14,7 @@
  *                                                    what arming added to one
  *   idle WHO NANOSECONDS VOLUNTARY INVOLUNTARY CPU_NANOSECONDS
  *
- * A GUARD is what guards the worker: pdeathsig, poller, now (this library) or before (the one in the folder of
+ * A GUARD is what guards the worker: pdeathsig, poller, thread (a bare one that waits for the supervisor), now (this library) or before (the one in the folder of
  * --against, which the same worker then loads).
  *
  * It is a subreaper, so that it can reap what a killed supervisor leaves, and it sleeps on a pidfd until
@@ -89,6 +89,7 @@ static const struct guard NOW = {"now", "watch", false, false};
 static const struct guard BEFORE = {"before", "watch", true, false};
 static const struct guard POLL_TIER = {"now", "watch", false, true};
 static const struct guard POLLER = {"poller", "poller", false, false};
+static const struct guard THREAD = {"thread", "thread", false, false};
 
 /* Those that are compared; the last one only with --against. */
 static const struct guard *const GUARDS[] = {&PDEATHSIG, &NOW, &BEFORE};
@@ -325,7 +326,7 @@ static void measure_crowd(long run, int workers, const struct guard *guard) {
     int from = start_supervisor(&tree.supervisor, &SITUATIONS[LEADER], guard, workers);
     for (int i = 0; i < workers; i++) {
         struct report report = receive(from);
-        if (guard != &PDEATHSIG) {
+        if (guard == &NOW || guard == &BEFORE) {
             expect_armed(&report, LOCALAI_PARENTWATCH_TIER_EVENT);
         }
         fds[i] = pidfd_open(report.pid);
@@ -350,6 +351,7 @@ static void measure_crowds(long run) {
             for (int guard = 0; guard < number_of_guards(); guard++) {
                 measure_crowd(run, workers[i], GUARDS[(guard + crowd) % number_of_guards()]);
             }
+            measure_crowd(run, workers[i], &THREAD);
         }
     }
 }

@@ -20,6 +20,7 @@ from typing import Any
 BUSY = 0.5
 PAGE_KIB = os.sysconf("SC_PAGESIZE") // 1024
 
+OTHERS = {"thread": "bare thread"}
 BASELINE = "pdeathsig"
 # Situation of the worker: what it is called, and what the library may add, in µs. None: reported.
 SITUATIONS: dict[str, tuple[str, float | None]] = {
@@ -168,11 +169,14 @@ class Report:
         form: str = ".0f",
         to_baseline: Callable[[float, float], float] | None = None,
         scale: float = 1,
+        others: tuple[str, ...] = (),
     ) -> None:
-        """A row for each figure, a column for each library.
+        """A row for each figure, a column for each library, and before them for each of the `others`.
 
         `to_baseline` makes a library's figure of its median and the baseline's in the same run."""
-        head = [unit, *(["PDEATHSIG"] if to_baseline else []), *self.libraries, "target", ""]
+        compared = [*others, *self.libraries]
+        names = [OTHERS.get(guard, guard) for guard in compared]
+        head = [unit, *(["PDEATHSIG"] if to_baseline else []), *names, "target", ""]
         self.table(section, head)
         for name, guards, target in rows:
             row, judged = [name], []
@@ -180,7 +184,7 @@ class Report:
             baseline = guards.get(BASELINE, {})
             if to_baseline:
                 row.append(spread([value * scale for value in medians(baseline)], ".0f"))
-            for guard in [BASELINE, *self.libraries]:
+            for guard in [BASELINE, *compared]:
                 if guard not in guards:
                     continue
                 everything = [sample for run in guards[guard].values() for sample in run]
@@ -189,7 +193,7 @@ class Report:
                     "medians": medians(guards[guard]),
                     **{f"p{percent}": percentile(everything, percent) for percent in (95, 99, 100)},
                 }
-            for library in self.libraries:
+            for library in compared:
                 figures = medians(guards[library])
                 if to_baseline:
                     figures = [
@@ -343,6 +347,7 @@ def make_report(arguments: argparse.Namespace, about: dict[str, Any], samples: S
             ".2f",
             lambda library, baseline: library / baseline,
             scale=1e-3,
+            others=("thread",),
         )
     if samples.helper:
         report.compare(

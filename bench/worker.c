@@ -5,6 +5,7 @@
  *
  *   pdeathsig         PR_SET_PDEATHSIG(SIGKILL), the baseline
  *   watch             the library, as a server would call it
+ *   thread            a bare thread that waits on a pidfd of the supervisor: the least that a thread can cost
  *   poller            a thread that looks at getppid() every 2 s, as LocalAI's backends do today
  *   time-arming       reports how long the library took to arm and how many page faults it had; ends
  *   look-at-arming    reports what arming added to this process; ends
@@ -24,12 +25,14 @@
 #include <dirent.h>
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 static pid_t parent;
@@ -51,6 +54,31 @@ static void start_poller(void) {
         fail("pthread_create");
     }
     pthread_setname_np(thread, "poller");
+    pthread_detach(thread);
+}
+
+static void *wait_for_the_parent(void *pidfd) {
+    struct pollfd entry = {.fd = *(int *)pidfd, .events = POLLIN};
+    while (poll(&entry, 1, -1) < 0 || getppid() == parent) {
+    }
+    _exit(1);
+}
+
+static void start_waiting_thread(void) {
+    static int pidfd;
+    pthread_attr_t attributes;
+    pthread_t thread;
+    pidfd = (int)syscall(SYS_pidfd_open, parent, 0);
+    if (pidfd < 0) {
+        fail("pidfd_open");
+    }
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, 256 << 10); /* as the library's */
+    errno = pthread_create(&thread, &attributes, wait_for_the_parent, &pidfd);
+    if (errno != 0) {
+        fail("pthread_create");
+    }
+    pthread_attr_destroy(&attributes);
     pthread_detach(thread);
 }
 
@@ -211,6 +239,8 @@ int main(int argc, char **argv) {
     } else if (strcmp(guard, "watch") == 0) {
         ready.status = start_parent_death_watcher();
         ready.tier = tier();
+    } else if (strcmp(guard, "thread") == 0) {
+        start_waiting_thread();
     } else if (strcmp(guard, "poller") == 0) {
         start_poller();
     } else {
