@@ -1,49 +1,63 @@
-//! `localai-parentwatch`: what the library does, seen from a shell.
-//!
-//! `localai-parentwatch demo` kills a supervisor of real gRPC workers and shows what they do.
+//! `localai-parentwatch`: what the library does, for the shell.
 
-#![forbid(unsafe_code)]
+#![cfg_attr(not(test), no_main)]
+#![deny(unsafe_code)]
 
+mod cli;
+#[cfg(feature = "demo")]
 mod demo;
+#[cfg(not(test))]
+mod entry;
+mod exec;
+#[cfg(feature = "pages")]
+mod pages;
+#[cfg(feature = "demo")]
 mod signals;
 
+use std::ffi::OsString;
+use std::fmt;
 use std::io::{self, Write};
-use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
+use clap::error::ErrorKind;
 
-/// Workers that end with their supervisor.
-#[derive(Debug, Parser)]
-#[command(name = "localai-parentwatch", version, max_term_width = 100)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
+use cli::{Cli, Command};
 
-/// What can be asked for.
-#[derive(Debug, Subcommand)]
-enum Command {
-    Demo(demo::Options),
-}
-
-fn main() -> ExitCode {
-    let Cli { command } = Cli::parse();
-    let outcome = match command {
-        Command::Demo(options) => demo::run(&options),
+/// The exit status.
+pub fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
+    let command = match Cli::try_parse_from(arguments) {
+        Ok(Cli { command }) => command,
+        Err(error) => return mistaken(&error),
     };
-    match outcome {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            let interrupted = error.downcast_ref::<signals::Interrupted>();
-            // Nothing is left to be done when even this cannot be written.
-            let _ = match interrupted {
-                // What it was doing at that moment is of no interest.
-                Some(interrupted) => writeln!(io::stderr(), "localai-parentwatch: {interrupted}"),
-                None => writeln!(io::stderr(), "localai-parentwatch: {error:#}"),
-            };
-            interrupted
-                .map_or(ExitCode::FAILURE, |interrupted| ExitCode::from(interrupted.exit_status()))
-        }
+    match command {
+        Command::Exec(asked) => exec::run(asked),
+        #[cfg(feature = "demo")]
+        Command::Demo(options) => demo::main(&options),
+        #[cfg(feature = "pages")]
+        Command::Generate { folder } => pages::run(&folder),
     }
+}
+
+/// One line on stderr. Nothing is left to be done when even this cannot be written.
+fn say(text: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "localai-parentwatch: {text}");
+}
+
+/// Help and version as they come; a mistake in one line, with the usage.
+fn mistaken(error: &clap::Error) -> u8 {
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+        return u8::try_from(error.exit_code()).unwrap_or(2);
+    }
+    let text = error.to_string();
+    let mut paragraphs = text.split("\n\n").map(|part| {
+        part.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+    });
+    let what = paragraphs.next().unwrap_or_default();
+    let what = what.strip_prefix("error: ").unwrap_or(&what);
+    let usage = paragraphs
+        .find(|part| part.starts_with("Usage:"))
+        .unwrap_or_else(|| "see localai-parentwatch --help".to_owned());
+    say(format_args!("{what}; {}", usage.replacen("Usage:", "usage:", 1)));
+    2
 }

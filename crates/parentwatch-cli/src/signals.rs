@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGPIPE, SIGTERM};
 
 /// The signals that ask this program to end, from [`StopSignals::install`] on.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ impl StopSignals {
     pub fn install() -> io::Result<Self> {
         let (pipe, writer) = UnixStream::pair()?;
         let number = Arc::new(AtomicUsize::new(0));
+        // Nobody may end this program while it has processes to put away: a write fails instead.
+        signal_hook::flag::register(SIGPIPE, Arc::default())?;
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             // The number is stored before the pipe becomes readable: handlers run in this order.
             let value = usize::try_from(signal).unwrap_or_default();

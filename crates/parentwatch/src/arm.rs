@@ -3,11 +3,11 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use crate::config::{self, Config, DEFAULT_GRACE, ENV_PARENT_PID, Scope};
+use crate::config::{self, Config, DEFAULT_GRACE, ENV_PARENT_PID, Scope, Warning};
 use crate::die::hook::HookThread;
 use crate::die::line::Line;
 use crate::die::{self, Cause, Death};
-use crate::identity::{self, Decision, Supervisor};
+use crate::identity::{self, Decision, Supervisor, Worker};
 use crate::options::Options;
 use crate::state::{self, Armed, Claim, Error, Info, Phase, State, Status, Tier};
 use crate::sys::{self, Handle, OwnTable, SignalsBlocked, WATCHER_NAME};
@@ -100,13 +100,10 @@ fn arm(state: &'static State, mut options: Options) -> Phase {
     if !sys::SUPPORTED {
         return Phase::Unsupported;
     }
-    for warning in warnings.iter().filter(|warning| !is_overridden(warning.variable, &options)) {
-        warn(format_args!("{warning}"), None);
-    }
-    let named = options.parent.or(environment.supervisor);
-    // Captured here: whatever happens to the parent from now on is seen when the watcher asks once more.
-    let parent = sys::parent_pid();
-    if parent <= 1 && named.is_none() {
+    warn_of_bad_values(&warnings, &options);
+    let naming = Naming::of(&options, &environment);
+    let worker = Worker::this_process();
+    if worker.parent <= 1 && naming.named.is_none() {
         return Phase::NoParent;
     }
 
@@ -115,27 +112,19 @@ fn arm(state: &'static State, mut options: Options) -> Phase {
     let armed = Armed {
         interval: options.interval.unwrap_or(environment.interval),
         scope: options.scope.unwrap_or(environment.scope),
-        led: sys::process_group() == sys::own_pid(),
+        led: worker.group == worker.pid,
         grace: grace.or(default_grace),
-        named,
+        named: naming.named,
         hook: options.on_death.as_ref().and_then(|hook| hook.identity()),
     };
     state.record(armed);
-    let named_in_code = options.parent.is_some();
-
     // The signals are blocked first, so that our threads inherit the mask and never run one of the program's
     // handlers.
     let blocked = SignalsBlocked::all();
     let hook = options.on_death.map(|hook| HookThread::spawn(hook, &blocked)).transpose();
     let started = hook.and_then(|hook| {
-        let watcher = Watcher {
-            state,
-            armed,
-            parent,
-            named_in_code,
-            hook: hook.clone(),
-            grace_is_set: grace,
-        };
+        let watcher =
+            Watcher { state, armed, worker, naming, hook: hook.clone(), grace_is_set: grace };
         let started = sys::spawn_thread(WATCHER_NAME, STACK, &blocked, move || watcher.run());
         started.inspect_err(|_| cancel(&hook)).map(|()| hook)
     });
@@ -146,7 +135,7 @@ fn arm(state: &'static State, mut options: Options) -> Phase {
             Phase::NoParent
         }
         Ok(_) => Phase::Armed,
-        Err(code) => exhausted(named, parent, code),
+        Err(code) => exhausted(naming.named, worker, code),
     }
 }
 
@@ -163,8 +152,8 @@ const STACK: usize = 256 << 10;
 struct Watcher {
     state: &'static State,
     armed: Armed,
-    parent: i32,
-    named_in_code: bool,
+    worker: Worker,
+    naming: Naming,
     hook: Option<HookThread>,
     /// Without the default of a hook.
     grace_is_set: Option<Duration>,
@@ -182,9 +171,22 @@ impl Watcher {
             grace: self.grace_is_set,
             table,
         };
-        let Some(mut watched) = self.identify(&mut death) else {
-            self.state.answer.replace(state::NOBODY);
-            return;
+        let whom =
+            whom_to_watch(death.table.as_ref(), self.worker, self.naming, death.table.as_ref());
+        let mut watched = match whom {
+            Whom::Nobody => {
+                self.state.answer.replace(state::NOBODY);
+                return;
+            }
+            Whom::Orphaned(gone) => {
+                // It has no helpers yet, and nothing proves whose group this is.
+                death.scope = Scope::Process;
+                self.die(&death, gone)
+            }
+            Whom::Watch { watched, group_leader } => {
+                death.group_leader = group_leader;
+                watched
+            }
         };
         let begun = watched.begin(&mut ThisKernel(death.table.as_ref()));
         if let Err(gone) = begun {
@@ -210,49 +212,6 @@ impl Watcher {
         }
     }
 
-    /// Looks at the supervisor that was named. Whom to watch, if anybody; a proven orphan dies.
-    fn identify(&self, death: &mut Death) -> Option<Watched<Handle>> {
-        let parent = Target { pid: self.parent, start: None, handle: None };
-        let alone = Watched { parent: Some(parent), supervisor: None };
-        // PID 1 only adopts, or takes everything with it: it is no supervisor unless it is named.
-        let or_nobody = Some(alone).filter(|_| self.parent > 1);
-        let Some(named) = self.armed.named else { return or_nobody };
-        let pid = named.pid();
-        let resolution = identity::resolve(death.table.as_ref(), named, self.parent);
-        match resolution.decision {
-            Decision::Parent => Some(alone),
-            Decision::Supervisor { and_parent } => {
-                let identity::Resolution { handle, start, group_leader, .. } = resolution;
-                death.group_leader = group_leader;
-                let parent = Some(parent).filter(|_| and_parent);
-                Some(Watched { parent, supervisor: Some(Target { pid, start, handle }) })
-            }
-            Decision::Orphaned => {
-                // It has no helpers yet, and nothing proves whose group this is.
-                death.scope = Scope::Process;
-                self.die(death, Gone { whose: Whose::Supervisor, pid, tier: Tier::None })
-            }
-            Decision::Unproven(reason) => {
-                self.warn_unproven(named, reason, death.table.as_ref());
-                or_nobody
-            }
-        }
-    }
-
-    fn warn_unproven(&self, named: Supervisor, reason: &str, table: Option<&OwnTable>) {
-        let variable = if self.named_in_code { "the option parent" } else { ENV_PARENT_PID };
-        let parent = self.parent;
-        let used = match parent {
-            ..=1 => format_args!("nobody, since there is no parent to watch"),
-            _ => format_args!("the parent process {parent} alone"),
-        };
-        let expected = "a living ancestor of this process";
-        warn(
-            format_args!("{variable}={named}: expected {expected}, but {reason}; using {used}"),
-            table,
-        );
-    }
-
     fn die(&self, death: &Death, gone: Gone) -> ! {
         if gone.tier == Tier::None {
             self.state.answer.replace(state::DYING);
@@ -262,6 +221,93 @@ impl Watcher {
             is_named: self.armed.named.is_some_and(|named| named.pid() == gone.pid),
             tier: gone.tier,
         })
+    }
+}
+
+/// Who was named as the supervisor, and where.
+#[derive(Clone, Copy)]
+pub(crate) struct Naming {
+    pub named: Option<Supervisor>,
+    pub in_code: bool,
+}
+
+impl Naming {
+    pub(crate) fn of(options: &Options, environment: &Config) -> Naming {
+        let named = options.parent.or(environment.supervisor);
+        Naming { named, in_code: options.parent.is_some() }
+    }
+}
+
+pub(crate) enum Whom {
+    Nobody,
+    Watch {
+        watched: Watched<Handle>,
+        group_leader: Option<i32>,
+    },
+    /// The named supervisor is proven to have died before.
+    Orphaned(Gone),
+}
+
+/// Looks at the supervisor that was named. Warns when nothing is proven, on the stderr that is reached through
+/// `stderr`.
+pub(crate) fn whom_to_watch(
+    table: Option<&OwnTable>,
+    worker: Worker,
+    naming: Naming,
+    stderr: Option<&OwnTable>,
+) -> Whom {
+    let parent = Target { pid: worker.parent, start: None, handle: None };
+    let watch = |parent, supervisor, group_leader| Whom::Watch {
+        watched: Watched { parent, supervisor },
+        group_leader,
+    };
+    // PID 1 only adopts, or takes everything with it: it is no supervisor unless it is named.
+    let parent_or_nobody = || match worker.parent {
+        ..=1 => Whom::Nobody,
+        _ => watch(Some(parent), None, None),
+    };
+    let Some(named) = naming.named else { return parent_or_nobody() };
+    let pid = named.pid();
+    let identity::Resolution { decision, handle, start, group_leader } =
+        identity::resolve(table, named, worker);
+    match decision {
+        Decision::Parent => watch(Some(parent), None, None),
+        Decision::Supervisor { and_parent } => {
+            let supervisor = Target { pid, start, handle };
+            watch(Some(parent).filter(|_| and_parent), Some(supervisor), group_leader)
+        }
+        Decision::Orphaned => {
+            Whom::Orphaned(Gone { whose: Whose::Supervisor, pid, tier: Tier::None })
+        }
+        Decision::Unproven(reason) => {
+            warn_unproven(naming, named, reason, worker.parent, stderr);
+            parent_or_nobody()
+        }
+    }
+}
+
+fn warn_unproven(
+    naming: Naming,
+    named: Supervisor,
+    reason: &str,
+    parent: i32,
+    stderr: Option<&OwnTable>,
+) {
+    let variable = if naming.in_code { "the option parent" } else { ENV_PARENT_PID };
+    let used = match parent {
+        ..=1 => format_args!("nobody, since there is no parent to watch"),
+        _ => format_args!("the parent process {parent} alone"),
+    };
+    let expected = "a living ancestor of this process";
+    warn(
+        format_args!("{variable}={named}: expected {expected}, but {reason}; using {used}"),
+        stderr,
+    );
+}
+
+pub(crate) fn warn_of_bad_values(warnings: &[Warning], options: &Options) {
+    for warning in warnings.iter().filter(|warning| !is_overridden(warning.variable, options)) {
+        warn(format_args!("{warning}"), None);
     }
 }
 
@@ -276,14 +322,14 @@ fn is_overridden(variable: &str, options: &Options) -> bool {
     }
 }
 
-fn warn(text: std::fmt::Arguments<'_>, table: Option<&OwnTable>) {
+pub(crate) fn warn(text: std::fmt::Arguments<'_>, table: Option<&OwnTable>) {
     let line = Line::new(format_args!("localai-parentwatch: {text}"));
     sys::write_to_stderr(line.as_bytes(), table);
 }
 
 /// No thread could be had. A proven orphan dies all the same.
-fn exhausted(named: Option<Supervisor>, parent: i32, code: i32) -> Phase {
-    let decision = named.map(|named| identity::resolve(None, named, parent).decision);
+fn exhausted(named: Option<Supervisor>, worker: Worker, code: i32) -> Phase {
+    let decision = named.map(|named| identity::resolve(None, named, worker).decision);
     if let (Some(Decision::Orphaned), Some(named)) = (decision, named) {
         let death = Death {
             scope: Scope::Process,
@@ -297,7 +343,8 @@ fn exhausted(named: Option<Supervisor>, parent: i32, code: i32) -> Phase {
     }
     warn(
         format_args!(
-            "no thread to be had (error {code}): supervisor {parent} is not watched, the server runs on"
+            "no thread to be had (error {code}): supervisor {} is not watched, the server runs on",
+            worker.parent
         ),
         None,
     );

@@ -237,12 +237,28 @@ pub(crate) struct Resolution {
     pub group_leader: Option<i32>,
 }
 
+/// The process whose supervisor is looked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Worker {
+    pub pid: i32,
+    pub parent: i32,
+    pub group: i32,
+}
+
+impl Worker {
+    /// Its parent is captured here: whatever happens to it from now on is seen when it is asked for once more.
+    pub(crate) fn this_process() -> Worker {
+        Worker { pid: sys::own_pid(), parent: sys::parent_pid(), group: sys::process_group() }
+    }
+}
+
 /// Looks at the named process and decides. Opening the handle comes first, so that what is read of the
 /// number afterwards is about the process that the handle is on, or that process has ended.
 ///
 /// The usual case comes first and is settled by one look: the parent is the one that was named. Nobody dies
 /// of that decision, so that it needs no more proof.
-pub(crate) fn resolve(table: Option<&OwnTable>, named: Supervisor, parent: i32) -> Resolution {
+pub(crate) fn resolve(table: Option<&OwnTable>, named: Supervisor, worker: Worker) -> Resolution {
+    let Worker { pid: own_pid, parent, group } = worker;
     let started_then =
         |proof: Proof| sys::stat(parent).is_some_and(|stat| stat.start == proof.start);
     if named.pid == parent && named.proof.is_none_or(started_then) {
@@ -270,7 +286,6 @@ pub(crate) fn resolve(table: Option<&OwnTable>, named: Supervisor, parent: i32) 
     };
     let mut lineage = Lineage::default();
     if let Sighting::Alive { .. } = sighting {
-        let group = sys::process_group();
         // A process in between that ends while we pass it ends the walk: the next one finds another way.
         lineage = (0..3)
             .map(|_| Lineage::trace(parent, named.pid, group, stat))
@@ -279,7 +294,7 @@ pub(crate) fn resolve(table: Option<&OwnTable>, named: Supervisor, parent: i32) 
     }
     let decision = decide(&Facts {
         named,
-        own_pid: sys::own_pid(),
+        own_pid,
         parent,
         own_pid_namespace: sys::pid_namespace(),
         clock_is_initial: sys::clock_is_initial(),
@@ -499,7 +514,10 @@ mod tests {
         let token = |pid: i32, start: u64| -> Supervisor {
             format!("{pid}@{start}@{namespace}").parse().unwrap()
         };
-        let resolve = |named, parent| in_own_table(|table| resolve(table, named, parent));
+        let resolve = |named, parent| {
+            let worker = Worker { parent, ..Worker::this_process() };
+            in_own_table(|table| resolve(table, named, worker))
+        };
         let decision = |named, parent| resolve(named, parent).decision;
         let both = Decision::Supervisor { and_parent: true };
 

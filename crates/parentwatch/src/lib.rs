@@ -33,6 +33,9 @@ mod arm;
 mod config;
 mod die;
 mod duration;
+mod exec;
+#[cfg(target_os = "linux")]
+mod guardian;
 mod identity;
 mod options;
 mod state;
@@ -46,6 +49,7 @@ pub use config::{
     ENV_PARENT_WATCH_SCOPE, ParseScopeError, Scope, Warning,
 };
 pub use duration::{parse_duration, parse_duration_or_zero};
+pub use exec::{Exec, ExecError};
 pub use identity::{ParseSupervisorError, Supervisor};
 pub use options::Options;
 pub use state::{Error, Info, Status, Tier};

@@ -20,7 +20,8 @@ use std::time::Duration;
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::signals::StopSignals;
+use crate::say;
+use crate::signals::{Interrupted, StopSignals};
 use report::{Limits, Orphan, Protected, Report};
 use tree::{Tree, Watch};
 
@@ -102,8 +103,26 @@ fn seconds(text: &str) -> Result<Duration, &'static str> {
     }
 }
 
+/// The whole command; its exit status.
+pub fn main(options: &Options) -> u8 {
+    match run(options) {
+        Ok(held) => u8::from(!held),
+        Err(error) => match error.downcast_ref::<Interrupted>() {
+            // What it was doing at that moment is of no interest.
+            Some(interrupted) => {
+                say(format_args!("{interrupted}"));
+                interrupted.exit_status()
+            }
+            None => {
+                say(format_args!("{error:#}"));
+                1
+            }
+        },
+    }
+}
+
 /// Runs the demo and prints what it saw: whether that is what it should see.
-pub fn run(options: &Options) -> anyhow::Result<bool> {
+fn run(options: &Options) -> anyhow::Result<bool> {
     let stop = StopSignals::install().context("cannot take signals")?;
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .map_err(io::Error::from)

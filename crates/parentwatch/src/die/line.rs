@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use crate::state::Tier;
+
 /// The longest line that is written, its line feed included; what exceeds it is cut. It is below
 /// `PIPE_BUF` (4096, pipe(7)), so that a line reaches a pipe whole or not at all.
 const CAPACITY: usize = 768;
@@ -23,6 +25,19 @@ impl Line {
             line.len += 1;
         }
         line
+    }
+
+    /// The line of a worker that ends with that supervisor.
+    pub(crate) fn gone(pid: i32, is_named: bool, worker: i32, seen: Tier) -> Line {
+        let who = if is_named { "supervisor" } else { "parent" };
+        let seen = match seen {
+            Tier::None => "arming",
+            Tier::Event => "event",
+            Tier::Poll => "poll",
+        };
+        Line::new(format_args!(
+            "localai-parentwatch: {who} {pid} is gone, worker {worker} exits ({seen})"
+        ))
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {

@@ -13,7 +13,7 @@ pub(crate) mod line;
 #[cfg(target_os = "linux")]
 mod group;
 #[cfg(target_os = "linux")]
-mod reaper;
+pub(crate) mod reaper;
 #[cfg(target_os = "linux")]
 mod tree;
 #[cfg(target_os = "linux")]
@@ -111,17 +111,7 @@ impl Death {
     }
 
     fn tell(&self, cause: &Cause) {
-        let who = if cause.is_named { "supervisor" } else { "parent" };
-        let seen = match cause.tier {
-            Tier::None => "arming",
-            Tier::Event => "event",
-            Tier::Poll => "poll",
-        };
-        let line = Line::new(format_args!(
-            "localai-parentwatch: {who} {} is gone, worker {} exits ({seen})",
-            cause.pid,
-            sys::own_pid(),
-        ));
+        let line = Line::gone(cause.pid, cause.is_named, sys::own_pid(), cause.tier);
         sys::write_to_stderr(line.as_bytes(), self.table.as_ref());
     }
 }

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use super::group::{Group, Place};
 use super::tree::{Helper, ROUNDS, Tree};
-use crate::sys::{self, Pidfd, QuietChild};
+use crate::config::Scope;
+use crate::sys::{self, Mark, Pidfd, QuietChild};
 
 /// What the helpers have between SIGTERM and SIGKILL unless the grace is set.
-const HELPER_GRACE: Duration = Duration::from_secs(1);
+pub(crate) const HELPER_GRACE: Duration = Duration::from_secs(1);
 /// How long the reaper waits for the worker to be gone: the kernel may be busy for long with what the
 /// worker held.
 const WORKER_PATIENCE: Duration = Duration::from_secs(10);
@@ -22,7 +23,7 @@ const TRACKER_SECONDS: u32 = 5;
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Everybody who ends with the worker.
-pub(super) struct Helpers {
+pub(crate) struct Helpers {
     group: Option<Group>,
     tree: Tree,
     /// The tree is to be ended. Else it only holds members of the group.
@@ -54,6 +55,40 @@ impl Helpers {
             grace: grace.unwrap_or(HELPER_GRACE),
             has_own_table,
         }
+    }
+
+    /// Those of another process, for its guardian: that process, its group, and the tree.
+    pub fn of_living(
+        worker: i32,
+        group: Option<i32>,
+        mark: Option<Mark>,
+        scope: Scope,
+        grace: Duration,
+    ) -> Helpers {
+        let mut group = group.map(Group::of);
+        if let Some(group) = &mut group {
+            group.identify();
+        }
+        let has_tree = scope == Scope::Tree;
+        let mut tree = Tree::marked(mark.filter(|_| has_tree), None);
+        tree.add(worker, |_, _| true, &mut |_| {});
+        Helpers { group, tree, has_tree, grace, has_own_table: true }
+    }
+
+    /// Those that another process has left behind.
+    pub fn of_dead(worker: i32, mark: Option<Mark>, scope: Scope, grace: Duration) -> Helpers {
+        let tree = match scope {
+            Scope::Process => Tree::marked(None, None),
+            Scope::Group => Tree::marked(mark, Some(worker)),
+            Scope::Tree => Tree::marked(mark, None),
+        };
+        Helpers { group: None, tree, has_tree: scope != Scope::Process, grace, has_own_table: true }
+    }
+
+    /// SIGTERM for everybody.
+    pub fn tell_everybody(&mut self) {
+        self.tell_group();
+        self.tell(|_| true);
     }
 
     /// A process that never had a child has no helpers, and nothing of its own in the group that it leads.
@@ -185,13 +220,21 @@ impl Helpers {
                 helper.tell();
             }
         }
-        self.wait_until_empty(self.grace);
+        self.finish();
+    }
+
+    /// What follows SIGTERM: the grace, then SIGKILL, for resource trackers last.
+    pub fn finish(&mut self) {
+        let mut time = self.grace;
         for _ in 0..TRACKER_SECONDS {
+            if self.is_empty_within(time) {
+                return;
+            }
             self.kill_all_but_trackers();
             if !self.tree.helpers().iter().any(is_living_tracker) {
                 break;
             }
-            self.wait_until_empty(Duration::from_secs(1));
+            time = Duration::from_secs(1);
         }
         self.kill();
     }
@@ -206,13 +249,16 @@ impl Helpers {
         sys::close_all_but(&kept);
     }
 
-    /// For the reaper, which ends when nobody is left. Who is forked meanwhile is held too.
-    fn wait_until_empty(&mut self, patience: Duration) {
+    /// Whether nobody is left, after that time at most. Who is forked meanwhile is held too.
+    fn is_empty_within(&mut self, patience: Duration) -> bool {
         let until = sys::uptime().saturating_add(patience);
-        while sys::uptime() < until {
+        loop {
             let has_members = self.group.as_ref().is_some_and(Group::has_members);
-            if !has_members && self.tree.is_empty() {
-                sys::exit_child();
+            if !has_members && self.tree.is_empty() && self.tree.look_for_marks(&mut |_| {}) == 0 {
+                return true;
+            }
+            if sys::uptime() >= until {
+                return false;
             }
             sys::nap(LOOK);
             if self.has_tree {

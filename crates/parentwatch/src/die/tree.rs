@@ -1,6 +1,6 @@
-//! The helpers, held by their identity: the descendants of the worker.
+//! The helpers, held by their identity: the descendants of the worker, and whoever carries its mark.
 
-use crate::sys::{self, OpenError, Pidfd, Stat};
+use crate::sys::{self, Mark, OpenError, Pidfd, Stat};
 
 /// A helper. Its identity is its pidfd or, where there is none, its start time.
 #[derive(Clone, Copy)]
@@ -50,10 +50,13 @@ pub(super) struct Tree {
     held: [Helper; MOST],
     count: usize,
     sight: Option<Sight>,
+    mark: Option<Mark>,
+    /// The mark counts in this process group alone.
+    marked_in: Option<i32>,
 }
 
 /// How descendants can be seen.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Sight {
     /// `/proc` is not that of our PID namespace.
     Blind,
@@ -66,7 +69,19 @@ impl Tree {
     pub fn below(root: i32) -> Tree {
         let nobody =
             Helper { pid: 0, pidfd: None, start: 0, group: 0, is_told: false, is_stopped: false };
-        Tree { root: Some(root), held: [nobody; MOST], count: 0, sight: None }
+        Tree {
+            root: Some(root),
+            held: [nobody; MOST],
+            count: 0,
+            sight: None,
+            mark: None,
+            marked_in: None,
+        }
+    }
+
+    /// Those who carry the mark, in that process group alone if one is given.
+    pub fn marked(mark: Option<Mark>, marked_in: Option<i32>) -> Tree {
+        Tree { root: None, mark, marked_in, ..Tree::below(0) }
     }
 
     /// From now on only those count that descend from a helper.
@@ -90,20 +105,37 @@ impl Tree {
     /// Looks for descendants until a look finds nobody new, and calls `greet` with each.
     pub fn collect(&mut self, mut greet: impl FnMut(&mut Helper)) {
         for _ in 0..ROUNDS {
-            if self.look(&mut greet) == 0 {
+            if self.look(&mut greet) + self.look_for_marks(&mut greet) == 0 {
                 break;
             }
         }
     }
 
-    /// One look for descendants. Returns how many were new.
-    pub fn look(&mut self, greet: &mut dyn FnMut(&mut Helper)) -> usize {
-        let sight = *self.sight.get_or_insert_with(|| match sys::procfs_is_ours() {
+    /// One look at the mark of every process. Returns how many that carry ours were new.
+    pub fn look_for_marks(&mut self, greet: &mut dyn FnMut(&mut Helper)) -> usize {
+        let Some(mark) = self.mark.filter(|_| self.sight() != Sight::Blind) else { return 0 };
+        let group = self.marked_in;
+        sys::processes()
+            .filter(|pid| {
+                let belongs = |_: &Tree, stat: &Stat| {
+                    group.is_none_or(|group| stat.group == group) && mark.is_carried_by(*pid)
+                };
+                mark.is_carried_by(*pid) && self.add(*pid, belongs, greet)
+            })
+            .count()
+    }
+
+    fn sight(&mut self) -> Sight {
+        *self.sight.get_or_insert_with(|| match sys::procfs_is_ours() {
             false => Sight::Blind,
             true if sys::children_are_listed() => Sight::Lists,
             true => Sight::EveryProcess,
-        });
-        match sight {
+        })
+    }
+
+    /// One look for descendants. Returns how many were new.
+    pub fn look(&mut self, greet: &mut dyn FnMut(&mut Helper)) -> usize {
+        match self.sight() {
             Sight::Blind => 0,
             Sight::Lists => self.walk(greet),
             Sight::EveryProcess => self.scan(greet),
@@ -133,7 +165,10 @@ impl Tree {
     }
 
     fn add_child(&mut self, pid: i32, greet: &mut dyn FnMut(&mut Helper)) -> bool {
-        let is_child = |tree: &Tree, stat: &Stat| tree.is_root_or_lives(stat.parent);
+        let group = self.marked_in;
+        let is_child = |tree: &Tree, stat: &Stat| {
+            group.is_none_or(|group| stat.group == group) && tree.is_root_or_lives(stat.parent)
+        };
         self.add(pid, is_child, greet)
     }
 

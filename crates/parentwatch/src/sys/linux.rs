@@ -1,5 +1,7 @@
 //! Linux.
 
+mod cgroup;
+mod guarded;
 mod memory;
 mod numbers;
 mod pidfd;
@@ -10,11 +12,13 @@ mod stderr;
 mod table;
 mod word;
 
-pub(crate) use memory::let_go_of_memory;
+pub(crate) use cgroup::Cgroup;
+pub(crate) use guarded::*;
+pub(crate) use memory::{let_go_of_code, let_go_of_memory};
 pub(crate) use pidfd::{Handle, Pidfd};
 pub(crate) use processes::*;
 pub(crate) use procfs::*;
-pub(crate) use stderr::write_to_stderr;
+pub(crate) use stderr::{write_to_stderr, write_to_stderr_of};
 pub(crate) use table::{OwnTable, close_all_but};
 pub(crate) use word::Word;
 
@@ -36,7 +40,10 @@ pub(crate) fn parent_is_gone(pid: i32, _fired: bool) -> bool {
 ///
 /// It is the bare system call: the reaper waits when the memory of whoever wraps libc's is gone, and poll(3) is a
 /// cancellation point.
-pub(crate) fn wait(handles: [Option<Pidfd>; 2], timeout: Option<Duration>) -> Option<[bool; 2]> {
+pub(crate) fn wait<const N: usize>(
+    handles: [Option<Pidfd>; N],
+    timeout: Option<Duration>,
+) -> Option<[bool; N]> {
     // A negative descriptor is passed over (poll(2)).
     let mut entries = handles.map(|handle| libc::pollfd {
         fd: handle.map_or(-1, |handle| handle.raw()),

@@ -271,3 +271,39 @@ pub(crate) fn send_once(fd: i32, line: &[u8], flags: i32) {
     // SAFETY: the buffer is valid for its length.
     unsafe { libc::send(fd, line.as_ptr().cast(), line.len(), flags) };
 }
+
+/// Becomes the program, looked for in `PATH` as a shell does; returns when that fails.
+pub(crate) fn exec(command: &[&CStr], environment: Option<&[&CStr]>) -> std::io::Error {
+    let pointers = |strings: &[&CStr]| -> Vec<*const libc::c_char> {
+        strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
+    };
+    let arguments = pointers(command);
+    let environment = environment.map(pointers);
+    let Some(program) = command.first() else { return std::io::ErrorKind::InvalidInput.into() };
+    // SAFETY: C strings, in lists that end with a null pointer. `environ` is restored before anybody else sees it.
+    unsafe {
+        let current = environ();
+        let before = *current;
+        if let Some(environment) = &environment {
+            *current = environment.as_ptr();
+        }
+        libc::execvp(program.as_ptr(), arguments.as_ptr());
+        let error = std::io::Error::last_os_error();
+        *current = before;
+        error
+    }
+}
+
+/// Where `environ` is (environ(7)): POSIX has no execvp with an environment of its own.
+fn environ() -> *mut *const *const libc::c_char {
+    #[cfg(target_os = "macos")]
+    // SAFETY: no arguments, no failure.
+    return unsafe { libc::_NSGetEnviron() }.cast();
+    #[cfg(not(target_os = "macos"))]
+    {
+        unsafe extern "C" {
+            static mut environ: *const *const libc::c_char;
+        }
+        &raw mut environ
+    }
+}

@@ -137,6 +137,14 @@ impl QuietChild {
         self.reap();
     }
 
+    /// Takes away a child that ends by itself, however long that takes.
+    pub(crate) fn reap_for_sure(self) {
+        // SAFETY: our own child; no status is wanted.
+        while unsafe { libc::waitpid(self.0, std::ptr::null_mut(), libc::__WALL) } == -1
+            && errno() == libc::EINTR
+        {}
+    }
+
     /// Takes away a child that is about to end, so that our adopter does not find it. The wait is bounded.
     pub(crate) fn reap(self) {
         const MOMENT: Duration = Duration::from_millis(1);

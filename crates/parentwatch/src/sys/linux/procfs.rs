@@ -56,7 +56,7 @@ pub(crate) fn clock_is_initial() -> bool {
 pub(crate) fn procfs_is_ours() -> bool {
     let is_own = |numbers: &[u8]| {
         let mut numbers = numbers.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-        let first = numbers.next().and_then(integer);
+        let first = numbers.next().and_then(parse_integer);
         Some(first == u64::try_from(own_pid()).ok() && numbers.next().is_none())
     };
     status_line(c"/proc/self/status", b"NSpid:", is_own) == Some(true)
@@ -78,7 +78,7 @@ pub(crate) fn children(pid: i32, mut each: impl FnMut(i32)) {
         let path = Path::new(format_args!("/proc/{pid}/task/{thread}/children"));
         let mut words = path.as_c_str().and_then(Pieces::words);
         while let Some(word) = words.as_mut().and_then(Pieces::next) {
-            if let Some(child) = integer(word).and_then(|child| i32::try_from(child).ok()) {
+            if let Some(child) = parse_integer(word).and_then(|child| i32::try_from(child).ok()) {
                 each(child);
             }
         }
@@ -97,11 +97,22 @@ pub(crate) fn threads() -> impl Iterator<Item = i32> {
 
 /// Whether this process has a thread of that name, other than the thread `but`.
 pub(crate) fn has_thread(named: &CStr, but: i32) -> bool {
-    threads().filter(|thread| *thread != but).any(|thread| {
+    any_thread_is(own_pid(), named, but)
+}
+
+/// Whether that process has a watcher of its own.
+pub(crate) fn has_watcher(pid: i32) -> bool {
+    any_thread_is(pid, WATCHER_NAME, 0)
+}
+
+fn any_thread_is(pid: i32, named: &CStr, but: i32) -> bool {
+    let threads = Path::new(format_args!("/proc/{pid}/task"));
+    let mut threads = threads.as_c_str().and_then(Numbers::of).into_iter().flatten();
+    threads.any(|thread| {
         let mut buffer = [0; 16];
-        let path = Path::new(format_args!("/proc/self/task/{thread}/comm"));
+        let path = Path::new(format_args!("/proc/{pid}/task/{thread}/comm"));
         let found = path.as_c_str().and_then(|path| read(path, &mut buffer));
-        found.and_then(|found| found.strip_suffix(b"\n")) == Some(named.to_bytes())
+        thread != but && found.and_then(|found| found.strip_suffix(b"\n")) == Some(named.to_bytes())
     })
 }
 
@@ -112,7 +123,7 @@ pub(crate) fn sigterm_ends_this_process() -> bool {
         && threads().any(|thread| {
             let path = Path::new(format_args!("/proc/self/task/{thread}/syscall"));
             let mut words = path.as_c_str().and_then(Pieces::words);
-            let call = words.as_mut().and_then(Pieces::next).and_then(integer);
+            let call = words.as_mut().and_then(Pieces::next).and_then(parse_integer);
             let waits = call == u64::try_from(libc::SYS_rt_sigtimedwait).ok();
             !waits && !blocks(thread, libc::SIGTERM)
         })
@@ -135,7 +146,11 @@ pub(super) fn is_unfiltered() -> bool {
 }
 
 /// What `read` makes of the line of a status file that begins so.
-fn status_line<T>(path: &CStr, key: &[u8], read: impl FnOnce(&[u8]) -> Option<T>) -> Option<T> {
+pub(super) fn status_line<T>(
+    path: &CStr,
+    key: &[u8],
+    read: impl FnOnce(&[u8]) -> Option<T>,
+) -> Option<T> {
     let mut lines = Pieces::lines(path)?;
     loop {
         let line = lines.next()?;
@@ -146,11 +161,17 @@ fn status_line<T>(path: &CStr, key: &[u8], read: impl FnOnce(&[u8]) -> Option<T>
 }
 
 fn inode(path: &CStr) -> Option<u64> {
+    Some(file_stat(path)?.st_ino)
+}
+
+pub(super) fn mode_of(path: &CStr) -> Option<libc::mode_t> {
+    Some(file_stat(path)?.st_mode)
+}
+
+fn file_stat(path: &CStr) -> Option<libc::stat> {
     let mut stat = MaybeUninit::<libc::stat>::uninit();
     // SAFETY: a C string, and a buffer that stat initialises when it succeeds.
-    unsafe {
-        (libc::stat(path.as_ptr(), stat.as_mut_ptr()) == 0).then(|| stat.assume_init().st_ino)
-    }
+    unsafe { (libc::stat(path.as_ptr(), stat.as_mut_ptr()) == 0).then(|| stat.assume_init()) }
 }
 
 /// A file to be read. Here and below are raw system calls: a libc wrapper may touch memory that the reaper has
@@ -193,6 +214,13 @@ fn name(line: &[u8]) -> Option<&[u8]> {
     line.get(begin..end)
 }
 
+/// A field of `/proc/self/stat`, counted as proc(5) does.
+pub(super) fn stat_field(number: usize) -> Option<u64> {
+    let mut line = [0; 1024];
+    let line = read(c"/proc/self/stat", &mut line)?;
+    fields_after_name(line)?.nth(number.checked_sub(3)?).and_then(parse_integer)
+}
+
 /// What a line of `/proc/PID/stat` has from field 3 on. The second field is the program's name in parentheses, and
 /// may hold anything, a `)` too: the fields are counted from the last one.
 fn fields_after_name(line: &[u8]) -> Option<impl Iterator<Item = &[u8]>> {
@@ -206,11 +234,11 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
     const PF_EXITING: u64 = 4;
     let mut fields = fields_after_name(line)?;
     let state = *fields.next()?.first()?;
-    let parent = i32::try_from(integer(fields.next()?)?).ok()?;
-    let group = i32::try_from(integer(fields.next()?)?).ok()?;
-    let flags = integer(fields.nth(3)?)?; // field 9
-    let threads = integer(fields.nth(10)?)?; // field 20
-    let start = integer(fields.nth(1)?)?; // field 22
+    let parent = i32::try_from(parse_integer(fields.next()?)?).ok()?;
+    let group = i32::try_from(parse_integer(fields.next()?)?).ok()?;
+    let flags = parse_integer(fields.nth(3)?)?; // field 9
+    let threads = parse_integer(fields.nth(10)?)?; // field 20
+    let start = parse_integer(fields.nth(1)?)?; // field 22
     // A task that was taken away while the kernel wrote the line: no threads, and no parent either.
     (threads > 0).then_some(Stat {
         parent,
@@ -223,7 +251,7 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
     })
 }
 
-fn integer(digits: &[u8]) -> Option<u64> {
+pub(super) fn parse_integer(digits: &[u8]) -> Option<u64> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 

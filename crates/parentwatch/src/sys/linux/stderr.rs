@@ -3,7 +3,7 @@
 
 use std::ffi::CStr;
 
-use super::procfs::{Path, threads};
+use super::procfs::{Path, mode_of, status_line, threads};
 use super::{OwnTable, SignalsBlocked, errno, send_once, type_of, write_once};
 
 /// Best effort: what cannot be written at once is dropped. No signal comes of it. On a thread with a table of its own
@@ -27,6 +27,31 @@ pub(crate) fn write_to_stderr(line: &[u8], table: Option<&OwnTable>) {
         // SAFETY: opened above, and used no more.
         unsafe { libc::close(fd) };
     }
+}
+
+/// The same on the stderr of another process, where that is a file opened for appending, a pipe or a terminal.
+pub(crate) fn write_to_stderr_of(pid: i32, line: &[u8]) {
+    let path = Path::new(format_args!("/proc/{pid}/fd/2"));
+    let Some(path) = path.as_c_str() else { return };
+    let is_for_us = match mode_of(path).map(|mode| mode & libc::S_IFMT) {
+        // Else the others who write to it would overwrite the line, or it would overwrite theirs.
+        Some(libc::S_IFREG) => open_flags(pid).is_some_and(|flags| flags & libc::O_APPEND != 0),
+        Some(libc::S_IFIFO | libc::S_IFCHR) => true,
+        _ => false,
+    };
+    if let Some(fd) = Some(path).filter(|_| is_for_us).and_then(open_once_more) {
+        write_once(fd, line);
+        // SAFETY: opened above, and used no more.
+        unsafe { libc::close(fd) };
+    }
+}
+
+/// With what flags its stderr was opened (proc(5): octal).
+fn open_flags(pid: i32) -> Option<i32> {
+    let path = Path::new(format_args!("/proc/{pid}/fdinfo/2"));
+    status_line(path.as_c_str()?, b"flags:", |flags| {
+        i32::from_str_radix(std::str::from_utf8(flags.trim_ascii()).ok()?, 8).ok()
+    })
 }
 
 /// Whether that is the end of it: written, or not to be written at all.

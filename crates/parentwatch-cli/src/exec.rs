@@ -1,0 +1,32 @@
+//! `localai-parentwatch exec`: the core's `Exec`, with what the command line says.
+
+use std::ffi::{CStr, CString, OsString};
+use std::os::unix::ffi::OsStringExt;
+
+use parentwatch::Options;
+
+use crate::cli::Exec;
+use crate::say;
+
+/// Becomes the program; the exit status when that fails.
+pub fn run(asked: Exec) -> u8 {
+    let mut options = Options::new();
+    if let Some(grace) = asked.grace {
+        options = options.grace(grace);
+    }
+    if let Some(scope) = asked.scope {
+        options = options.scope(scope);
+    }
+    if let Some(parent) = asked.parent {
+        options = options.parent(parent);
+    }
+    // An argument has no zero in it: it came as a C string.
+    let c_string = |argument: OsString| CString::new(argument.into_vec()).ok();
+    let command: Vec<CString> = asked.command.into_iter().filter_map(c_string).collect();
+    let command: Vec<&CStr> = command.iter().map(CString::as_c_str).collect();
+    let exec = parentwatch::Exec::new(options).cgroup(asked.cgroup).verbose(asked.verbose);
+    let error = exec.run(&command, None);
+    let name = command.first().map(|name| name.to_string_lossy()).unwrap_or_default();
+    say(format_args!("{name}: {error}"));
+    error.exit_status()
+}

@@ -1,0 +1,304 @@
+//! The guardian: a process outside of the worker, which ends it with its supervisor, and ends what it leaves behind
+//! when it dies itself.
+//!
+//! It is a fork of the program that is about to become the worker. Everything here is system calls on its own stack:
+//! no locks, no allocation.
+
+use std::time::{Duration, Instant};
+
+use crate::arm::{Naming, Whom, whom_to_watch};
+use crate::config::{DEFAULT_GRACE, MIN_INTERVAL, Scope};
+use crate::die::line::Line;
+use crate::die::reaper::{HELPER_GRACE, Helpers};
+use crate::identity::Worker;
+use crate::state::Tier;
+use crate::sys::{
+    self, Cgroup, Handle, Mark, OwnTable, Pidfd, QuietChild, SignalsBlocked, WATCHER_NAME,
+};
+use crate::watch::{Gone, Kernel, Watched};
+
+/// How long a line on the worker's stderr may take. A hung file system holds whoever writes to it.
+const LINE_PATIENCE: Duration = Duration::from_millis(20);
+
+/// What the guardian of a worker is to do.
+pub(crate) struct Plan {
+    pub worker: Worker,
+    pub naming: Naming,
+    pub interval: Duration,
+    pub scope: Scope,
+    /// `None`: unset.
+    pub grace: Option<Duration>,
+    /// What the descendants of the worker are known by; `None` where none could be had.
+    pub mark: Option<Mark>,
+    pub cgroup: Option<Cgroup>,
+}
+
+/// What became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Started {
+    /// It watches.
+    Ready { guardian: i32, tier: Tier, watches_parent: bool },
+    /// This supervisor has died already.
+    Orphaned { pid: i32, is_named: bool },
+}
+
+/// Starts the guardian of this process, which is about to exec the worker; or says why there is none, by an error
+/// number.
+///
+/// It is forked twice, so that it is no child of the worker: a worker that waits for all of its children would wait
+/// for it.
+pub(crate) fn start(plan: &Plan) -> Result<Started, i32> {
+    // Opened by the process itself, it is surely on it.
+    let worker = Pidfd::open(plan.worker.pid).ok();
+    let [from, to] = sys::pipe()?;
+    let blocked = SignalsBlocked::all();
+    // SAFETY: the bodies make system calls alone.
+    let first = unsafe {
+        QuietChild::fork(|| {
+            QuietChild::fork(|| Guardian::begin(plan, worker, to));
+        })
+    };
+    let code = sys::errno();
+    sys::close(to);
+    worker.inspect(|worker| worker.close());
+    // Ends with the answer, or when nobody is left who could give one.
+    let answer = first.and_then(|_| sys::read_record(from));
+    sys::close(from);
+    if let Some(first) = first {
+        first.reap_for_sure();
+    }
+    drop(blocked);
+    answer.and_then(Started::decode).ok_or(code)
+}
+
+impl Started {
+    fn encode(self) -> [u8; 16] {
+        let words = match self {
+            Started::Ready { guardian, tier, watches_parent } => {
+                [0, guardian, tier as i32, i32::from(watches_parent)]
+            }
+            Started::Orphaned { pid, is_named } => [1, pid, i32::from(is_named), 0],
+        };
+        let mut record = [0; 16];
+        for (bytes, word) in record.chunks_exact_mut(4).zip(words) {
+            bytes.copy_from_slice(&word.to_ne_bytes());
+        }
+        record
+    }
+
+    fn decode(record: [u8; 16]) -> Option<Started> {
+        let (words, _) = record.as_chunks::<4>();
+        let mut words = words.iter().map(|word| i32::from_ne_bytes(*word));
+        let (kind, pid, third, fourth) =
+            (words.next()?, words.next()?, words.next()?, words.next()?);
+        let tier = if third == Tier::Event as i32 { Tier::Event } else { Tier::Poll };
+        Some(match kind {
+            0 => Started::Ready { guardian: pid, tier, watches_parent: fourth != 0 },
+            _ => Started::Orphaned { pid, is_named: third != 0 },
+        })
+    }
+}
+
+/// Ends a guardian that is not needed after all.
+pub(crate) fn dismiss(guardian: i32) {
+    if let Ok(pidfd) = Pidfd::open(guardian) {
+        // It has its number as long as it has its name.
+        if sys::stat(guardian).is_some_and(|stat| stat.is_reaper) {
+            pidfd.signal(libc::SIGKILL);
+        }
+        pidfd.close();
+    }
+}
+
+/// The guardian's own view.
+struct Guardian<'a> {
+    plan: &'a Plan,
+    table: OwnTable,
+    /// On the worker; `None`: it is polled.
+    worker: Option<Pidfd>,
+    /// By which a polled look tells the worker from another process with its number.
+    worker_start: Option<u64>,
+    /// On the worker's parent.
+    parent: Option<Pidfd>,
+}
+
+impl Guardian<'_> {
+    /// The life of a guardian. `answer_to` is the pipe on which the program waits for an answer.
+    fn begin(plan: &Plan, worker: Option<Pidfd>, answer_to: i32) {
+        sys::begin_session();
+        sys::name_this_thread(WATCHER_NAME);
+        // The helpers of a program further up are known by its mark: a guardian is none of them.
+        sys::take_off_mark();
+        let table = OwnTable::of_forked_process();
+        let answer = |started: Started| {
+            sys::write_record(answer_to, &started.encode());
+            sys::close(answer_to);
+        };
+        let worker = worker.filter(|_| !cfg!(parentwatch_force_poll));
+        // A warning of it goes to stderr, which is still that of the program.
+        let whom = whom_to_watch(Some(&table), plan.worker, plan.naming, None);
+        let mut watched = match whom {
+            Whom::Nobody => Watched { parent: None, supervisor: None },
+            Whom::Watch { watched, .. } => watched,
+            Whom::Orphaned(gone) => {
+                return answer(Started::Orphaned { pid: gone.pid, is_named: true });
+            }
+        };
+        let start = sys::stat(plan.worker.pid).map(|stat| stat.start);
+        let mut guardian = Guardian { plan, table, worker, worker_start: start, parent: None };
+        if let Err(gone) = watched.begin(&mut guardian) {
+            return answer(Started::Orphaned { pid: gone.pid, is_named: guardian.is_named(gone) });
+        }
+        let raw = |handle: Option<Handle>| handle.map_or(-1, Pidfd::raw);
+        let [parent, supervisor] =
+            [watched.parent, watched.supervisor].map(|target| target.and_then(|it| it.handle));
+        sys::close_all_but(&[raw(worker), raw(parent), raw(supervisor), answer_to]);
+        sys::change_to_root();
+        let title = match watched.supervisor.or(watched.parent) {
+            Some(target) => Line::new(format_args!(
+                "localai-parentwatch: guarding {} for {}",
+                plan.worker.pid, target.pid
+            )),
+            None => Line::new(format_args!("localai-parentwatch: guarding {}", plan.worker.pid)),
+        };
+        // SAFETY: what follows are system calls, on this stack.
+        unsafe {
+            sys::set_title(title.as_bytes().trim_ascii_end());
+            sys::let_go_of_memory();
+        }
+        sys::let_go_of_code();
+        let is_event = watched.tier() == Tier::Event && worker.is_some();
+        let tier = if is_event { Tier::Event } else { Tier::Poll };
+        let watches_parent = watched.parent.is_some();
+        answer(Started::Ready { guardian: sys::own_pid(), tier, watches_parent });
+
+        let grace = plan.grace.unwrap_or(DEFAULT_GRACE);
+        let gone = watched.until_death(&mut guardian, plan.interval, grace, |_| {});
+        guardian.end_worker(gone);
+    }
+
+    fn is_named(&self, gone: Gone) -> bool {
+        self.plan.naming.named.is_some_and(|named| named.pid() == gone.pid)
+    }
+
+    fn worker_has_ended(&self) -> bool {
+        match self.worker {
+            Some(worker) => worker.has_ended(),
+            None => sys::looks_gone(self.plan.worker.pid, self.worker_start),
+        }
+    }
+
+    /// The supervisor is gone: the worker and its helpers go.
+    fn end_worker(&self, gone: Gone) -> ! {
+        let Plan { worker: Worker { pid, group, .. }, scope, grace, mark, .. } = *self.plan;
+        let leads = group == pid || sys::stat(pid).is_some_and(|stat| stat.group == pid);
+        let group = Some(pid).filter(|_| scope != Scope::Process && leads);
+        let time = grace.unwrap_or(HELPER_GRACE);
+        let helpers = Helpers::of_living(pid, group, mark, scope, time);
+        // Asked after the numbers were turned into handles: they are the worker's.
+        if self.worker_has_ended() {
+            self.end_helpers();
+        }
+        if sys::has_watcher(pid) {
+            // It is linked with the library too. It ends by itself, with a line and a hook of its own.
+            self.wait_for_worker(grace.unwrap_or(DEFAULT_GRACE));
+        } else {
+            self.tell(gone);
+        }
+        self.end(helpers)
+    }
+
+    fn wait_for_worker(&self, patience: Duration) {
+        let until = sys::uptime().saturating_add(patience);
+        while !self.worker_has_ended() && sys::uptime() < until {
+            let left = until.saturating_sub(sys::uptime());
+            let look = if self.worker.is_some() { left } else { left.min(MIN_INTERVAL) };
+            sys::wait([self.worker], Some(look));
+        }
+    }
+
+    /// The worker has ended, for whatever reason: whoever it leaves behind goes. Not its group, which may be that of
+    /// a shell's pipeline, or of a script.
+    fn end_helpers(&self) -> ! {
+        let Plan { worker, scope, grace, mark, .. } = *self.plan;
+        let time = grace.unwrap_or(HELPER_GRACE);
+        self.end(Helpers::of_dead(worker.pid, mark, scope, time))
+    }
+
+    fn end(&self, mut helpers: Helpers) -> ! {
+        helpers.tell_everybody();
+        helpers.finish();
+        if let Some(cgroup) = &self.plan.cgroup {
+            cgroup.end();
+        }
+        sys::exit_child()
+    }
+
+    /// One line on the worker's stderr. A process of its own writes it, which may hang.
+    fn tell(&self, gone: Gone) {
+        let worker = self.plan.worker.pid;
+        let line = Line::gone(gone.pid, self.is_named(gone), worker, gone.tier);
+        // SAFETY: system calls alone.
+        let writer =
+            unsafe { QuietChild::fork(|| sys::write_to_stderr_of(worker, line.as_bytes())) };
+        if let Some(pidfd) = writer.and_then(|writer| Pidfd::open(writer.pid()).ok()) {
+            sys::wait([Some(pidfd)], Some(LINE_PATIENCE));
+            pidfd.close();
+        }
+    }
+}
+
+/// The worker's parent is asked after from outside, and the worker's own end ends every wait.
+impl Kernel for Guardian<'_> {
+    type Handle = Handle;
+
+    fn open(&mut self, pid: i32) -> Option<Handle> {
+        self.parent = Handle::open_in(Some(&self.table), pid).ok();
+        self.parent
+    }
+
+    /// The worker has another parent by the time that its parent's handle fires.
+    fn parent_is_gone(&mut self, pid: i32, _fired: bool) -> bool {
+        let worker = sys::stat(self.plan.worker.pid)
+            .filter(|stat| Some(stat.start) == self.worker_start && sys::procfs_is_ours());
+        match (worker, self.parent) {
+            (Some(worker), _) => worker.parent != pid,
+            (None, Some(parent)) => parent.has_ended(),
+            (None, None) => sys::is_absent(pid),
+        }
+    }
+
+    fn has_ended(&mut self, handle: Handle) -> bool {
+        handle.has_ended()
+    }
+
+    fn looks_gone(&mut self, pid: i32, start: Option<u64>) -> bool {
+        sys::looks_gone(pid, start)
+    }
+
+    fn wait(
+        &mut self,
+        handles: [Option<Handle>; 2],
+        timeout: Option<Duration>,
+    ) -> Option<[bool; 2]> {
+        let [parent, supervisor] = handles;
+        let look = self.worker.is_none().then_some(self.plan.interval);
+        let timeout = timeout.into_iter().chain(look).min();
+        let [worker, parent, supervisor] = sys::wait([self.worker, parent, supervisor], timeout)?;
+        // When both are gone at once, the supervisor is the reason.
+        if !parent && !supervisor {
+            if self.worker_has_ended() {
+                self.end_helpers();
+            }
+            if worker {
+                // Nothing confirms it. Waiting again could return at once.
+                sys::nap(MIN_INTERVAL);
+            }
+        }
+        Some([parent, supervisor])
+    }
+
+    fn now(&mut self) -> Instant {
+        Instant::now()
+    }
+}
