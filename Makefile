@@ -32,12 +32,25 @@ PC := target/localai_parentwatch.pc
 # Where the sources of the dependencies are on this machine is nobody's business: places of panics tell it.
 SHIPPED := RUSTFLAGS="$${RUSTFLAGS:-} --remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=cargo"
 
+# Static, so that it runs in a folder with nothing else in it.
+PROGRAM := target/program/localai-parentwatch
+PAGES := crates/parentwatch-cli/pages
+SOURCES := $(shell find crates include scripts Cargo.toml Cargo.lock Makefile ! -type d ! -path '*/tests/*')
+
 .PHONY: lib
-lib: toolchains ## the shared and the static library, and the pkg-config file
+lib: target/built.stamp ## the shared and the static library, the program, and the pkg-config file
+
+# Built only when a source is newer, so that `sudo make install` needs no toolchain when everything is there.
+target/built.stamp: $(SOURCES)
+	@scripts/require-toolchains.sh rust
 	@# Package by package: features of other workspace members must not leak into what is shipped.
 	$(SHIPPED) cargo rustc --quiet --locked -p parentwatch-capi --profile release-shared --crate-type cdylib
 	$(SHIPPED) cargo rustc --quiet --locked -p parentwatch-capi --profile release-static --crate-type staticlib
 	@scripts/seal-archive.sh $(STATIC) $(SHARED) target/sealed.a
+	@host=$$(rustc --version --verbose | sed -n 's/^host: //p'); \
+		$(SHIPPED) && RUSTFLAGS="$$RUSTFLAGS -C target-feature=+crt-static" cargo build --quiet --locked \
+			-p parentwatch-cli --no-default-features --profile release-program --target "$$host"; \
+		install -D -m 755 "target/$$host/release-program/localai-parentwatch" $(PROGRAM)
 	@# The list and the width by themselves: within an argument of sed nobody would see them fail.
 	@libs=$$(scripts/native-static-libs.sh); \
 		width=$$(rustc --print cfg | sed -n 's/^target_pointer_width="\(.*\)"/\1/p'); \
@@ -49,14 +62,26 @@ lib: toolchains ## the shared and the static library, and the pkg-config file
 				crates/parentwatch-capi/cmake/localai_parentwatch-$$file.cmake.in \
 				>target/localai_parentwatch-$$file.cmake; \
 		done
+	@touch $@
+
+.PHONY: pages
+pages: ## write the man pages and the completions anew from the definition of the command line
+	@rm -rf $(PAGES)
+	@cargo run --quiet --locked -p parentwatch-cli --no-default-features --features pages -- generate $(PAGES)
 
 LIBDIR = $(DESTDIR)$(PREFIX)/lib
 INCLUDEDIR = $(DESTDIR)$(PREFIX)/include
 CMAKEDIR = $(LIBDIR)/cmake/localai_parentwatch
+BINDIR = $(DESTDIR)$(PREFIX)/bin
+SHAREDIR = $(DESTDIR)$(PREFIX)/share
+MANDIR = $(SHAREDIR)/man/man1
+BASHDIR = $(SHAREDIR)/bash-completion/completions
+ZSHDIR = $(SHAREDIR)/zsh/site-functions
+FISHDIR = $(SHAREDIR)/fish/vendor_completions.d
 SONAME := liblocalai_parentwatch.so.$(ABI)
 
 .PHONY: install
-install: lib ## headers, libraries, pkg-config and CMake files below PREFIX (default /usr/local; DESTDIR is respected)
+install: lib ## headers, libraries, pkg-config and CMake files, the program and its man pages below PREFIX (default /usr/local; DESTDIR is respected)
 	@# Each by name, so that the umask does not matter: the Go module takes no library that a group can replace.
 	@install -d '$(INCLUDEDIR)' '$(LIBDIR)' '$(LIBDIR)/pkgconfig' '$(CMAKEDIR)'
 	@install -C -m 644 include/localai_parentwatch.h include/parent_watch.h '$(INCLUDEDIR)/'
@@ -66,16 +91,27 @@ install: lib ## headers, libraries, pkg-config and CMake files below PREFIX (def
 	@install -C -m 644 target/sealed.a '$(LIBDIR)/liblocalai_parentwatch.a'
 	@install -C -m 644 $(PC) '$(LIBDIR)/pkgconfig/'
 	@install -C -m 644 target/localai_parentwatch-config{,-version}.cmake '$(CMAKEDIR)/'
+	@install -d '$(BINDIR)' '$(MANDIR)' '$(BASHDIR)' '$(ZSHDIR)' '$(FISHDIR)'
+	@install -C -m 755 $(PROGRAM) '$(BINDIR)/localai-parentwatch'
+	@install -C -m 644 $(PAGES)/*.1 '$(MANDIR)/'
+	@install -C -m 644 $(PAGES)/localai-parentwatch.bash '$(BASHDIR)/localai-parentwatch'
+	@install -C -m 644 $(PAGES)/_localai-parentwatch '$(ZSHDIR)/'
+	@install -C -m 644 $(PAGES)/localai-parentwatch.fish '$(FISHDIR)/'
 
 .PHONY: uninstall
 uninstall: ## remove what `make install` with the same PREFIX put there
 	rm -f '$(INCLUDEDIR)'/{localai_parentwatch,parent_watch}.h '$(LIBDIR)/pkgconfig/localai_parentwatch.pc' \
 		'$(CMAKEDIR)'/localai_parentwatch-config{,-version}.cmake \
 		'$(LIBDIR)/liblocalai_parentwatch.a' '$(LIBDIR)/liblocalai_parentwatch.so' \
-		'$(LIBDIR)/$(SONAME)' '$(LIBDIR)/liblocalai_parentwatch.so.$(VERSION)'
+		'$(LIBDIR)/$(SONAME)' '$(LIBDIR)/liblocalai_parentwatch.so.$(VERSION)' \
+		'$(BINDIR)/localai-parentwatch' '$(BASHDIR)/localai-parentwatch' \
+		'$(ZSHDIR)/_localai-parentwatch' '$(FISHDIR)/localai-parentwatch.fish' \
+		$(patsubst $(PAGES)/%,'$(MANDIR)/%',$(wildcard $(PAGES)/*.1))
 	@# The folders that are empty now, save those that every system has.
-	@for folder in '$(CMAKEDIR)' '$(LIBDIR)/cmake' '$(LIBDIR)/pkgconfig' \
-			$(if $(filter-out / /usr /usr/local,$(PREFIX)),'$(LIBDIR)' '$(INCLUDEDIR)'); do \
+	@for folder in '$(CMAKEDIR)' '$(LIBDIR)/cmake' '$(LIBDIR)/pkgconfig' '$(BASHDIR)' '$(SHAREDIR)/bash-completion' \
+			'$(ZSHDIR)' '$(SHAREDIR)/zsh' '$(FISHDIR)' '$(SHAREDIR)/fish' \
+			$(if $(filter-out / /usr /usr/local,$(PREFIX)),'$(MANDIR)' '$(SHAREDIR)/man' '$(SHAREDIR)' '$(BINDIR)' \
+				'$(LIBDIR)' '$(INCLUDEDIR)'); do \
 		[[ ! -d $$folder ]] || rmdir --ignore-fail-on-non-empty "$$folder"; \
 	done
 
@@ -83,7 +119,7 @@ uninstall: ## remove what `make install` with the same PREFIX put there
 # that nothing is built again without need.
 $(PREFIX_TEST)/.stamp: FORCE
 	@$(MAKE) --no-print-directory -s install PREFIX='$(PREFIX_TEST)' DESTDIR=
-	@cd '$(PREFIX_TEST)' && sum=$$(find include lib -type f -exec sha256sum {} + | sort) && \
+	@cd '$(PREFIX_TEST)' && sum=$$(find bin include lib -type f -exec sha256sum {} + | sort) && \
 		{ [[ $$(cat .stamp 2>/dev/null) == "$$sum" ]] || echo "$$sum" >.stamp; }
 .PHONY: FORCE
 FORCE:

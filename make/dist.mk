@@ -6,7 +6,7 @@ DIST := dist/$(DIST_NAME).tar.gz
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 
 .PHONY: dist
-dist: toolchains ## headers, libraries, CMake and pkg-config files as a tarball for this machine's kind, with a checksum
+dist: lib ## headers, libraries, CMake and pkg-config files as a tarball for this machine's kind, with a checksum
 	@scripts/install-packages.sh binutils gcc libc6-dev make pkg-config
 	@rm -rf target/dist
 	@$(MAKE) --no-print-directory -s install DESTDIR='$(CURDIR)/target/dist' PREFIX='/$(DIST_NAME)'

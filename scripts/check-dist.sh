@@ -26,8 +26,14 @@ at_most() { [[ $(printf '%s\n' "$1" "$2" | sort -V | tail -n 1) == "$2" ]]; }
 ok "sha256 $(cut -c 1-16 "$tarball.sha256")…"
 tar -C "$work" -xzf "$tarball"
 prefix=$work/$name
-version=$(sed -n 's/^Version: //p' "$prefix/lib/pkgconfig/localai_parentwatch.pc")
+version=$(sed -n 's/^Version: //p' "$prefix/lib/pkgconfig/localai_parentwatch.pc
+$pages")
+pages="share/bash-completion/completions/localai-parentwatch
+share/fish/vendor_completions.d/localai-parentwatch.fish
+$(cd "$source/crates/parentwatch-cli/pages" && printf 'share/man/man1/%s\n' *.1 | LC_ALL=C sort)
+share/zsh/site-functions/_localai-parentwatch"
 wanted="LICENSE
+bin/localai-parentwatch
 include/localai_parentwatch.h
 include/parent_watch.h
 lib/cmake/localai_parentwatch/localai_parentwatch-config-version.cmake
@@ -36,7 +42,8 @@ lib/liblocalai_parentwatch.a
 lib/liblocalai_parentwatch.so
 lib/liblocalai_parentwatch.so.0
 lib/liblocalai_parentwatch.so.$version
-lib/pkgconfig/localai_parentwatch.pc"
+lib/pkgconfig/localai_parentwatch.pc
+$pages"
 found=$(cd "$prefix" && find . ! -type d | sed 's|^\./||' | LC_ALL=C sort)
 [[ $found == "$wanted" ]] || { diff <(echo "$wanted") <(echo "$found") || true; wrong 'the files'; }
 [[ $name == *"-$version-"* ]] || wrong "the name says another version than $version"

@@ -8,7 +8,12 @@ version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-wanted="include/localai_parentwatch.h
+pages="share/bash-completion/completions/localai-parentwatch
+share/fish/vendor_completions.d/localai-parentwatch.fish
+$(cd "crates/parentwatch-cli/pages" && printf 'share/man/man1/%s\n' *.1 | LC_ALL=C sort)
+share/zsh/site-functions/_localai-parentwatch"
+wanted="bin/localai-parentwatch
+include/localai_parentwatch.h
 include/parent_watch.h
 lib/cmake/localai_parentwatch/localai_parentwatch-config-version.cmake
 lib/cmake/localai_parentwatch/localai_parentwatch-config.cmake
@@ -16,7 +21,8 @@ lib/liblocalai_parentwatch.a
 lib/liblocalai_parentwatch.so
 lib/liblocalai_parentwatch.so.0
 lib/liblocalai_parentwatch.so.$version
-lib/pkgconfig/localai_parentwatch.pc"
+lib/pkgconfig/localai_parentwatch.pc
+$pages"
 
 # expect WHAT EXPECTED FOUND
 expect() {
@@ -30,7 +36,7 @@ expect() {
 
 stage=$work/stage
 make -s install DESTDIR="$stage" PREFIX=/opt/here
-expect 'installed, below DESTDIR alone' "$wanted" "$(cd "$stage" && find . ! -type d | sed 's|^\./opt/here/||' | sort)"
+expect 'installed, below DESTDIR alone' "$wanted" "$(cd "$stage" && find . ! -type d | sed 's|^\./opt/here/||' | LC_ALL=C sort)"
 make -s uninstall DESTDIR="$stage" PREFIX=/opt/here >/dev/null
 expect 'uninstalled, with the folders' "./opt/here" "$(cd "$stage" && find . | sort | tail -n +3)"
 

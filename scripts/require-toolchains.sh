@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
-# Checks that the toolchains are there which no target installs by itself: Rust, Go and Python, each at
-# least as new as the project says. One line for each that is missing or too old, with the command that
+# require-toolchains.sh [rust]
+#
+# Checks that the toolchains are there which no target installs by itself: Rust, Go and Python, or Rust alone, each
+# at least as new as the project says. One line for each that is missing or too old, with the command that
 # installs it, and exit status 1.
 set -euo pipefail
+only=${1:-}
 cd "$(dirname "$0")/.."
 
 rust_wanted=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
@@ -46,6 +49,7 @@ version_of() {
 
 require rustc "$(version_of rustc --version)" "$rust_wanted" "$rust_install"
 require cargo "$(version_of cargo --version)" "$rust_wanted" "$rust_install"
+[[ $only != rust ]] || exit "$missing"
 # The Go that is installed, not one that it would download.
 require go "$(GOTOOLCHAIN=local version_of go version)" "$go_wanted" "$go_install"
 require python3 "$(version_of python3 --version)" "$python_wanted" "$python_install"
