@@ -1,7 +1,7 @@
 /*
  * Measures, and prints every sample as a line of words; report.py makes the tables.
  *
- *   driver [--against FOLDER] [--runs N] [--rounds N] [--helpers N] [--crowds N] [--polled N] [--arming N]
+ *   driver --program PATH [--against FOLDER] [--runs N] [--rounds N] [--helpers N] [--crowds N] [--polled N] [--arming N]
  *          [--idle SECONDS] [--settle-us N] [--mib N]
  *
  *   run RUN                                          a run begins
@@ -10,12 +10,15 @@
  *   crowd RUN WORKERS GUARD NANOSECONDS              supervisor killed until the last of its workers was gone
  *   polled RUN GUARD NANOSECONDS                     as latency, for what polls
  *   arming RUN GUARD NAMED NANOSECONDS MINOR_FAULTS  one process that armed
+ *   start RUN true|exec NANOSECONDS                  from the start of `true` until it was reaped
+ *   guardian RSS_KIB                                 of one
  *   added RUN GUARD THREADS DESCRIPTORS DIRTY_KIB RSS_KIB VM_SIZE_KIB
  *                                                    what arming added to one
  *   idle WHO NANOSECONDS VOLUNTARY INVOLUNTARY CPU_NANOSECONDS
  *
- * A GUARD is what guards the worker: pdeathsig, poller, thread (a bare one that waits for the supervisor), now (this library) or before (the one in the folder of
- * --against, which the same worker then loads).
+ * A GUARD is what guards the worker: pdeathsig, poller, thread (a bare one that waits for the supervisor), exec (a
+ * worker that arms nothing, run by `localai-parentwatch exec`), now (this library) or before (the one in the folder
+ * of --against, which the same worker then loads).
  *
  * It is a subreaper, so that it can reap what a killed supervisor leaves, and it sleeps on a pidfd until
  * that has ended: spinning would take a processor from those who are measured.
@@ -58,6 +61,8 @@ static struct {
 /* Where the programs are, and the file that is their stderr. */
 static char folder[PATH_MAX];
 static int log_fd;
+/* localai-parentwatch, the program. */
+static char program[PATH_MAX + 24];
 
 struct situation {
     const char *name;
@@ -82,17 +87,19 @@ struct guard {
     const char *argument; /* the worker's word for it */
     bool older_library;
     bool refuse; /* pidfd_open(2) is refused */
+    bool by_exec; /* the worker, which arms nothing, is run by `localai-parentwatch exec` */
 };
 
-static const struct guard PDEATHSIG = {"pdeathsig", "pdeathsig", false, false};
-static const struct guard NOW = {"now", "watch", false, false};
-static const struct guard BEFORE = {"before", "watch", true, false};
-static const struct guard POLL_TIER = {"now", "watch", false, true};
-static const struct guard POLLER = {"poller", "poller", false, false};
-static const struct guard THREAD = {"thread", "thread", false, false};
+static const struct guard PDEATHSIG = {"pdeathsig", "pdeathsig", false, false, false};
+static const struct guard NOW = {"now", "watch", false, false, false};
+static const struct guard BEFORE = {"before", "watch", true, false, false};
+static const struct guard EXEC = {"exec", "nothing", false, false, true};
+static const struct guard POLL_TIER = {"now", "watch", false, true, false};
+static const struct guard POLLER = {"poller", "poller", false, false, false};
+static const struct guard THREAD = {"thread", "thread", false, false, false};
 
 /* Those that are compared; the last one only with --against. */
-static const struct guard *const GUARDS[] = {&PDEATHSIG, &NOW, &BEFORE};
+static const struct guard *const GUARDS[] = {&PDEATHSIG, &NOW, &EXEC, &BEFORE};
 enum { MOST_GUARDS = sizeof GUARDS / sizeof *GUARDS };
 
 static int number_of_guards(void) { return options.against == NULL ? MOST_GUARDS - 1 : MOST_GUARDS; }
@@ -173,7 +180,7 @@ static void choose_library(const struct guard *guard) {
 static int start_supervisor(pid_t *pid, const struct situation *situation, const struct guard *guard,
                             int workers) {
     char supervisor[PATH_MAX + 16], worker[PATH_MAX + 16], mib[24], number[24];
-    char *arguments[16];
+    char *arguments[20];
     int count = 0;
     snprintf(supervisor, sizeof supervisor, "%s/supervisor", folder);
     snprintf(worker, sizeof worker, "%s/worker", folder);
@@ -185,6 +192,11 @@ static int start_supervisor(pid_t *pid, const struct situation *situation, const
     }
     arguments[count++] = number;
     arguments[count++] = (char *)situation->spawn;
+    if (guard->by_exec) {
+        arguments[count++] = program;
+        arguments[count++] = "exec";
+        arguments[count++] = "--";
+    }
     arguments[count++] = worker;
     arguments[count++] = (char *)guard->argument;
     if (options.mib > 0) {
@@ -348,8 +360,11 @@ static void measure_crowds(long run) {
     static const int workers[] = {300, MAX_WORKERS};
     for (int i = 0; i < 2; i++) {
         for (long crowd = 0; crowd < options.crowds; crowd++) {
-            for (int guard = 0; guard < number_of_guards(); guard++) {
-                measure_crowd(run, workers[i], GUARDS[(guard + crowd) % number_of_guards()]);
+            for (int i_guard = 0; i_guard < number_of_guards(); i_guard++) {
+                const struct guard *guard = GUARDS[(i_guard + crowd) % number_of_guards()];
+                if (guard != &EXEC) {
+                    measure_crowd(run, workers[i], guard);
+                }
             }
             measure_crowd(run, workers[i], &THREAD);
         }
@@ -416,9 +431,10 @@ static struct report one_arming(char *how) {
 static void measure_arming(long run) {
     char token[64];
     localai_parentwatch_token(token, sizeof token);
-    /* Without PDEATHSIG, which arms nothing. */
-    for (long i = 0; i < options.arming * (number_of_guards() - 1); i++) {
-        const struct guard *guard = GUARDS[1 + i % (number_of_guards() - 1)];
+    const struct guard *arms[] = {&NOW, &BEFORE};
+    int count = options.against == NULL ? 1 : 2;
+    for (long i = 0; i < options.arming * count; i++) {
+        const struct guard *guard = arms[i % count];
         choose_library(guard);
         for (int named = 0; named < 2; named++) {
             if (named) {
@@ -429,7 +445,7 @@ static void measure_arming(long run) {
             printf("arming %ld %s %s %lld %lld\n", run, guard->name, named ? "named" : "unnamed",
                    (long long)report.values[0], (long long)report.values[1]);
         }
-        if (i / (number_of_guards() - 1) % 10 == 0) {
+        if (i / count % 10 == 0) {
             struct report report = one_arming("look-at-arming");
             printf("added %ld %s", run, guard->name);
             for (int j = 0; j < LOOKED; j++) {
@@ -437,6 +453,26 @@ static void measure_arming(long run) {
             }
             printf("\n");
         }
+    }
+}
+
+/* From the start of `true` until it is reaped, bare and by `localai-parentwatch exec`. */
+static void measure_start(long run) {
+    char *bare[] = {"/bin/true", NULL}, *guarded[] = {program, "exec", "--", "/bin/true", NULL};
+    for (long i = 0; i < 2 * options.arming; i++) {
+        char **arguments = i % 2 == 0 ? bare : guarded;
+        pid_t pid;
+        alarm(60);
+        int64_t begin = now_ns();
+        errno = posix_spawn(&pid, arguments[0], NULL, NULL, arguments, environ);
+        if (errno != 0) {
+            fail(arguments[0]);
+        }
+        if (waitpid(pid, NULL, 0) < 0) {
+            fail("waitpid");
+        }
+        printf("start %ld %s %lld\n", run, i % 2 == 0 ? "true" : "exec", (long long)(now_ns() - begin));
+        reap_everybody(); /* the guardian, which is ours once its parent has gone */
     }
 }
 
@@ -500,6 +536,38 @@ static struct thread_use thread_use(pid_t pid, long thread) {
     return use;
 }
 
+/* The process whose command line says that it guards that one. */
+static pid_t find_guardian(pid_t worker) {
+    char path[PATH_MAX], text[256], wanted[64];
+    int length = snprintf(wanted, sizeof wanted, "localai-parentwatch: guarding %d ", worker);
+    DIR *processes = opendir("/proc");
+    if (processes == NULL) {
+        fail("/proc");
+    }
+    pid_t found = -1;
+    for (struct dirent *process; (process = readdir(processes)) != NULL;) {
+        snprintf(path, sizeof path, "/proc/%s/cmdline", process->d_name);
+        if (read_text(path, text, sizeof text) && strncmp(text, wanted, (size_t)length) == 0) {
+            found = (pid_t)atol(process->d_name);
+        }
+    }
+    closedir(processes);
+    if (found < 0) {
+        errno = ESRCH;
+        fail("the guardian");
+    }
+    return found;
+}
+
+static long long resident_kib(pid_t pid) {
+    char path[PATH_MAX], text[4096];
+    snprintf(path, sizeof path, "/proc/%d/status", pid);
+    if (!read_text(path, text, sizeof text)) {
+        fail(path);
+    }
+    return number_after(text, "\nVmRSS:");
+}
+
 static void measure_idle(void) {
     static const struct {
         const struct guard *guard;
@@ -508,10 +576,12 @@ static void measure_idle(void) {
         {&NOW, "event", "parent-watch"},
         {&POLL_TIER, "poll", "parent-watch"},
         {&POLLER, "poller", "poller"},
+        {&EXEC, "guardian", NULL},
     };
     enum { IDLERS = sizeof idlers / sizeof *idlers };
     struct tree trees[IDLERS];
     long threads[IDLERS];
+    pid_t watchers[IDLERS];
     struct thread_use before[IDLERS];
     if (options.idle == 0) {
         return;
@@ -522,13 +592,19 @@ static void measure_idle(void) {
     sleep_ns(500000000);
     int64_t begin = now_ns();
     for (int i = 0; i < IDLERS; i++) {
-        threads[i] = find_thread(trees[i].worker, idlers[i].thread);
-        before[i] = thread_use(trees[i].worker, threads[i]);
+        watchers[i] = trees[i].worker;
+        if (idlers[i].thread == NULL) {
+            watchers[i] = threads[i] = find_guardian(trees[i].worker);
+            printf("guardian %lld\n", resident_kib(watchers[i]));
+        } else {
+            threads[i] = find_thread(trees[i].worker, idlers[i].thread);
+        }
+        before[i] = thread_use(watchers[i], threads[i]);
     }
     alarm((unsigned)options.idle + 60);
     sleep_ns(options.idle * 1000000000);
     for (int i = 0; i < IDLERS; i++) {
-        struct thread_use after = thread_use(trees[i].worker, threads[i]);
+        struct thread_use after = thread_use(watchers[i], threads[i]);
         printf("idle %s %lld %lld %lld %lld\n", idlers[i].name, (long long)(now_ns() - begin),
                after.voluntary - before[i].voluntary, after.involuntary - before[i].involuntary,
                after.cpu_ns < 0 ? -1 : after.cpu_ns - before[i].cpu_ns);
@@ -563,6 +639,10 @@ static void read_options(int argc, char **argv) {
     for (int i = 1; i < argc; i += 2) {
         if (strcmp(argv[i], "--against") == 0 && i + 1 < argc) {
             options.against = argv[i + 1];
+            continue;
+        }
+        if (strcmp(argv[i], "--program") == 0 && i + 1 < argc) {
+            snprintf(program, sizeof program, "%s", argv[i + 1]);
             continue;
         }
         bool found = false;
@@ -650,6 +730,7 @@ int main(int argc, char **argv) {
         measure_crowds(run);
         measure_polled(run);
         measure_arming(run);
+        measure_start(run);
     }
     measure_idle();
     return 0;

@@ -20,7 +20,7 @@ from typing import Any
 BUSY = 0.5
 PAGE_KIB = os.sysconf("SC_PAGESIZE") // 1024
 
-OTHERS = {"thread": "bare thread"}
+OTHERS = {"thread": "bare thread", "exec": "by exec"}
 BASELINE = "pdeathsig"
 # Situation of the worker: what it is called, and what the library may add, in µs. None: reported.
 SITUATIONS: dict[str, tuple[str, float | None]] = {
@@ -44,6 +44,8 @@ ADDED: list[tuple[str, float | None]] = [
 ]
 EXACT = {"threads", "descriptors of the program"}
 LIBRARY_KIB = 400
+PROGRAM_KIB = 1536
+GUARDIAN_KIB = 512
 
 Runs = dict[int, list[float]]
 
@@ -97,7 +99,8 @@ def by_guard() -> dict[str, Runs]:
 class Samples:
     """What the driver measured: times in microseconds, by what was measured, guard and run."""
 
-    def __init__(self) -> None:
+    def __init__(self, program: Path) -> None:
+        self.program = program
         self.latency: dict[str, dict[str, Runs]] = defaultdict(by_guard)
         self.helper: dict[str, dict[str, Runs]] = defaultdict(by_guard)
         self.crowd: dict[int, dict[str, Runs]] = defaultdict(by_guard)
@@ -106,6 +109,8 @@ class Samples:
         self.added: dict[str, dict[str, Runs]] = defaultdict(by_guard)
         self.polled: dict[str, list[float]] = defaultdict(list)
         self.idle: dict[str, tuple[float, int, int, int]] = {}
+        self.start: dict[str, Runs] = by_guard()
+        self.guardian: Runs = runs()
 
     def take(self, line: str) -> None:
         match line.split():
@@ -125,6 +130,10 @@ class Samples:
             case ["added", run, guard, *values]:
                 for (what, _), value in zip(ADDED, values, strict=True):
                     self.added[what][guard][int(run)].append(int(value))
+            case ["start", run, how, ns]:
+                self.start[how][int(run)].append(int(ns) / 1e3)
+            case ["guardian", rss]:
+                self.guardian[1].append(int(rss))
             case ["polled", _, guard, ns]:
                 self.polled[guard].append(int(ns) / 1e3)
             case ["idle", who, ns, voluntary, involuntary, cpu_ns]:
@@ -232,16 +241,37 @@ class Report:
             "event": "this library, event tier",
             "poll": "this library, poll tier every 2 s",
             "poller": "plain getppid() poller every 2 s",
+            "guardian": "the guardian of exec, event tier",
         }
         head = ["the watching thread", "slept", "wakeups", "preempted", "CPU µs", "target", ""]
         self.table("Idle", head)
         for who, (seconds, *use) in samples.idle.items():
             # a CPU time below 0 is unknown
             used = float(sum(max(0, figure) for figure in use))
-            answer = self.judge("idle", [used], 0 if who == "event" else None, exact=True)
+            answer = self.judge("idle", [used], 0 if who in ("event", "guardian") else None, exact=True)
             cpu = "unknown" if use[2] < 0 else f"{use[2] / 1e3:.0f}"
             self.rows.append([names[who], f"{seconds:.0f} s", *map(str, use[:2]), cpu, *answer])
             self.figures["idle"][who] = {"seconds": seconds, "switches": use[:2], "cpu_ns": use[2]}
+        self.end_table()
+
+
+    def program(self, samples: Samples) -> None:
+        """`localai-parentwatch exec`: what it costs."""
+        bare, guarded = (medians(samples.start[how]) for how in ("true", "exec"))
+        size = samples.program.stat().st_size / 1024
+        rows: list[tuple[str, list[float], str, float | None]] = [
+            ("start and end of `true`, µs", bare, ".0f", None),
+            ("start and end of `localai-parentwatch exec -- true`, µs", guarded, ".0f", None),
+            ("the program, static, KiB", [size], ".0f", PROGRAM_KIB),
+        ]
+        if samples.guardian:
+            resident = samples.guardian[1]
+            rows.append(("a guardian, resident, KiB", resident, ".0f", GUARDIAN_KIB))
+        self.table("localai-parentwatch exec", ["", "", "target", ""])
+        for name, figures, form, target in rows:
+            answer = self.judge(name, figures, target, exact=False)
+            self.rows.append([name, spread(figures, form), *answer])
+            self.figures["exec"][name] = {"medians": figures, "target": target}
         self.end_table()
 
 
@@ -259,8 +289,8 @@ def machine() -> dict[str, Any]:
     }
 
 
-def run_driver(command: list[str], keep: Path) -> Samples:
-    samples = Samples()
+def run_driver(command: list[str], keep: Path, program: Path) -> Samples:
+    samples = Samples(program)
     terminal = sys.stderr.isatty()
     # Its processes end with it, and it ends with us: see `lifeline` in bench.h.
     with (
@@ -292,6 +322,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--library", dest="shared_library", type=Path, required=True, help=argparse.SUPPRESS
     )
+    parser.add_argument("--program", type=Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true", help="also write result.json into the folder")
     parser.add_argument(
         "--against",
@@ -335,6 +366,7 @@ def make_report(arguments: argparse.Namespace, about: dict[str, Any], samples: S
             "µs",
             "+.0f",
             lambda library, baseline: library - baseline,
+            others=("exec",),
         )
     if samples.crowd:
         report.compare(
@@ -355,6 +387,7 @@ def make_report(arguments: argparse.Namespace, about: dict[str, Any], samples: S
             [(SITUATIONS[name][0], helpers, None) for name, helpers in sorted(samples.helper.items())],
             "ms",
             scale=1e-3,
+            others=("exec",),
         )
     if samples.polled:
         report.polled(samples)
@@ -369,6 +402,8 @@ def make_report(arguments: argparse.Namespace, about: dict[str, Any], samples: S
         report.compare("What arming adds", rows, "")
     if samples.idle:
         report.idle(samples)
+    if samples.start:
+        report.program(samples)
     report.compare(
         "Size",
         [
@@ -376,7 +411,7 @@ def make_report(arguments: argparse.Namespace, about: dict[str, Any], samples: S
                 f"{arguments.shared_library.name}, stripped",
                 {name: {1: [path.stat().st_size / 1024]} for name, path in sizes.items()},
                 LIBRARY_KIB,
-            )
+            ),
         ],
         "KiB",
     )
@@ -387,13 +422,13 @@ def make_report(arguments: argparse.Namespace, about: dict[str, Any], samples: S
 def main() -> None:
     arguments = parse_arguments()
     about = machine()
-    command = [str(arguments.folder / "driver")]
+    command = [str(arguments.folder / "driver"), "--program", str(arguments.program)]
     names = "runs", "rounds", "helpers", "crowds", "polled", "arming", "idle", "settle_us", "mib"
     for name in names:
         command += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]
     if arguments.against:
         command += ["--against", str(arguments.against / "lib")]
-    samples = run_driver(command, arguments.folder / "samples.txt")
+    samples = run_driver(command, arguments.folder / "samples.txt", arguments.program)
     report = make_report(arguments, about, samples)
     print("\n".join(report.lines))
 

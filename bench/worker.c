@@ -6,6 +6,7 @@
  *   pdeathsig         PR_SET_PDEATHSIG(SIGKILL), the baseline
  *   watch             the library, as a server would call it
  *   thread            a bare thread that waits on a pidfd of the supervisor: the least that a thread can cost
+ *   nothing           nothing: it is guarded from outside
  *   poller            a thread that looks at getppid() every 2 s, as LocalAI's backends do today
  *   time-arming       reports how long the library took to arm and how many page faults it had; ends
  *   look-at-arming    reports what arming added to this process; ends
@@ -241,6 +242,7 @@ int main(int argc, char **argv) {
         ready.tier = tier();
     } else if (strcmp(guard, "thread") == 0) {
         start_waiting_thread();
+    } else if (strcmp(guard, "nothing") == 0) {
     } else if (strcmp(guard, "poller") == 0) {
         start_poller();
     } else {

@@ -8,7 +8,8 @@ BENCH_PROGRAMS := $(BENCH)/driver $(BENCH)/supervisor $(BENCH)/worker
 bench: bench-packages ## latency, arming, idling, size against their targets (ARGS="--json --runs 1")
 	@$(MAKE) --no-print-directory bench-build
 	@python3 bench/report.py --folder '$(CURDIR)/$(BENCH)' \
-		--library '$(PREFIX_TEST)/lib/$(SONAME)' $(ARGS)
+		--library '$(PREFIX_TEST)/lib/$(SONAME)' \
+		--program '$(PREFIX_TEST)/bin/localai-parentwatch' $(ARGS)
 
 # Before anything is built: a make of its own builds, so that this holds for `make -j` too.
 .PHONY: bench-packages

@@ -53,10 +53,13 @@ pub(crate) unsafe fn let_go_of_memory() {
 pub(crate) fn let_go_of_code() {
     let Some(mut lines) = Pieces::lines(c"/proc/self/maps") else { return };
     while let Some(line) = lines.next() {
-        if let Some(code) = Mapping::parse(line).filter(|it| it.is_code && it.is_constant) {
-            let size = code.end - code.begin;
-            // SAFETY: a private mapping of a file that nobody can write to has nothing that is not in the file.
-            unsafe { libc::syscall(libc::SYS_madvise, code.begin, size, libc::MADV_DONTNEED) };
+        // Code, and the beginning of the file, with constants and symbols. Not what is constant behind that: it may
+        // have been relocated first.
+        let is_clean = |it: &Mapping| it.is_code || (it.file.is_some() && it.offset == 0);
+        if let Some(part) = Mapping::parse(line).filter(|it| it.is_constant && is_clean(it)) {
+            let size = part.end - part.begin;
+            // SAFETY: nothing is in these pages that is not in the file.
+            unsafe { libc::syscall(libc::SYS_madvise, part.begin, size, libc::MADV_DONTNEED) };
         }
     }
 }
@@ -98,6 +101,8 @@ type File = (u64, u64, u64);
 struct Mapping {
     begin: usize,
     end: usize,
+    /// Where in the file it begins.
+    offset: u64,
     file: Option<File>,
     is_shared: bool,
     /// It can be read or run, and not be written to. (What cannot be accessed at all may hold memory too.)
@@ -115,7 +120,8 @@ impl Mapping {
         let begin = usize::try_from(number(range.next()?, 16)?).ok()?;
         let end = usize::try_from(number(range.next()?, 16)?).ok()?;
         let permissions = fields.next()?;
-        let mut device = fields.nth(1)?.split(|b| *b == b':');
+        let offset = number(fields.next()?, 16)?;
+        let mut device = fields.next()?.split(|b| *b == b':');
         let (major, minor) = (number(device.next()?, 16)?, number(device.next()?, 16)?);
         let inode = number(fields.next()?, 10)?;
         let path = fields.next().unwrap_or_default();
@@ -128,6 +134,7 @@ impl Mapping {
         Some(Mapping {
             begin,
             end: end.max(begin),
+            offset,
             file,
             is_shared,
             is_constant: permissions.get(1) != Some(&b'w') && !permissions.starts_with(b"---"),
@@ -181,7 +188,7 @@ mod tests {
         assert!(named.is_anonymous);
         let library =
             parse("7f1000000000-7f1000010000 r-xp 00026000 fe:01 12345    /lib/a b/libc.so.6");
-        assert!(library.is_code && library.is_constant);
+        assert!(library.is_code && library.is_constant && library.offset == 0x26000);
         assert!(
             library.file.is_some()
                 && !library.is_anonymous
