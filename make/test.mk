@@ -42,6 +42,10 @@ check-lint: $(VENV)/.e2e
 	shellcheck scripts/*.sh cpp-tests/*.sh .ci/run
 
 check-docs:
+	@# The pages are those of the command line.
+	@rm -rf target/pages
+	@cargo run --quiet --locked -p parentwatch-cli --no-default-features --features pages -- generate target/pages
+	@diff -r $(PAGES) target/pages || { echo 'the pages are old: make pages writes them anew' >&2; exit 1; }
 	RUSTDOCFLAGS='-D warnings' cargo doc --quiet --locked --no-deps -p parentwatch -p parentwatch-capi
 
 check-core:
