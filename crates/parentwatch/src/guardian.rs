@@ -48,6 +48,10 @@ pub(crate) enum Started {
 /// It is forked twice, so that it is no child of the worker: a worker that waits for all of its children would wait
 /// for it.
 pub(crate) fn start(plan: &Plan) -> Result<Started, i32> {
+    if !sys::forks_in_its_own_pid_namespace() {
+        // Our first child would be the init of another namespace, and nobody could be forked after its end.
+        return Err(libc::EINVAL);
+    }
     // Opened by the process itself, it is surely on it.
     let worker = Pidfd::open(plan.worker.pid).ok();
     let [from, to] = sys::pipe()?;
@@ -241,9 +245,8 @@ impl Guardian<'_> {
         // SAFETY: system calls alone.
         let writer =
             unsafe { QuietChild::fork(|| sys::write_to_stderr_of(worker, line.as_bytes())) };
-        if let Some(pidfd) = writer.and_then(|writer| Pidfd::open(writer.pid()).ok()) {
-            sys::wait([Some(pidfd)], Some(LINE_PATIENCE));
-            pidfd.close();
+        if let Some(writer) = writer {
+            writer.reap_within(LINE_PATIENCE);
         }
     }
 }

@@ -147,6 +147,11 @@ impl QuietChild {
 
     /// Takes away a child that is about to end, so that our adopter does not find it. The wait is bounded.
     pub(crate) fn reap(self) {
+        self.reap_within(Duration::from_millis(5));
+    }
+
+    /// Takes away a child if it ends within that time.
+    pub(crate) fn reap_within(self, patience: Duration) {
         const MOMENT: Duration = Duration::from_millis(1);
         // SAFETY: our own child; no status is wanted.
         let is_reaped = || unsafe {
@@ -157,8 +162,9 @@ impl QuietChild {
         }
         // A pidfd wakes us the moment that it has ended; a sleep, however short, takes 70 µs and more.
         let pidfd = Pidfd::open(self.0).ok();
-        for _ in 0..5 {
-            wait([pidfd, None], Some(MOMENT));
+        let until = uptime().saturating_add(patience);
+        while uptime() < until {
+            wait([pidfd], Some(MOMENT));
             if is_reaped() {
                 break;
             }

@@ -50,6 +50,17 @@ pub(crate) fn clock_is_initial() -> bool {
     inode(c"/proc/thread-self/ns/time").is_none_or(|inode| inode == INITIAL)
 }
 
+/// Whether the children of this process are in its PID namespace; not after `unshare(CLONE_NEWPID)` (unshare(2)).
+pub(crate) fn forks_in_its_own_pid_namespace() -> bool {
+    const CHILDREN: &str = "/proc/self/ns/pid_for_children";
+    match inode(c"/proc/self/ns/pid_for_children") {
+        // Until its first process there is nothing behind the link of a new namespace. The link is there since Linux
+        // 4.12.
+        None => std::fs::symlink_metadata(CHILDREN).is_err(),
+        children => children == pid_namespace(),
+    }
+}
+
 /// Whether `/proc/PID` means what `getpid` means: a `/proc` that was mounted in another PID namespace
 /// has that one's numbers. The `NSpid` line (Linux 4.1) has one number per namespace, from the mount's
 /// down to our own: it must be a single one.
