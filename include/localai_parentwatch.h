@@ -99,6 +99,17 @@
 #define LOCALAI_PARENTWATCH_GRACE_IS_SET 1
 
 /**
+ * In `flags`, for localai_parentwatch_exec() alone: begin the program in a control group of its own (cgroup v2), which
+ * nobody escapes. Where that is not to be had one line on stderr says so.
+ */
+#define LOCALAI_PARENTWATCH_EXEC_IN_CGROUP 2
+
+/**
+ * In `flags`, for localai_parentwatch_exec() alone: say on stderr who guards whom.
+ */
+#define LOCALAI_PARENTWATCH_EXEC_VERBOSE 4
+
+/**
  * The number that localai_parentwatch_abi_version() returns for this header. It changes when a program
  * built with an older header would no longer work; what is only added does not change it.
  */
@@ -153,7 +164,7 @@ typedef struct localai_parentwatch_options_t {
    */
   int32_t scope;
   /**
-   * 0, or LOCALAI_PARENTWATCH_GRACE_IS_SET.
+   * LOCALAI_PARENTWATCH_GRACE_IS_SET and, in localai_parentwatch_exec(), LOCALAI_PARENTWATCH_EXEC_*.
    */
   uint32_t flags;
 } localai_parentwatch_options_t;
@@ -229,6 +240,29 @@ int32_t start_parent_death_watcher(void);
  * `options` is NULL or points to `size` readable bytes; `parent` is NULL or a NUL-terminated string.
  */
 int32_t localai_parentwatch_start(const struct localai_parentwatch_options_t *options);
+
+/**
+ * Becomes the program `argv[0]` under a guardian, as `localai-parentwatch exec` does; see docs/contract.md. It is looked
+ * for in PATH.
+ *
+ * The program keeps process id, parent, process group, terminal, descriptors and signals. The guardian, a process of its
+ * own and no child, ends it with its supervisor, and ends what it leaves behind when it dies itself. `envp` is its
+ * environment, NULL for that of this process. `options` may be NULL; `on_death` must be NULL.
+ *
+ * Returns only when the program does not run, with this process as it was and no guardian left: 127 when there is no
+ * such program, 126 when it cannot be run, both with errno; LOCALAI_PARENTWATCH_INVALID for a bad argument. When the
+ * supervisor is proven to have died already, the process exits with status 1. A guardian that cannot be had costs one
+ * line on stderr; the program runs all the same.
+ *
+ * Must not race with setenv() in another thread. Linux; elsewhere the program runs unguarded.
+ *
+ * # Safety
+ * `argv`, and `envp` if it is not NULL, point to NUL-terminated strings, with NULL behind the last one. `options` as in
+ * localai_parentwatch_start().
+ */
+int32_t localai_parentwatch_exec(char *const *argv,
+                                 char *const *envp,
+                                 const struct localai_parentwatch_options_t *options);
 
 /**
  * Tells how this process is being watched. Writes the first `info->size` bytes of the answer, and sets

@@ -8,7 +8,7 @@ use std::mem::offset_of;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use parentwatch::{Config, Error, Exit, Options, Scope, Status, Supervisor};
+use parentwatch::{Config, Error, Exec, ExecError, Exit, Options, Scope, Status, Supervisor};
 
 /// The supervisor is being watched.
 pub const LOCALAI_PARENTWATCH_ARMED: i32 = 0;
@@ -46,6 +46,12 @@ pub const LOCALAI_PARENTWATCH_SCOPE_TREE: i32 = 3;
 
 /// In `flags`: `grace_ns` is set, also when it is 0.
 pub const LOCALAI_PARENTWATCH_GRACE_IS_SET: u32 = 1;
+
+/// In `flags`, for localai_parentwatch_exec() alone: begin the program in a control group of its own (cgroup v2), which
+/// nobody escapes. Where that is not to be had one line on stderr says so.
+pub const LOCALAI_PARENTWATCH_EXEC_IN_CGROUP: u32 = 2;
+/// In `flags`, for localai_parentwatch_exec() alone: say on stderr who guards whom.
+pub const LOCALAI_PARENTWATCH_EXEC_VERBOSE: u32 = 4;
 
 /// The number that localai_parentwatch_abi_version() returns for this header. It changes when a program
 /// built with an older header would no longer work; what is only added does not change it.
@@ -85,7 +91,7 @@ pub struct localai_parentwatch_options_t {
     pub user_data: *mut c_void,
     /// LOCALAI_PARENTWATCH_SCOPE_*.
     pub scope: i32,
-    /// 0, or LOCALAI_PARENTWATCH_GRACE_IS_SET.
+    /// LOCALAI_PARENTWATCH_GRACE_IS_SET and, in localai_parentwatch_exec(), LOCALAI_PARENTWATCH_EXEC_*.
     pub flags: u32,
 }
 
@@ -165,17 +171,97 @@ pub unsafe extern "C" fn localai_parentwatch_start(
         }
         // SAFETY: the caller's promise.
         match unsafe { read_options(options) } {
-            Some(options) => code(options.start()),
-            None => LOCALAI_PARENTWATCH_INVALID,
+            Some((options, 0)) => code(options.start()),
+            _ => LOCALAI_PARENTWATCH_INVALID,
         }
     })
 }
 
-/// `None`: invalid.
+/// Becomes the program `argv[0]` under a guardian, as `localai-parentwatch exec` does; see docs/contract.md. It is looked
+/// for in PATH.
+///
+/// The program keeps process id, parent, process group, terminal, descriptors and signals. The guardian, a process of its
+/// own and no child, ends it with its supervisor, and ends what it leaves behind when it dies itself. `envp` is its
+/// environment, NULL for that of this process. `options` may be NULL; `on_death` must be NULL.
+///
+/// Returns only when the program does not run, with this process as it was and no guardian left: 127 when there is no
+/// such program, 126 when it cannot be run, both with errno; LOCALAI_PARENTWATCH_INVALID for a bad argument. When the
+/// supervisor is proven to have died already, the process exits with status 1. A guardian that cannot be had costs one
+/// line on stderr; the program runs all the same.
+///
+/// Must not race with setenv() in another thread. Linux; elsewhere the program runs unguarded.
+///
+/// # Safety
+/// `argv`, and `envp` if it is not NULL, point to NUL-terminated strings, with NULL behind the last one. `options` as in
+/// localai_parentwatch_start().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn localai_parentwatch_exec(
+    argv: *const *mut c_char,
+    envp: *const *mut c_char,
+    options: *const localai_parentwatch_options_t,
+) -> i32 {
+    guarded(LOCALAI_PARENTWATCH_INTERNAL, || {
+        // SAFETY: the caller's promise, here and below.
+        let read = match options.is_null() {
+            true => Some((Options::new(), 0)),
+            false => unsafe { read_options(options) },
+        };
+        let Some((options, flags)) = read else { return LOCALAI_PARENTWATCH_INVALID };
+        // SAFETY: as above.
+        let (command, environment) = unsafe { (strings(argv), strings(envp)) };
+        let exec = Exec::new(options)
+            .cgroup(flags & LOCALAI_PARENTWATCH_EXEC_IN_CGROUP != 0)
+            .verbose(flags & LOCALAI_PARENTWATCH_EXEC_VERBOSE != 0);
+        let environment = environment.as_deref();
+        match exec.run(command.as_deref().unwrap_or_default(), environment) {
+            error @ ExecError::NotExecuted(_) => {
+                set_errno(error.raw_os_error().unwrap_or(0));
+                i32::from(error.exit_status())
+            }
+            _ => LOCALAI_PARENTWATCH_INVALID,
+        }
+    })
+}
+
+fn set_errno(code: i32) {
+    #[cfg(target_os = "linux")]
+    // SAFETY: the address of this thread's errno.
+    unsafe {
+        *libc::__errno_location() = code;
+    }
+    #[cfg(target_os = "macos")]
+    // SAFETY: the address of this thread's errno.
+    unsafe {
+        *libc::__error() = code;
+    }
+    let _ = code;
+}
+
+/// A list of strings that ends with NULL; `None` for NULL.
+///
+/// # Safety
+/// As localai_parentwatch_exec; the strings outlive what is returned.
+unsafe fn strings<'a>(list: *const *mut c_char) -> Option<Vec<&'a CStr>> {
+    if list.is_null() {
+        return None;
+    }
+    let mut found = Vec::new();
+    loop {
+        // SAFETY: the caller's promise: NULL is not yet reached.
+        let string = unsafe { *list.add(found.len()) };
+        if string.is_null() {
+            return Some(found);
+        }
+        // SAFETY: the caller's promise.
+        found.push(unsafe { CStr::from_ptr(string) });
+    }
+}
+
+/// The options, and the flags that are for localai_parentwatch_exec() alone. `None`: invalid.
 ///
 /// # Safety
 /// As localai_parentwatch_start; not NULL.
-unsafe fn read_options(options: *const localai_parentwatch_options_t) -> Option<Options> {
+unsafe fn read_options(options: *const localai_parentwatch_options_t) -> Option<(Options, u32)> {
     const KNOWN: usize = size_of::<localai_parentwatch_options_t>();
     /// No later header will need more; a size beyond it is not one.
     const LARGEST: usize = 4096;
@@ -196,7 +282,8 @@ unsafe fn read_options(options: *const localai_parentwatch_options_t) -> Option<
     }
     // SAFETY: all of it is within `size`.
     let given = unsafe { options.read() };
-    if given.flags & !LOCALAI_PARENTWATCH_GRACE_IS_SET != 0 {
+    const FOR_EXEC: u32 = LOCALAI_PARENTWATCH_EXEC_IN_CGROUP | LOCALAI_PARENTWATCH_EXEC_VERBOSE;
+    if given.flags & !(LOCALAI_PARENTWATCH_GRACE_IS_SET | FOR_EXEC) != 0 {
         return None;
     }
     let mut options = Options::new();
@@ -222,7 +309,7 @@ unsafe fn read_options(options: *const localai_parentwatch_options_t) -> Option<
         // SAFETY: the header asks the caller for it.
         options = unsafe { options.on_death_function(on_death, given.user_data) };
     }
-    Some(options)
+    Some((options, given.flags & FOR_EXEC))
 }
 
 /// Tells how this process is being watched. Writes the first `info->size` bytes of the answer, and sets

@@ -91,6 +91,14 @@ pub enum ExecError {
 }
 
 impl ExecError {
+    /// The error number of execve(2); `None` for a bad argument.
+    pub fn raw_os_error(&self) -> Option<i32> {
+        match self {
+            ExecError::Invalid(_) => None,
+            ExecError::NotExecuted(error) => error.raw_os_error(),
+        }
+    }
+
     /// The exit status that a shell has for it: 127 when there is no such program, 126 when it cannot be run, 2 for a
     /// bad argument.
     pub fn exit_status(&self) -> u8 {
