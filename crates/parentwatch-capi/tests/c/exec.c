@@ -32,6 +32,7 @@ static int open_pidfd(pid_t pid) {
 /* What the program is: itself, which starts a helper, tells both pids, and waits. */
 static void be_program(int report) {
     pid_t pids[2] = {getpid(), fork()};
+    alarm(2 * PATIENCE_MS / 1000); /* whatever becomes of the test, nobody stays */
     if (pids[1] == 0) {
         setsid();
         signal(SIGTERM, SIG_IGN);
@@ -75,6 +76,7 @@ static void test_end(enum victim victim, bool polls) {
     CHECK(pipe(report) == 0);
     pid_t supervisor = fork();
     if (supervisor == 0) {
+        alarm(2 * PATIENCE_MS / 1000);
         pid_t program = fork();
         if (program == 0) {
             char number[16];
