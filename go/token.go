@@ -10,7 +10,7 @@ import (
 // ChildEnv is the entry of a worker's environment that names this process as its supervisor, for
 // [os/exec.Cmd.Env]: LOCALAI_BACKEND_PARENT_PID=PID@STARTTIME@PIDNS. With it, a worker that has the native
 // library notices also a supervisor that died before the worker could arm, and one behind a wrapper (a shell,
-// sudo) that stays alive.
+// uv run) that stays alive. sudo and su - drop the variable: see docs/supervisors.md.
 //
 // Put it in the place of an entry with that name: [os/exec.Cmd] takes the last of two, but [os.StartProcess], and
 // what is built on it, hands on both, and the worker finds the first. Where /proc cannot be read it has the process

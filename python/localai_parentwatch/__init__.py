@@ -24,14 +24,16 @@ from ._native import (
 # Type checkers take it for true. To import typing takes longer than all of this.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import os
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import timedelta
-    from typing import Literal
+    from typing import Literal, NoReturn
 
 # Where nobody has enum yet, which is slow to import too, they wait until they are asked for.
 if TYPE_CHECKING or "enum" in sys.modules:
     from ._types import Info, Status
 
+# Without exec: "import *" would hide the built-in one.
 __all__ = [
     "ENV_PARENT_PID",
     "ENV_PARENT_WATCH",
@@ -41,6 +43,7 @@ __all__ = [
     "Info",
     "Status",
     "__version__",
+    "child_env",
     "enabled",
     "interval",
     "start_parent_death_watcher",
@@ -125,6 +128,55 @@ def token() -> str:
     cannot tell the rest. A forked child has its own.
     """
     return _native.token()
+
+
+def child_env(env: "Mapping[str, str] | None" = None) -> "dict[str, str]":
+    """The environment for a worker that this process starts: a copy of env, or of os.environ, that
+    names this process as the supervisor.
+
+        subprocess.Popen(["./worker"], env=localai_parentwatch.child_env())
+    """
+    import os
+
+    return {**(os.environ if env is None else env), ENV_PARENT_PID: token()}
+
+
+def exec(
+    argv: "Sequence[str | bytes | os.PathLike[str]]",
+    *,
+    env: "Mapping[str, str] | None" = None,
+    grace: "float | timedelta | str | None" = None,
+    scope: "Literal['tree', 'group', 'process'] | None" = None,
+    parent: "int | str | None" = None,
+    cgroup: bool = False,
+    verbose: bool = False,
+) -> "NoReturn":
+    """Becomes the program argv[0], looked for in PATH, under a guardian: as `localai-parentwatch exec`.
+
+    The program keeps the process id, the parent, the process group and the descriptors that are
+    inherited. It ends with its supervisor, and what it leaves behind ends with it. As os.execvp() it
+    flushes nothing and runs no exit handler. SIGPIPE and SIGXFSZ, which Python ignores for itself, have
+    their default in the program. Other threads end.
+
+    env: the environment of the program; that of this process unless given.
+    grace: the time between SIGTERM and SIGKILL: seconds, a timedelta, or a text such as "500ms"; at
+        most 1 h. 1 s unless set.
+    scope: "tree" (the default), "group" or "process".
+    parent: the supervisor, a process id or a token. Else LOCALAI_BACKEND_PARENT_PID, else the parent.
+    cgroup: begin in a control group of its own, where one can be had.
+    verbose: say on stderr who guards whom.
+
+    Never returns. Raises OSError when the program cannot be run, ValueError or TypeError for a bad
+    argument; then this process is as it was. If the supervisor is proven to have died, the process
+    exits.
+    """
+    import os
+
+    command = [os.fsencode(argument) for argument in argv]
+    variables = None
+    if env is not None:
+        variables = [os.fsencode(name) + b"=" + os.fsencode(value) for name, value in env.items()]
+    _native.exec(command, variables, grace, scope, parent, cgroup, verbose)
 
 
 # Type checkers would take it that there is everything.

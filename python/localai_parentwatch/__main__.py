@@ -1,4 +1,4 @@
-"""What a worker that is started here would do, and starting one.
+"""What a worker that is started here would do, and starting one; the command `localai-parentwatch`.
 
 `python -m localai_parentwatch` really starts the watcher in this short-lived process, so that it tells
 what is, not what should be: with the same warnings, and the same exit when the named supervisor is
@@ -9,9 +9,20 @@ import sys
 
 from localai_parentwatch import _native
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
-def main(arguments: "list[str]") -> None:
+
+def console() -> None:
+    """The command `localai-parentwatch` that the wheel installs."""
+    main(sys.argv[1:], "localai-parentwatch")
+
+
+def main(arguments: "list[str]", program: str = "python -m localai_parentwatch") -> None:
     match arguments:
+        case ["exec", *rest]:
+            become(rest, program)
         case ["run", "-m", module, *rest]:
             # Before anything is imported: that takes its time, and the supervisor may die meanwhile.
             _native.start()
@@ -24,15 +35,59 @@ def main(arguments: "list[str]") -> None:
 
             _run.script(script, rest)
         case _:
-            report(arguments)
+            report(arguments, program)
 
 
-def report(arguments: "list[str]") -> None:
+def become(arguments: "list[str]", program: str) -> None:
+    """Becomes a program, under a guardian."""
+    import argparse
+
+    from localai_parentwatch import exec
+
+    parser = argparse.ArgumentParser(
+        prog=f"{program} exec",
+        usage="%(prog)s [OPTIONS] [--] CMD [ARG]...",
+        description="Runs a program that ends with its supervisor, and whose helpers end with it. A "
+        "program that puts itself into the background is ended: start it in the foreground.",
+        allow_abbrev=False,
+    )
+
+    def mistaken(message: str) -> "NoReturn":
+        parser.exit(2, f"localai-parentwatch: {message}; {parser.format_usage()}")
+
+    # In one line.
+    parser.error = mistaken  # type: ignore[method-assign]
+    parser.add_argument(
+        "--grace",
+        metavar="DURATION",
+        help="between SIGTERM and SIGKILL, such as 500ms or 2s [default: 1s]",
+    )
+    parser.add_argument("--scope", help="what ends: tree, group or process [default: tree]")
+    parser.add_argument("--parent", metavar="TOKEN", help="the supervisor, PID or PID@STARTTIME@PIDNS")
+    parser.add_argument("--cgroup", action="store_true", help="begin in a control group of its own")
+    parser.add_argument("--verbose", action="store_true", help="say on stderr who guards whom")
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="CMD", help="the program")
+    options = vars(parser.parse_args(arguments))
+    command = options.pop("command")
+    if command[:1] == ["--"]:
+        del command[0]
+    if not command:
+        mistaken("expected a program")
+    try:
+        exec(command, **options)
+    except (TypeError, ValueError) as error:
+        mistaken(f"--{error}")
+    except OSError as error:
+        print(f"localai-parentwatch: {command[0]}: {error.strerror}", file=sys.stderr)
+        sys.exit(127 if isinstance(error, FileNotFoundError) else 126)
+
+
+def report(arguments: "list[str]", program: str) -> None:
     """What is left of the command line: the report, a question for help, a mistake."""
     import argparse
 
     parser = argparse.ArgumentParser(
-        prog="python -m localai_parentwatch",
+        prog=program,
         description="Tells who is watched by a worker that is started here, and how.",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object")
@@ -45,6 +100,7 @@ def report(arguments: "list[str]") -> None:
         description="Starts the watcher, then runs a Python program as `python PROGRAM` does.",
     )
     run.add_argument("-m", dest="module", metavar="MODULE", help="a module, as with `python -m MODULE`")
+    commands.add_parser("exec", help="run any program under a guardian")
     run.add_argument("program", nargs="?", help="a script, or a directory or archive with __main__.py")
     options = parser.parse_args(arguments)
     if options.command == "run":

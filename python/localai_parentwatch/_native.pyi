@@ -1,6 +1,6 @@
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Final
+from typing import Final, NoReturn
 
 __all__ = [
     "ENV_PARENT_PID",
@@ -10,6 +10,7 @@ __all__ = [
     "ENV_PARENT_WATCH_SCOPE",
     "__version__",
     "enabled",
+    "exec",
     "interval",
     "parent_died",
     "start",
@@ -32,6 +33,15 @@ def start(
     interval: float | timedelta | str | None = None,
     parent: int | str | None = None,
 ) -> int: ...
+def exec(
+    argv: list[bytes],
+    env: list[bytes] | None = None,
+    grace: float | timedelta | str | None = None,
+    scope: str | None = None,
+    parent: int | str | None = None,
+    cgroup: bool = False,
+    verbose: bool = False,
+) -> NoReturn: ...
 def status() -> tuple[int, str, tuple[int, ...], float, str, float | None]: ...
 def enabled() -> bool: ...
 def interval() -> float: ...

@@ -10,10 +10,11 @@
 
 mod hook;
 
+use std::ffi::{CStr, CString};
 use std::time::Duration;
 
-use parentwatch::{Config, Error, Exit, Options, Scope, Status, Supervisor};
-use pyo3::exceptions::{PyImportError, PyOverflowError, PyTypeError, PyValueError};
+use parentwatch::{Config, Error, ExecError, Exit, Options, Scope, Status, Supervisor};
+use pyo3::exceptions::{PyImportError, PyOSError, PyOverflowError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyFloat, PyInt, PyString, PyTuple};
@@ -109,6 +110,71 @@ fn wrong_type(name: &str, expected: &str, value: &Bound<'_, PyAny>) -> PyErr {
     PyTypeError::new_err(format!("{name}: expected {expected}, not {found}"))
 }
 
+fn options(
+    grace: Option<&Bound<'_, PyAny>>,
+    scope: Option<&Bound<'_, PyAny>>,
+    interval: Option<&Bound<'_, PyAny>>,
+    parent: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Options> {
+    let mut options = Options::new();
+    if let Some(grace) = grace {
+        options = options.grace(duration("grace", grace)?);
+    }
+    if let Some(scope) = scope {
+        options = options.scope(self::scope(scope)?);
+    }
+    if let Some(interval) = interval {
+        options = options.interval(duration("interval", interval)?);
+    }
+    if let Some(parent) = parent {
+        options = options.parent(supervisor(parent)?);
+    }
+    Ok(options)
+}
+
+fn c_strings(name: &str, strings: Vec<Vec<u8>>) -> PyResult<Vec<CString>> {
+    let strings = strings.into_iter().map(CString::new).collect::<Result<_, _>>();
+    strings.map_err(|_| PyValueError::new_err(format!("{name}: expected no zero byte")))
+}
+
+/// While it lives, the signals that Python ignores for itself end a program again, as `restore_signals` of
+/// `subprocess` has it: a program that this process becomes inherits what is ignored.
+struct DefaultSignals {
+    #[cfg(unix)]
+    ignored: Vec<i32>,
+}
+
+impl DefaultSignals {
+    #[cfg(unix)]
+    fn set() -> DefaultSignals {
+        // SAFETY: a signal that is ignored has no handler to lose.
+        let is_ignored = |signal: &i32| unsafe {
+            let before = libc::signal(*signal, libc::SIG_DFL);
+            if before != libc::SIG_IGN {
+                libc::signal(*signal, before);
+            }
+            before == libc::SIG_IGN
+        };
+        let ignored = [libc::SIGPIPE, libc::SIGXFSZ].into_iter().filter(is_ignored).collect();
+        DefaultSignals { ignored }
+    }
+
+    #[cfg(not(unix))]
+    fn set() -> DefaultSignals {
+        DefaultSignals {}
+    }
+}
+
+impl Drop for DefaultSignals {
+    fn drop(&mut self) {
+        #[cfg(unix)]
+        for signal in &self.ignored {
+            // SAFETY: as it was.
+            unsafe { libc::signal(*signal, libc::SIG_IGN) };
+        }
+    }
+}
+
 /// See `_native.pyi`.
 #[pymodule(gil_used = false)]
 mod _native {
@@ -153,19 +219,7 @@ mod _native {
         interval: Option<&Bound<'_, PyAny>>,
         parent: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<i32> {
-        let mut options = Options::new();
-        if let Some(grace) = grace {
-            options = options.grace(duration("grace", grace)?);
-        }
-        if let Some(scope) = scope {
-            options = options.scope(super::scope(scope)?);
-        }
-        if let Some(interval) = interval {
-            options = options.interval(duration("interval", interval)?);
-        }
-        if let Some(parent) = parent {
-            options = options.parent(supervisor(parent)?);
-        }
+        let mut options = options(grace, scope, interval, parent)?;
         let on_death = on_death.map(OnDeath::new).transpose()?;
         if let Some(on_death) = &on_death {
             options = on_death.add_to(options);
@@ -179,6 +233,35 @@ mod _native {
         match outcome {
             Err(Error::Invalid(what)) => Err(PyValueError::new_err(what)),
             outcome => Ok(code(outcome)),
+        }
+    }
+
+    /// `argv` and `env` are bytes without a zero in them.
+    #[pyfunction]
+    #[pyo3(signature = (argv, env=None, grace=None, scope=None, parent=None, cgroup=false, verbose=false))]
+    #[allow(clippy::too_many_arguments)]
+    fn exec(
+        argv: Vec<Vec<u8>>,
+        env: Option<Vec<Vec<u8>>>,
+        grace: Option<&Bound<'_, PyAny>>,
+        scope: Option<&Bound<'_, PyAny>>,
+        parent: Option<&Bound<'_, PyAny>>,
+        cgroup: bool,
+        verbose: bool,
+    ) -> PyResult<()> {
+        let options = options(grace, scope, None, parent)?;
+        let options = options.environment(Config::from_lookup(std::env::var_os));
+        let argv = c_strings("argv", argv)?;
+        let env = env.map(|env| c_strings("env", env)).transpose()?;
+        let argv: Vec<&CStr> = argv.iter().map(CString::as_c_str).collect();
+        let env: Option<Vec<&CStr>> =
+            env.as_ref().map(|env| env.iter().map(CString::as_c_str).collect());
+        // With the interpreter lock held, as os.execv does.
+        let _restored = DefaultSignals::set();
+        let exec = parentwatch::Exec::new(options).cgroup(cgroup).verbose(verbose);
+        match exec.run(&argv, env.as_deref()) {
+            ExecError::Invalid(what) => Err(PyValueError::new_err(what)),
+            error => Err(PyOSError::new_err((error.raw_os_error(), error.to_string()))),
         }
     }
 
