@@ -323,6 +323,18 @@ int32_t localai_parentwatch_token(char *buf,
                                   size_t len);
 
 /**
+ * Writes "LOCALAI_BACKEND_PARENT_PID=TOKEN", an entry for the environment of a worker that this process starts: it names
+ * this process as the supervisor. Put it in the place of an entry of that name.
+ *
+ * Length and errors as in localai_parentwatch_token(). 96 bytes are always enough.
+ *
+ * # Safety
+ * `buf` is NULL or points to `len` writable bytes.
+ */
+int32_t localai_parentwatch_child_env(char *buf,
+                                      size_t len);
+
+/**
  * The one word for a status: "armed", "disabled", "no_parent", "unsupported", "not_started",
  * "exhausted", "invalid", "internal"; "unknown" for any other number. Never NULL; static storage, not to
  * be freed.

@@ -409,20 +409,44 @@ pub extern "C" fn localai_parentwatch_parent_died(pid: i32) -> i32 {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn localai_parentwatch_token(buf: *mut c_char, len: usize) -> i32 {
     guarded(LOCALAI_PARENTWATCH_INTERNAL, || {
-        if buf.is_null() && len != 0 {
-            return LOCALAI_PARENTWATCH_INVALID;
-        }
-        let token = parentwatch::token();
-        if let Some(room) = len.checked_sub(1) {
-            let taken = room.min(token.len());
-            // SAFETY: `taken` + 1 bytes are within `len`, and the token has no fewer than `taken`.
-            unsafe {
-                std::ptr::copy_nonoverlapping(token.as_ptr().cast(), buf, taken);
-                buf.add(taken).write(0);
-            }
-        }
-        i32::try_from(token.len()).unwrap_or(LOCALAI_PARENTWATCH_INTERNAL)
+        // SAFETY: the caller's promise.
+        unsafe { write_text(&parentwatch::token(), buf, len) }
     })
+}
+
+/// Writes "LOCALAI_BACKEND_PARENT_PID=TOKEN", an entry for the environment of a worker that this process starts: it names
+/// this process as the supervisor. Put it in the place of an entry of that name.
+///
+/// Length and errors as in localai_parentwatch_token(). 96 bytes are always enough.
+///
+/// # Safety
+/// `buf` is NULL or points to `len` writable bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn localai_parentwatch_child_env(buf: *mut c_char, len: usize) -> i32 {
+    guarded(LOCALAI_PARENTWATCH_INTERNAL, || {
+        let entry = format!("{}={}", parentwatch::ENV_PARENT_PID, parentwatch::token());
+        // SAFETY: the caller's promise.
+        unsafe { write_text(&entry, buf, len) }
+    })
+}
+
+/// As snprintf(3) does.
+///
+/// # Safety
+/// `buf` is NULL or points to `len` writable bytes.
+unsafe fn write_text(text: &str, buf: *mut c_char, len: usize) -> i32 {
+    if buf.is_null() && len != 0 {
+        return LOCALAI_PARENTWATCH_INVALID;
+    }
+    if let Some(room) = len.checked_sub(1) {
+        let taken = room.min(text.len());
+        // SAFETY: `taken` + 1 bytes are within `len`, and the text has no fewer than `taken`.
+        unsafe {
+            std::ptr::copy_nonoverlapping(text.as_ptr().cast(), buf, taken);
+            buf.add(taken).write(0);
+        }
+    }
+    i32::try_from(text.len()).unwrap_or(LOCALAI_PARENTWATCH_INTERNAL)
 }
 
 /// The one word for a status: "armed", "disabled", "no_parent", "unsupported", "not_started",

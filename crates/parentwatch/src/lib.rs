@@ -55,18 +55,32 @@ pub use options::Options;
 pub use state::{Error, Info, Status, Tier};
 pub use wait_for_exit::{Exit, parent_died, wait_for_exit, wait_for_exit_or};
 
+/// Names this process as the supervisor to a child that it starts.
+///
+/// ```no_run
+/// use parentwatch::CommandExt;
+/// std::process::Command::new("./worker").name_supervisor().spawn()?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub trait CommandExt {
+    /// Sets `LOCALAI_BACKEND_PARENT_PID` in the child's environment to the [`token`] of this process.
+    ///
+    /// Call it in the process that starts the child: a forked child has a token of its own.
+    fn name_supervisor(&mut self) -> &mut Self;
+}
+
+impl CommandExt for std::process::Command {
+    fn name_supervisor(&mut self) -> &mut Self {
+        self.env(ENV_PARENT_PID, token())
+    }
+}
+
 /// The token of this process, for `LOCALAI_BACKEND_PARENT_PID` in the environment of the workers that
 /// it starts: `PID@STARTTIME@PIDNS`, or the process id alone where the system cannot give the rest.
 ///
 /// Valid for the life of this process; a forked child has its own. Safe from any thread.
 ///
-/// ```no_run
-/// # fn main() -> std::io::Result<()> {
-/// std::process::Command::new("./worker")
-///     .env(parentwatch::ENV_PARENT_PID, parentwatch::token())
-///     .spawn()?;
-/// # Ok(()) }
-/// ```
+/// For a [`Command`](std::process::Command) there is [`CommandExt::name_supervisor`].
 pub fn token() -> String {
     Supervisor::this_process().to_string()
 }

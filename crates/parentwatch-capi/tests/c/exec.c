@@ -141,6 +141,42 @@ static void test_bad_arguments(void) {
     printf("ok     bad arguments\n");
 }
 
+/* An entry for the environment of a child, which then knows this process above a shell. */
+static void test_child_env(void) {
+    char entry[96], cut[8];
+    int length = localai_parentwatch_child_env(entry, sizeof entry);
+    CHECK(length > 0 && length == (int)strlen(entry));
+    CHECK(localai_parentwatch_child_env(cut, sizeof cut) == length && strcmp(cut, "LOCALAI") == 0);
+    CHECK(localai_parentwatch_child_env(NULL, 1) == LOCALAI_PARENTWATCH_INVALID);
+    pid_t child = fork();
+    if (child == 0) {
+        char number[16];
+        snprintf(number, sizeof number, "%d", getppid());
+        char *argv[] = {"/bin/sh", "-c", "\"$@\"; exit $?", "sh", "/proc/self/exe", NULL, number, NULL};
+        char self[256];
+        ssize_t got = readlink("/proc/self/exe", self, sizeof self - 1);
+        CHECK(got > 0);
+        self[got] = '\0';
+        argv[4] = self;
+        argv[5] = "--watched";
+        char *envp[] = {entry, NULL};
+        execve(argv[0], argv, envp);
+        _exit(2);
+    }
+    int status;
+    CHECK(waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    printf("ok     the environment of a child\n");
+}
+
+/* Whether this process watches that one, two levels up. */
+static int watches(pid_t supervisor) {
+    localai_parentwatch_info_t info = {.size = sizeof info};
+    CHECK(start_parent_death_watcher() == LOCALAI_PARENTWATCH_ARMED);
+    CHECK(localai_parentwatch_info(&info) == 0);
+    return info.watched_pids[1] == supervisor ? 0 : 1;
+}
+
 static void test_environment(void) {
     pid_t child = fork();
     if (child == 0) {
@@ -160,6 +196,9 @@ int main(int argc, char **argv) {
     if (argc == 3 && strcmp(argv[1], "--program") == 0) {
         be_program(atoi(argv[2]));
     }
+    if (argc == 3 && strcmp(argv[1], "--watched") == 0) {
+        return watches(atoi(argv[2]));
+    }
     if (argc == 2 && strcmp(argv[1], "--environment") == 0) {
         return strcmp(environ[0], "ONLY=this") == 0 && environ[1] == NULL ? 7 : 3;
     }
@@ -171,5 +210,6 @@ int main(int argc, char **argv) {
     test_no_such_program();
     test_bad_arguments();
     test_environment();
+    test_child_env();
     return 0;
 }
