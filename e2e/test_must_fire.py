@@ -125,6 +125,7 @@ def test_f01_orphan_goes_to_init(tree: Tree, supervisor: Supervisor, worker: Wor
         worker.assert_gone()
 
 
+@pytest.mark.not_for("exec", because="it may not look at its guardian any more")
 @pytest.mark.needs("root")
 @pytest.mark.fails_with(
     "pdeathsig",
@@ -150,6 +151,7 @@ def test_f01_user_dropped(named_supervisor: Supervisor, who: str, tier: str) -> 
     worker.assert_gone()
 
 
+@pytest.mark.not_for("exec", because="it may not look at its guardian any more")
 @pytest.mark.needs("root")
 @pytest.mark.not_for("go-degraded", because="it looks no further up than the wrapper")
 @both_tiers
@@ -247,6 +249,7 @@ def arm_without_reply(worker: Worker) -> None:
             session.reply()
 
 
+@pytest.mark.not_for("exec", because="it is guarded from the start: nothing of it arms later")
 @pytest.mark.fails_with("poller", because="it takes the adopter for its parent")
 @pytest.mark.fails_with(
     "poller-python", because="it takes the adopter for its parent", remains=["reaped"], tier=["event"]
@@ -264,6 +267,7 @@ def test_f05_died_before_arming_adopted_by_subreaper(
     worker.assert_gone()
 
 
+@pytest.mark.not_for("exec", because="it is guarded from the start: nothing of it arms later")
 @both_tiers
 def test_f05_died_before_arming_below_nested_subreapers(tree: Tree, tier: str) -> None:
     """driver ── subreaper ── (subreaper) ── supervisor, names itself † ── worker, arms afterwards"""
@@ -278,6 +282,7 @@ def test_f05_died_before_arming_below_nested_subreapers(tree: Tree, tier: str) -
     inner.assert_serving()
 
 
+@pytest.mark.not_for("exec", because="it is guarded from the start: nothing of it arms later")
 @pytest.mark.needs("pid-namespace")
 @pytest.mark.fails_with("poller", because="under PID 1 it has no parent to watch")
 @reaped_or_zombie
@@ -293,6 +298,7 @@ def test_f05_died_before_arming_adopted_by_init(tree: Tree, remains: str) -> Non
     worker.assert_gone()
 
 
+@pytest.mark.not_for("exec", because="it is guarded from the start: nothing of it arms later")
 @pytest.mark.needs("adopting-init", "initial-pid-namespace")
 @pytest.mark.fails_with(
     "poller", because="under PID 1 it has no parent to watch", name=["pid"], remains=["reaped"]
@@ -311,6 +317,7 @@ def test_f05_died_before_arming_adopted_by_the_real_init(tree: Tree, name: str, 
         worker.assert_gone()
 
 
+@pytest.mark.not_for("exec", because="it is guarded from the start: nothing of it arms later")
 @pytest.mark.needs("pid-namespace")
 def test_f05_died_before_arming_and_its_number_is_reused(tree: Tree) -> None:
     """driver ── [ (init) ─┬─ supervisor, names itself † ── worker, arms afterwards
@@ -328,6 +335,7 @@ def test_f05_died_before_arming_and_its_number_is_reused(tree: Tree) -> None:
     worker.assert_gone()
 
 
+@pytest.mark.not_for("exec", because="it is guarded from the start: nothing of it arms later")
 def test_f05_token_of_the_library_names_the_process(tree: Tree, supervisor: Supervisor) -> None:
     """driver ── supervisor ── worker: what the library calls itself is what a child would verify"""
     worker = supervisor.worker()
@@ -347,6 +355,7 @@ def listener_of(tree: Tree) -> Iterator[Listener]:
         listener.close()
 
 
+@pytest.mark.not_for("exec", because="it is guarded from the start: nothing of it arms later")
 @reaped_or_zombie
 def test_f06_supervisor_dies_before_the_handle(
     tree: Tree, supervisor: Supervisor, remains: str
@@ -366,6 +375,7 @@ def test_f06_supervisor_dies_before_the_handle(
         worker.assert_gone()
 
 
+@pytest.mark.not_for("exec", because="it is guarded from the start: nothing of it arms later")
 @pytest.mark.not_for(
     "go-native", "go-degraded", because="its runtime makes threads of its own by the same call"
 )
@@ -450,6 +460,7 @@ def test_f08_wrapper_dies(tree: Tree, named_supervisor: Supervisor, tier: str) -
     named_supervisor.assert_serving()
 
 
+@pytest.mark.not_for("exec", because="it is sent SIGTERM at the end of the grace")
 @pytest.mark.not_for("go-degraded", because="it gives no grace, as the package says")
 def test_f08_wrapper_dies_and_no_grace_is_set(named_supervisor: Supervisor) -> None:
     """(driver) ── supervisor, names itself ── wrapper † ── worker, left alone for 5 s"""
@@ -632,6 +643,7 @@ FAST = {INTERVAL: "50ms"}
 no_library = pytest.mark.not_for("go-native", because="to load the library takes a descriptor")
 
 
+@pytest.mark.not_for("exec", because="without a descriptor there is no guardian: it runs unguarded")
 @no_library
 def test_f12_no_descriptor_left(tree: Tree, supervisor: Supervisor) -> None:
     """(driver) ── supervisor † ── worker, at its RLIMIT_NOFILE when it arms and when it dies"""
@@ -729,6 +741,7 @@ def fork(worker: Worker) -> Worker:
     return worker.tree.await_worker("child")
 
 
+@pytest.mark.not_for("exec", because="nothing of the library is in it")
 @pytest.mark.fails_with(
     "poller", because="its thread is lost in a fork, its flag is not", parent=["armed"]
 )
@@ -754,6 +767,7 @@ def test_f14_forked_child_of_a_dead_supervisor(supervisor: Supervisor, worker: W
     child.assert_gone(None)
 
 
+@pytest.mark.not_for("exec", because="nothing of the library is in it")
 def test_f14_forked_while_another_thread_arms(tree: Tree, supervisor: Supervisor) -> None:
     """(driver) ── supervisor ── worker, one thread held while it arms † ── child, forked, arms"""
     worker = supervisor.worker(arm="request", steps=["--notify", "pidfd_open", str(REPORT_FD)])
@@ -959,6 +973,7 @@ def test_f15_no_process_to_be_had(tree: Tree, task_limit: TaskLimit) -> None:
     leader.assert_serving()
 
 
+@pytest.mark.not_for("exec", because="without a process there is no guardian: it runs unguarded")
 @pytest.mark.needs("root", "pid-namespace")
 @limited
 def test_f15_no_process_to_be_had_and_no_session_to_be_seen(tree: Tree, task_limit: TaskLimit) -> None:
@@ -973,6 +988,7 @@ def test_f15_no_process_to_be_had_and_no_session_to_be_seen(tree: Tree, task_lim
     helper.assert_gone(Exit(signal=signal.SIGKILL))
 
 
+@pytest.mark.not_for("exec", because="its guardian makes no group")
 def test_f15_no_group_to_be_had(supervisor: Supervisor) -> None:
     """(driver) ── supervisor † ── worker, setpgid fails by seccomp ── helper, ignores SIGTERM"""
     worker = supervisor.worker(steps=["--refuse", "setpgid", "EPERM"])
@@ -983,6 +999,7 @@ def test_f15_no_group_to_be_had(supervisor: Supervisor) -> None:
     helper.assert_gone(Exit(signal=signal.SIGKILL))
 
 
+@pytest.mark.not_for("exec", because="its guardian keeps its user")
 @pytest.mark.needs("root")
 def test_f15_helper_that_may_not_be_signalled(
     tree: Tree, supervisor: Supervisor, worker: Worker
@@ -1009,6 +1026,7 @@ def test_f15_scope_process_leaves_the_helpers(tree: Tree, supervisor: Supervisor
 # -- F16: the hook ---------------------------------------------------------------------------------
 
 
+@pytest.mark.not_for("exec", because="it has no hook")
 def test_f16_hook_hangs(tree: Tree, supervisor: Supervisor) -> None:
     """(driver) ── supervisor † ── worker, its hook hangs"""
     # Longer than elsewhere: the hook has to be seen, and comes to it only when its thread is let run.
@@ -1022,6 +1040,7 @@ def test_f16_hook_hangs(tree: Tree, supervisor: Supervisor) -> None:
     assert time.monotonic() - killed >= grace_ms / 1000
 
 
+@pytest.mark.not_for("exec", because="it has no hook")
 def test_f16_hook_returns(tree: Tree, supervisor: Supervisor) -> None:
     """(driver) ── supervisor † ── worker, its hook returns long before the grace ends"""
     worker = supervisor.worker(arguments=["--hook", "return", "--grace", "60000"])
@@ -1041,6 +1060,7 @@ def test_f16_hook_raises(tree: Tree, supervisor: Supervisor, hook: str) -> None:
     assert {"raise": "ZeroDivisionError", "exit": "SystemExit"}[hook] in tree.log()
 
 
+@pytest.mark.not_for("exec", because="it has no hook")
 @pytest.mark.parametrize("leader", ["group", "session"])
 @pytest.mark.parametrize("way", ["leave", "crash"])
 def test_f16_hook_ends_the_process(tree: Tree, supervisor: Supervisor, way: str, leader: str) -> None:
@@ -1110,6 +1130,7 @@ def test_f17_worker_stopped_meanwhile(supervisor: Supervisor, tier: str) -> None
     worker.assert_gone()
 
 
+@pytest.mark.not_for("exec", because="its guardian kills it while it is frozen", freezer=["v2"])
 @either_freezer
 def test_f17_worker_frozen_meanwhile(supervisor: Supervisor, worker: Worker, freezer: Cgroup) -> None:
     """(driver) ── supervisor † ── worker, in a cgroup that is frozen before and thawed afterwards"""
@@ -1363,6 +1384,7 @@ no_grace = pytest.mark.not_for("go-degraded", because="it gives no grace, as the
 BY_ITSELF = Exit(status=9)
 
 
+@pytest.mark.not_for("exec", because="its helpers get SIGTERM together with it, as the contract says")
 @no_grace
 @pytest.mark.fails_with("poller", because="it gives the worker no time", tier=["event"])
 @both_tiers
@@ -1402,6 +1424,7 @@ def test_f24_sigterm_is_the_default(tree: Tree, supervisor: Supervisor) -> None:
         worker.assert_death_line(supervisor)
 
 
+@pytest.mark.not_for("exec", because="its helpers have the whole grace, 1 s unless set, together with it")
 @no_grace
 @pytest.mark.parametrize(
     ("grace", "expected"), [("10s", Exit(status=8)), (None, Exit(signal=signal.SIGKILL))]
@@ -1429,6 +1452,7 @@ def test_f24_no_time_for_anybody(tree: Tree, supervisor: Supervisor) -> None:
     tree.wait_for_strangers_to_end()
 
 
+@pytest.mark.not_for("exec", because="it has no hook")
 @no_grace
 @pytest.mark.not_for("go-native", because="there is no hook in Go")
 @pytest.mark.parametrize("grace", ["0", "700ms"])
@@ -1444,6 +1468,7 @@ def test_f24_hook(tree: Tree, supervisor: Supervisor, grace: str) -> None:
 # -- F25, F26: a launcher that leaves --------------------------------------------------------------
 
 
+@pytest.mark.not_for("exec", because="it is guarded from the start: nothing of it arms later")
 @pytest.mark.not_for("go-degraded", because="it looks no further up than the parent")
 @pytest.mark.fails_with("poller", because="it takes the adopter for its parent", tier=["event"])
 @both_tiers
@@ -1510,6 +1535,7 @@ def arm_two_copies(tree: Tree, supervisor: Supervisor, arms_first: str, **option
 arms_first = pytest.mark.parametrize("arms_first", ["linked", "loaded"])
 
 
+@pytest.mark.not_for("exec", because="nothing of the library is in it")
 @arms_first
 def test_f28_no_helper_is_left(tree: Tree, arms_first: str) -> None:
     """(driver) ── supervisor † ── worker, two copies of the library ─┬─ near, ignores SIGTERM
@@ -1526,6 +1552,7 @@ def test_f28_no_helper_is_left(tree: Tree, arms_first: str) -> None:
     tree.wait_for_strangers_to_end()
 
 
+@pytest.mark.not_for("exec", because="nothing of the library is in it")
 @arms_first
 def test_f28_hook_is_not_cut_off(tree: Tree, supervisor: Supervisor, arms_first: str) -> None:
     """(driver) ── supervisor † ── worker, two copies of the library, one with a hook that hangs"""

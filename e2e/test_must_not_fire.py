@@ -151,13 +151,14 @@ def test_n04_supervisor_is_pid_1(tree: Tree, name: str | None, tier: str) -> Non
     worker = supervisor.worker()
     assert worker.ask("ping")["ppid"] == 1
     if name is None:
-        assert worker.status_at_start == "no_parent"
+        assert worker.status_at_start == ("armed" if tree.is_guarded else "no_parent")
     worker.assert_lives_on()
     assert_not_warned(tree)
     supervisor.kill()
     worker.assert_gone(None)
 
 
+@pytest.mark.not_for("exec", because="its own end is seen to all the same: it is guarded")
 @pytest.mark.fails_with("naive", because="it takes PID 1 for an adopter")
 @pytest.mark.needs("pid-namespace")
 def test_n05_started_by_pid_1(tree: Tree) -> None:
@@ -173,6 +174,7 @@ def test_n05_started_by_pid_1(tree: Tree) -> None:
     worker.assert_gone(None)
 
 
+@pytest.mark.not_for("exec", because="its own end is seen to all the same: it is guarded")
 @pytest.mark.fails_with("naive", because="it takes PID 1 for an adopter")
 @pytest.mark.needs("adopting-init")
 def test_n05_started_by_the_real_pid_1(tree: Tree, supervisor: Supervisor) -> None:
@@ -269,7 +271,8 @@ def test_n09_worker_in_the_group_of_a_neighbour(tree: Tree, name: str | None) ->
     neighbour = tree.supervisor("neighbour")
     supervisor = neighbour.supervisor("supervisor", names_itself=name, request="spawn-in-group")
     worker = supervisor.worker(request="spawn-in-group", env={SCOPE: "group"})
-    assert worker.info()["scope"] == "process" or tree.is_control, "what will be acted on"
+    asked = not tree.is_control and not tree.is_guarded
+    assert not asked or worker.info()["scope"] == "process", "what will be acted on"
     helper = worker.start_helper("helper")
     assert os.getpgid(worker.pid) == os.getpgid(helper.pid) == neighbour.pid
     supervisor.kill()
@@ -385,6 +388,7 @@ def test_n10_named_where_proc_is_another_namespace_s(
     worker.assert_gone()
 
 
+@pytest.mark.not_for("exec", because="its guardian, forked by PID 1 of that namespace, is no child of the driver by name")
 @pytest.mark.fails_with("naive", because="it takes what it cannot see for dead")
 @pytest.mark.needs("pid-namespace")
 @pytest.mark.parametrize(
@@ -410,6 +414,7 @@ def test_n10_worker_at_the_top_of_another_pid_namespace(
     worker.assert_gone(None)
 
 
+@pytest.mark.not_for("exec", because="it is guarded from the start: nothing of it arms later")
 @pytest.mark.fails_with("naive", because="it takes what it cannot see for dead")
 @pytest.mark.needs("pid-namespace")
 @pytest.mark.parametrize("proc", ["outer-proc", "own-proc"])
@@ -439,6 +444,7 @@ def with_proc(mount: str) -> list[str]:
     return ["unshare", "--mount", "sh", "-c", f'{mount} && exec "$@"', "sh"]
 
 
+@pytest.mark.not_for("exec", because="it looks for its guardian in /proc", mount=[NO_PROC])
 @pytest.mark.fails_with(
     "naive", because="it takes what it cannot see for dead", tier=["event"], name=["pid", "token"]
 )
@@ -456,6 +462,7 @@ def test_n11_proc_hidden(tree: Tree, name: str | None, mount: str, tier: str) ->
     worker.assert_gone()
 
 
+@pytest.mark.not_for("exec", because="it looks for its guardian in /proc", mount=[NO_PROC])
 @pytest.mark.fails_with("naive", because="it takes what it cannot see for dead", tier=["event"])
 @pytest.mark.needs("private-proc")
 @pytest.mark.parametrize("mount", [HIDDEN_PROC, NO_PROC], ids=["hidepid", "no-proc"])
@@ -605,6 +612,7 @@ def test_n12_number_belongs_to_nobody(tree: Tree, supervisor: Supervisor, number
     worker.assert_gone()
 
 
+@pytest.mark.not_for("exec", because="it is guarded from the start: nothing of it arms later")
 @pytest.mark.fails_with("naive", because="the supervisor is no ancestor any more", tier=["event"])
 @both_tiers
 def test_n13_detached_helper_arms_late(tree: Tree, tier: str) -> None:
@@ -624,6 +632,7 @@ def test_n13_detached_helper_arms_late(tree: Tree, tier: str) -> None:
     worker.assert_gone()
 
 
+@pytest.mark.not_for("exec", because="it is guarded from the start: nothing of it arms later")
 @by_number_or_token
 @both_tiers
 def test_n13_detached_helper_adopted_by_the_supervisor(tree: Tree, name: str, tier: str) -> None:

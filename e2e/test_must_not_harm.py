@@ -17,6 +17,7 @@ from driver.tree import INTERVAL, REPORT_FD, Tree
 limited = pytest.mark.parametrize("task_limit", ["rlimit", "cgroup"], indirect=True)
 
 
+@pytest.mark.not_for("exec", because="nothing of the library is in it")
 @pytest.mark.needs("root")
 @pytest.mark.fails_with("poller", because="it ends the server when it gets no thread")
 @limited
@@ -39,6 +40,7 @@ def test_h01_no_thread_to_be_had(tree: Tree, supervisor: Supervisor, task_limit:
     worker.assert_gone()
 
 
+@pytest.mark.not_for("exec", because="nothing of the library is in it")
 @pytest.mark.needs("root")
 @limited
 def test_h01_one_warning(tree: Tree, supervisor: Supervisor, task_limit: TaskLimit) -> None:
@@ -49,6 +51,7 @@ def test_h01_one_warning(tree: Tree, supervisor: Supervisor, task_limit: TaskLim
     assert len(tree.log_lines()) == 1, tree.log()
 
 
+@pytest.mark.not_for("exec", because="nothing of the library is in it")
 @pytest.mark.needs("root")
 @pytest.mark.not_for("go-native", because="there is no hook in Go")
 @limited
@@ -65,6 +68,7 @@ def test_h01_no_second_thread_to_be_had(supervisor: Supervisor, task_limit: Task
     worker.assert_gone()
 
 
+@pytest.mark.not_for("exec", because="nothing of the library is in it")
 @pytest.mark.not_for("go-native", because="its runtime makes threads of its own by the same call")
 def test_h01_no_thread_by_seccomp(tree: Tree, supervisor: Supervisor) -> None:
     """driver ── supervisor ── worker, clone3 fails with EPERM: the C library has no other way"""
@@ -76,6 +80,7 @@ def test_h01_no_thread_by_seccomp(tree: Tree, supervisor: Supervisor) -> None:
     assert tree.log_lines()
 
 
+@pytest.mark.not_for("exec", because="nothing of the library is in it")
 @pytest.mark.parametrize("tier", ["event", "poll"])
 def test_h02_armed_from_16_threads_at_once(tree: Tree, supervisor: Supervisor, tier: str) -> None:
     """driver ── supervisor ── worker, 16 threads of it call start"""
@@ -93,6 +98,7 @@ def test_h02_armed_from_16_threads_at_once(tree: Tree, supervisor: Supervisor, t
     worker.assert_death_line(supervisor)
 
 
+@pytest.mark.not_for("exec", because="nothing of the library is in it")
 def test_h02_armed_while_another_thread_is_stuck_in_it(tree: Tree, supervisor: Supervisor) -> None:
     """driver ── supervisor ── worker, one thread held while it arms: the other one is not"""
     worker = supervisor.worker(arm="request", steps=["--notify", "pidfd_open", str(REPORT_FD)])
@@ -163,6 +169,7 @@ def test_h03_signals_and_setuid(tree: Tree, supervisor: Supervisor, order: str) 
     worker.assert_gone()
 
 
+@pytest.mark.not_for("exec", because="its guardian is another process")
 @pytest.mark.not_for("go-degraded", because="it has no thread of its own")
 def test_h03_watcher_gets_no_signal(supervisor: Supervisor, worker: Worker) -> None:
     """driver ── supervisor ── worker: its watcher blocks what can be blocked"""
@@ -173,6 +180,7 @@ def test_h03_watcher_gets_no_signal(supervisor: Supervisor, worker: Worker) -> N
     worker.assert_gone()
 
 
+@pytest.mark.not_for("exec", because="nothing of the library is in it")
 def test_h04_unloaded_while_armed(tree: Tree, supervisor: Supervisor) -> None:
     """driver ── supervisor † ── worker: dlopen, arm, dlclose, and on"""
     library = ["--library", tree.programs.shared_library]
@@ -252,7 +260,8 @@ def test_h06_bad_values(tree: Tree, supervisor: Supervisor, value: str) -> None:
     worker.assert_armed(watched=[supervisor.pid])
     assert worker.arm() == "armed"
     info = worker.info()
-    assert info["interval_ns"] == 2_000_000_000
+    # Nobody can ask a guardian.
+    assert info["interval_ns"] == 2_000_000_000 or tree.is_guarded
     assert info["scope"] == ("process" if tree.is_degraded else "tree")
     assert info["grace_ns"] == 0
     # A worker that polls in Go does not wait long for its lines to be written.
@@ -282,6 +291,7 @@ def test_h06_warning_that_cannot_be_written(tree: Tree, stderr: Stderr) -> None:
     worker.assert_gone()
 
 
+@pytest.mark.not_for("exec", because="nobody can ask its guardian")
 @pytest.mark.parametrize(("value", "interval_ns"), [("1ns", 10_000_000), ("2h", 3_600_000_000_000)])
 def test_h06_clamped_interval(tree: Tree, supervisor: Supervisor, value: str, interval_ns: int) -> None:
     """driver ── supervisor ── worker, with an interval beyond the range: one warning"""
@@ -320,14 +330,15 @@ def test_h07_idle(tree: Tree, supervisor: Supervisor) -> None:
         return procfs.threads(watching.pid) if tree.is_degraded else [watching.watcher()]
 
     def switches(watching: Worker) -> int:
-        return sum(procfs.voluntary_switches(watching.pid, tid) for tid in threads_of(watching))
+        process = watching.watcher_process()
+        return sum(procfs.voluntary_switches(process, tid) for tid in threads_of(watching))
 
     def footprint() -> tuple[int, int, int, int]:
         return (
             switches(worker),
-            sum(procfs.cpu_time_ns(worker.pid, tid) for tid in threads_of(worker)),
-            len(procfs.descriptors(worker.pid)),
-            procfs.resident_kib(worker.pid),
+            sum(procfs.cpu_time_ns(worker.watcher_process(), tid) for tid in threads_of(worker)),
+            len(procfs.descriptors(worker.watcher_process())),
+            procfs.resident_kib(worker.watcher_process()),
         )
 
     def is_idle() -> bool:
@@ -348,6 +359,7 @@ def test_h07_idle(tree: Tree, supervisor: Supervisor) -> None:
 
 
 @pytest.mark.not_for("go-degraded", because="its descriptors are in the program's table")
+@pytest.mark.not_for("exec", because="it looks for its guardian", limit=["none-left"])
 @pytest.mark.parametrize("limit", ["no-limit", "none-left"])
 @pytest.mark.parametrize("closed", [[], ["0"], ["0", "1", "2"]], ids=["none", "stdin", "all"])
 def test_h08_descriptors_are_unchanged(
@@ -400,6 +412,7 @@ def test_h09_a_filter_that_kills(supervisor: Supervisor) -> None:
 # -- H10: what the watcher has to close hangs ------------------------------------------------------
 
 
+@pytest.mark.not_for("exec", because="nothing of the library is in it")
 @pytest.mark.needs("fuse")
 def test_h10_armed_while_a_file_system_hangs(tree: Tree, tmp_path: Path) -> None:
     """driver ── … ── supervisor † ── worker, arms with a file open on a file system that hangs"""

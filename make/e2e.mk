@@ -12,7 +12,7 @@ E2E_PROTOCOL := e2e/protocol/protocol.c e2e/protocol/protocol.h
 E2E_REQUESTS := e2e/workers/c/requests.c e2e/workers/c/requests.h
 E2E_PROGRAMS := $(addprefix $(E2E)/,supervisor helper file_server launch \
 	worker-c worker-cpp worker-rust worker-go-native worker-go-degraded \
-	worker-poller worker-pdeathsig worker-naive python/.stamp)
+	worker-poller worker-pdeathsig worker-naive worker-exec localai-parentwatch python/.stamp)
 
 .PHONY: e2e
 e2e: e2e-programs $(VENV)/.e2e ## process-tree tests over every worker (ARGS="-k f05" goes to pytest)
@@ -63,6 +63,14 @@ $(E2E)/protocol.o: $(E2E_PROTOCOL) | $(E2E)
 $(E2E)/worker-poller $(E2E)/worker-pdeathsig $(E2E)/worker-naive: $(E2E)/worker-%: e2e/workers/c/worker.c e2e/controls/%.c \
 		e2e/controls/texts.c $(E2E_REQUESTS) $(E2E_PROTOCOL) $(PREFIX_TEST)/.stamp | $(E2E)
 	$(E2E_CC) $(E2E_CFLAGS) $$($(E2E_PKG_CONFIG) --cflags localai_parentwatch) $(filter %.c,$^) -o $@.new && mv $@.new $@
+
+# A worker that arms nothing, and what runs it: the installed program.
+$(E2E)/worker-exec: e2e/workers/c/worker.c e2e/workers/exec/guarded.c e2e/controls/texts.c \
+		$(E2E_REQUESTS) $(E2E_PROTOCOL) $(PREFIX_TEST)/.stamp | $(E2E)
+	$(E2E_CC) $(E2E_CFLAGS) $$($(E2E_PKG_CONFIG) --cflags localai_parentwatch) $(filter %.c,$^) -o $@.new && mv $@.new $@
+
+$(E2E)/localai-parentwatch: $(PREFIX_TEST)/.stamp | $(E2E)
+	@install -C -m 755 '$(PREFIX_TEST)/bin/localai-parentwatch' $@
 
 $(E2E)/worker-rust: FORCE | $(E2E)
 	cargo build --quiet --locked --release -p e2e-worker-rust

@@ -51,6 +51,12 @@ def command_name(pid: int) -> str:
     return Path(f"/proc/{pid}/comm").read_text().strip()
 
 
+def is_titled(pid: int, title: str) -> bool:
+    """Whether the command line is that title, or begins with it and goes on with " for"."""
+    line = command_line(pid).rstrip()
+    return line == title or line.startswith(f"{title} for ")
+
+
 def command_line(pid: int) -> str:
     try:
         return (

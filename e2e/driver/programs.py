@@ -9,6 +9,9 @@ COMPILED = ("c", "cpp", "rust", "go-native", "go-degraded", "poller", "pdeathsig
 DEGRADED = ("go-degraded",)
 """Workers without the core: they watch their parent alone, without a thread for it, and end alone."""
 
+GUARDED = ("exec",)
+"""Workers that arm nothing: they are run by `localai-parentwatch exec`, and their watcher is a process."""
+
 CONTROLS = ("poller", "pdeathsig", "naive", "poller-python")
 """Watchers that are known to be wrong: the suite asserts that they fail where they must."""
 
@@ -32,6 +35,7 @@ class Programs:
         # Isolated: what is imported is what is installed beside the interpreter, and nothing else.
         python = [str(self.build / "python" / "bin" / "python"), "-I"]
         workers["python"] = [*python, str(_SOURCES / "workers" / "python" / "worker.py")]
+        workers["exec"] = [self.program, "exec", "--", str(self.build / "worker-exec")]
         workers["poller-python"] = [
             *python,
             str(_SOURCES / "controls" / "poller.py"),
@@ -42,6 +46,10 @@ class Programs:
     @property
     def supervisor(self) -> str:
         return str(self.build / "supervisor")
+
+    @property
+    def program(self) -> str:
+        return str(self.build / "localai-parentwatch")
 
     @property
     def helper(self) -> str:

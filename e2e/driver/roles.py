@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 BY_THE_WATCHER = Exit(status=1)
 """How a worker ends whose supervisor is gone, whatever else happens."""
 
+BY_THE_GUARDIAN = (Exit(signal=signal.SIGTERM), Exit(signal=signal.SIGKILL))
+"""How one ends that is run by exec: it is not asked."""
+
 NOBODY = 65534
 """A user whom RLIMIT_NPROC limits, as it does not limit root."""
 
@@ -176,11 +179,14 @@ class Process:
         if not self.sees_end(Deadline(seconds or self._patience())):
             raise StillAlive(f"{self} is still alive; the log:\n{self.tree.log()}")
 
-    def assert_gone(self, expected: Exit | None = None, seconds: float | None = None) -> None:
+    def assert_gone(
+        self, expected: Exit | tuple[Exit, ...] | None = None, seconds: float | None = None
+    ) -> None:
         """The process ends, is reaped, and has ended as expected (None: however)."""
         self.assert_ended(seconds)
         ended = self.pidfd.reap(Deadline()) or self.tree.reported_exit(self.name)
-        if expected is not None and ended is not None and ended != expected:
+        allowed = expected if isinstance(expected, tuple) else (expected,)
+        if expected is not None and ended is not None and ended not in allowed:
             raise WrongExit(f"{self}: {ended}, not {expected}; the log:\n{self.tree.log()}")
 
     def _patience(self) -> float:
@@ -353,8 +359,17 @@ class Worker(Endpoint):
         self._helpers.append(self.tree.await_helper(name))
         return self._helpers[-1]
 
+    def watcher_process(self) -> int:
+        """The process whose thread the watcher is: this one, or its guardian."""
+        if not self.tree.is_guarded:
+            return self.pid
+        title = f"localai-parentwatch: guarding {self.tree.inner_pid(self.name)}"
+        return next(
+            (pid for pid in procfs.descendants(os.getpid()) if procfs.is_titled(pid, title)), self.pid
+        )
+
     def watcher_threads(self) -> list[int]:
-        return procfs.watcher_threads(self.pid)
+        return procfs.watcher_threads(self.watcher_process())
 
     def watcher(self) -> int:
         """The one watcher thread. It gives itself its name, which may be after arming has returned;
@@ -371,7 +386,7 @@ class Worker(Endpoint):
 
     def watcher_cpu_time_ns(self) -> int:
         try:
-            return procfs.cpu_time_ns(self.pid, self.watcher())
+            return procfs.cpu_time_ns(self.watcher_process(), self.watcher())
         except OSError as error:
             raise DiedByMistake(f"{self} has no watcher; the log:\n{self.tree.log()}") from error
 
@@ -388,7 +403,8 @@ class Worker(Endpoint):
         if self.tree.is_control:
             return
         assert info["tier"] == (tier or self.tree.tier), info
-        if watched is not None:
+        # What a guardian polls nobody can see.
+        if watched is not None and not (self.tree.is_guarded and info["tier"] == "poll"):
             watched = [self.parent()] if self.tree.is_degraded else watched
             assert sorted(filter(None, info["watched"])) == sorted(watched), info
         if not self.tree.is_degraded:
@@ -401,11 +417,11 @@ class Worker(Endpoint):
             self.tree.see_a_death()
             return
         try:
-            watcher = self.watcher()
+            watcher, process = self.watcher(), self.watcher_process()
             # The end of a look that is under way counts for one; the others are whole.
-            wanted = procfs.voluntary_switches(self.pid, watcher) + looks + 1
+            wanted = procfs.voluntary_switches(process, watcher) + looks + 1
             wait_until(
-                lambda: procfs.voluntary_switches(self.pid, watcher) >= wanted,
+                lambda: procfs.voluntary_switches(process, watcher) >= wanted,
                 f"the watcher of {self} looks {looks} times",
             )
         except TimeoutError:
@@ -454,7 +470,7 @@ class Worker(Endpoint):
 
     def assert_gone(
         self,
-        expected: Exit | None = BY_THE_WATCHER,
+        expected: Exit | tuple[Exit, ...] | None = BY_THE_WATCHER,
         seconds: float | None = None,
         *,
         with_helpers: bool = True,
@@ -463,6 +479,8 @@ class Worker(Endpoint):
         helpers have ended, unless they are to stay, or it is one that ends alone by design."""
         if expected is BY_THE_WATCHER and self.tree.language == "pdeathsig":
             expected = Exit(signal=signal.SIGKILL)
+        if expected is BY_THE_WATCHER and self.tree.is_guarded:
+            expected = BY_THE_GUARDIAN
         super().assert_gone(expected, seconds)
         deadline = Deadline(self._patience())
         try:

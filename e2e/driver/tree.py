@@ -18,8 +18,8 @@ from driver import procfs
 from driver.deadline import PATIENCE, Deadline, wait_until
 from driver.failures import DiedByMistake, LeftBehind, NeverServed
 from driver.pidfd import Exit, Pidfd, set_subreaper
-from driver.programs import CONTROLS, DEGRADED, POLLERS, Programs
-from driver.roles import FileServer, Process, Supervisor, Worker
+from driver.programs import CONTROLS, DEGRADED, GUARDED, POLLERS, Programs
+from driver.roles import BY_THE_GUARDIAN, FileServer, Process, Supervisor, Worker
 
 REPORT_FD = 60
 """The number of the report socket in every process of a tree."""
@@ -265,14 +265,24 @@ class Tree:
         return self.language in CONTROLS
 
     @property
-    def without_handler(self) -> Exit | None:
+    def without_handler(self) -> Exit | tuple[Exit, ...]:
         """How a worker ends that has been given time and asks for no SIGTERM: by the watcher. In Go
         every signal is handled, and one that the program does not ask for ends it."""
+        if self.is_guarded:
+            return BY_THE_GUARDIAN
         return Exit(signal=signal.SIGTERM) if self.language == "go-native" else Exit(status=1)
 
     @property
     def is_degraded(self) -> bool:
         return self.language in DEGRADED
+
+    @property
+    def is_guarded(self) -> bool:
+        return self.language in GUARDED
+
+    def inner_pid(self, name: str) -> int:
+        """The number by which a process of the tree knows itself."""
+        return self._inner_pids[name]
 
     @property
     def pidfds_of_a_watch(self) -> int:

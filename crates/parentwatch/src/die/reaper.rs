@@ -71,7 +71,7 @@ impl Helpers {
         }
         let has_tree = scope == Scope::Tree;
         let mut tree = Tree::marked(mark.filter(|_| has_tree), None);
-        tree.add(worker, |_, _| true, &mut |_| {});
+        tree.hold(worker);
         Helpers { group, tree, has_tree, grace, has_own_table: true }
     }
 

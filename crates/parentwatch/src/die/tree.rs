@@ -18,7 +18,7 @@ impl Helper {
     pub fn has_ended(&self) -> bool {
         match self.pidfd {
             Some(pidfd) => pidfd.has_ended(),
-            None => sys::looks_gone(self.pid, Some(self.start)),
+            None => sys::looks_gone(self.pid, Some(self.start).filter(|start| *start > 0)),
         }
     }
 
@@ -222,6 +222,21 @@ impl Tree {
             }
         }
         true
+    }
+
+    /// Holds a process that lives and surely has that number, whatever `/proc` says.
+    pub fn hold(&mut self, pid: i32) {
+        let stat = sys::stat(pid).filter(|_| self.sight() != Sight::Blind);
+        if let Some(room) = self.room() {
+            *room = Helper {
+                pid,
+                pidfd: Pidfd::open(pid).ok(),
+                start: stat.map_or(0, |stat| stat.start),
+                group: stat.map_or(0, |stat| stat.group),
+                is_told: false,
+                is_stopped: false,
+            };
+        }
     }
 
     fn room(&mut self) -> Option<&mut Helper> {
