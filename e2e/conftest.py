@@ -27,6 +27,7 @@ _FAILURES = {
     "F": (StillAlive, WrongExit),
     "N": (DiedByMistake, WrongExit),
     "H": DiedByMistake,
+    "X": (StillAlive, WrongExit),
 }
 
 _cells = pytest.StashKey[Cells]()

@@ -25,6 +25,7 @@ CHAPTERS = {
     "F": "Must fire: the worker and its port are gone",
     "N": "Must not fire: the worker serves on, and goes when its supervisor is killed after all",
     "H": "Must not harm the host",
+    "X": "By exec: a program that is not linked with the library",
 }
 PREAMBLE = """\
 # Scenarios
@@ -42,7 +43,7 @@ worker loses its supervisor in them.
 A control is a watcher that is known to be wrong. The last column has what each of them fails at, as it
 must: what would be wrong with the suite if it did not.
 """
-ROW = re.compile(r"\| ([FNH]\d\d) \| (.*?) \|(.*)\|")
+ROW = re.compile(r"\| ([FNHX]\d\d) \| (.*?) \|(.*)\|")
 FOOTNOTE = re.compile(r"\[\^(\d+)\]: (.*)")
 NOT_RUN = re.compile(r"n/a\[\^(\d+)\]")
 

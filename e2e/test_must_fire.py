@@ -249,7 +249,6 @@ def arm_without_reply(worker: Worker) -> None:
             session.reply()
 
 
-@pytest.mark.not_for("exec", because="it is guarded from the start: nothing of it arms later")
 @pytest.mark.fails_with("poller", because="it takes the adopter for its parent")
 @pytest.mark.fails_with(
     "poller-python", because="it takes the adopter for its parent", remains=["reaped"], tier=["event"]
@@ -267,7 +266,6 @@ def test_f05_died_before_arming_adopted_by_subreaper(
     worker.assert_gone()
 
 
-@pytest.mark.not_for("exec", because="it is guarded from the start: nothing of it arms later")
 @both_tiers
 def test_f05_died_before_arming_below_nested_subreapers(tree: Tree, tier: str) -> None:
     """driver ── subreaper ── (subreaper) ── supervisor, names itself † ── worker, arms afterwards"""
@@ -282,7 +280,6 @@ def test_f05_died_before_arming_below_nested_subreapers(tree: Tree, tier: str) -
     inner.assert_serving()
 
 
-@pytest.mark.not_for("exec", because="it is guarded from the start: nothing of it arms later")
 @pytest.mark.needs("pid-namespace")
 @pytest.mark.fails_with("poller", because="under PID 1 it has no parent to watch")
 @reaped_or_zombie
@@ -298,7 +295,6 @@ def test_f05_died_before_arming_adopted_by_init(tree: Tree, remains: str) -> Non
     worker.assert_gone()
 
 
-@pytest.mark.not_for("exec", because="it is guarded from the start: nothing of it arms later")
 @pytest.mark.needs("adopting-init", "initial-pid-namespace")
 @pytest.mark.fails_with(
     "poller", because="under PID 1 it has no parent to watch", name=["pid"], remains=["reaped"]
@@ -317,7 +313,6 @@ def test_f05_died_before_arming_adopted_by_the_real_init(tree: Tree, name: str, 
         worker.assert_gone()
 
 
-@pytest.mark.not_for("exec", because="it is guarded from the start: nothing of it arms later")
 @pytest.mark.needs("pid-namespace")
 def test_f05_died_before_arming_and_its_number_is_reused(tree: Tree) -> None:
     """driver ── [ (init) ─┬─ supervisor, names itself † ── worker, arms afterwards
@@ -335,7 +330,6 @@ def test_f05_died_before_arming_and_its_number_is_reused(tree: Tree) -> None:
     worker.assert_gone()
 
 
-@pytest.mark.not_for("exec", because="it is guarded from the start: nothing of it arms later")
 def test_f05_token_of_the_library_names_the_process(tree: Tree, supervisor: Supervisor) -> None:
     """driver ── supervisor ── worker: what the library calls itself is what a child would verify"""
     worker = supervisor.worker()
@@ -355,7 +349,6 @@ def listener_of(tree: Tree) -> Iterator[Listener]:
         listener.close()
 
 
-@pytest.mark.not_for("exec", because="it is guarded from the start: nothing of it arms later")
 @reaped_or_zombie
 def test_f06_supervisor_dies_before_the_handle(
     tree: Tree, supervisor: Supervisor, remains: str
@@ -375,7 +368,6 @@ def test_f06_supervisor_dies_before_the_handle(
         worker.assert_gone()
 
 
-@pytest.mark.not_for("exec", because="it is guarded from the start: nothing of it arms later")
 @pytest.mark.not_for(
     "go-native", "go-degraded", because="its runtime makes threads of its own by the same call"
 )
@@ -1424,7 +1416,9 @@ def test_f24_sigterm_is_the_default(tree: Tree, supervisor: Supervisor) -> None:
         worker.assert_death_line(supervisor)
 
 
-@pytest.mark.not_for("exec", because="its helpers have the whole grace, 1 s unless set, together with it")
+@pytest.mark.not_for(
+    "exec", because="its helpers have the whole grace, 1 s unless set, together with it"
+)
 @no_grace
 @pytest.mark.parametrize(
     ("grace", "expected"), [("10s", Exit(status=8)), (None, Exit(signal=signal.SIGKILL))]
@@ -1468,7 +1462,6 @@ def test_f24_hook(tree: Tree, supervisor: Supervisor, grace: str) -> None:
 # -- F25, F26: a launcher that leaves --------------------------------------------------------------
 
 
-@pytest.mark.not_for("exec", because="it is guarded from the start: nothing of it arms later")
 @pytest.mark.not_for("go-degraded", because="it looks no further up than the parent")
 @pytest.mark.fails_with("poller", because="it takes the adopter for its parent", tier=["event"])
 @both_tiers
@@ -1535,7 +1528,6 @@ def arm_two_copies(tree: Tree, supervisor: Supervisor, arms_first: str, **option
 arms_first = pytest.mark.parametrize("arms_first", ["linked", "loaded"])
 
 
-@pytest.mark.not_for("exec", because="nothing of the library is in it")
 @arms_first
 def test_f28_no_helper_is_left(tree: Tree, arms_first: str) -> None:
     """(driver) ── supervisor † ── worker, two copies of the library ─┬─ near, ignores SIGTERM
@@ -1552,7 +1544,6 @@ def test_f28_no_helper_is_left(tree: Tree, arms_first: str) -> None:
     tree.wait_for_strangers_to_end()
 
 
-@pytest.mark.not_for("exec", because="nothing of the library is in it")
 @arms_first
 def test_f28_hook_is_not_cut_off(tree: Tree, supervisor: Supervisor, arms_first: str) -> None:
     """(driver) ── supervisor † ── worker, two copies of the library, one with a hook that hangs"""

@@ -158,7 +158,6 @@ def test_n04_supervisor_is_pid_1(tree: Tree, name: str | None, tier: str) -> Non
     worker.assert_gone(None)
 
 
-@pytest.mark.not_for("exec", because="its own end is seen to all the same: it is guarded")
 @pytest.mark.fails_with("naive", because="it takes PID 1 for an adopter")
 @pytest.mark.needs("pid-namespace")
 def test_n05_started_by_pid_1(tree: Tree) -> None:
@@ -174,7 +173,6 @@ def test_n05_started_by_pid_1(tree: Tree) -> None:
     worker.assert_gone(None)
 
 
-@pytest.mark.not_for("exec", because="its own end is seen to all the same: it is guarded")
 @pytest.mark.fails_with("naive", because="it takes PID 1 for an adopter")
 @pytest.mark.needs("adopting-init")
 def test_n05_started_by_the_real_pid_1(tree: Tree, supervisor: Supervisor) -> None:
@@ -388,7 +386,9 @@ def test_n10_named_where_proc_is_another_namespace_s(
     worker.assert_gone()
 
 
-@pytest.mark.not_for("exec", because="its guardian, forked by PID 1 of that namespace, is no child of the driver by name")
+@pytest.mark.not_for(
+    "exec", because="its guardian, forked by PID 1 of that namespace, is no child of the driver by name"
+)
 @pytest.mark.fails_with("naive", because="it takes what it cannot see for dead")
 @pytest.mark.needs("pid-namespace")
 @pytest.mark.parametrize(
@@ -612,7 +612,6 @@ def test_n12_number_belongs_to_nobody(tree: Tree, supervisor: Supervisor, number
     worker.assert_gone()
 
 
-@pytest.mark.not_for("exec", because="it is guarded from the start: nothing of it arms later")
 @pytest.mark.fails_with("naive", because="the supervisor is no ancestor any more", tier=["event"])
 @both_tiers
 def test_n13_detached_helper_arms_late(tree: Tree, tier: str) -> None:
@@ -632,7 +631,6 @@ def test_n13_detached_helper_arms_late(tree: Tree, tier: str) -> None:
     worker.assert_gone()
 
 
-@pytest.mark.not_for("exec", because="it is guarded from the start: nothing of it arms later")
 @by_number_or_token
 @both_tiers
 def test_n13_detached_helper_adopted_by_the_supervisor(tree: Tree, name: str, tier: str) -> None:

@@ -17,7 +17,6 @@ from driver.tree import INTERVAL, REPORT_FD, Tree
 limited = pytest.mark.parametrize("task_limit", ["rlimit", "cgroup"], indirect=True)
 
 
-@pytest.mark.not_for("exec", because="nothing of the library is in it")
 @pytest.mark.needs("root")
 @pytest.mark.fails_with("poller", because="it ends the server when it gets no thread")
 @limited
@@ -40,7 +39,6 @@ def test_h01_no_thread_to_be_had(tree: Tree, supervisor: Supervisor, task_limit:
     worker.assert_gone()
 
 
-@pytest.mark.not_for("exec", because="nothing of the library is in it")
 @pytest.mark.needs("root")
 @limited
 def test_h01_one_warning(tree: Tree, supervisor: Supervisor, task_limit: TaskLimit) -> None:
@@ -51,7 +49,6 @@ def test_h01_one_warning(tree: Tree, supervisor: Supervisor, task_limit: TaskLim
     assert len(tree.log_lines()) == 1, tree.log()
 
 
-@pytest.mark.not_for("exec", because="nothing of the library is in it")
 @pytest.mark.needs("root")
 @pytest.mark.not_for("go-native", because="there is no hook in Go")
 @limited
@@ -68,7 +65,6 @@ def test_h01_no_second_thread_to_be_had(supervisor: Supervisor, task_limit: Task
     worker.assert_gone()
 
 
-@pytest.mark.not_for("exec", because="nothing of the library is in it")
 @pytest.mark.not_for("go-native", because="its runtime makes threads of its own by the same call")
 def test_h01_no_thread_by_seccomp(tree: Tree, supervisor: Supervisor) -> None:
     """driver ── supervisor ── worker, clone3 fails with EPERM: the C library has no other way"""
@@ -80,7 +76,6 @@ def test_h01_no_thread_by_seccomp(tree: Tree, supervisor: Supervisor) -> None:
     assert tree.log_lines()
 
 
-@pytest.mark.not_for("exec", because="nothing of the library is in it")
 @pytest.mark.parametrize("tier", ["event", "poll"])
 def test_h02_armed_from_16_threads_at_once(tree: Tree, supervisor: Supervisor, tier: str) -> None:
     """driver ── supervisor ── worker, 16 threads of it call start"""
@@ -98,7 +93,6 @@ def test_h02_armed_from_16_threads_at_once(tree: Tree, supervisor: Supervisor, t
     worker.assert_death_line(supervisor)
 
 
-@pytest.mark.not_for("exec", because="nothing of the library is in it")
 def test_h02_armed_while_another_thread_is_stuck_in_it(tree: Tree, supervisor: Supervisor) -> None:
     """driver ── supervisor ── worker, one thread held while it arms: the other one is not"""
     worker = supervisor.worker(arm="request", steps=["--notify", "pidfd_open", str(REPORT_FD)])
@@ -180,7 +174,6 @@ def test_h03_watcher_gets_no_signal(supervisor: Supervisor, worker: Worker) -> N
     worker.assert_gone()
 
 
-@pytest.mark.not_for("exec", because="nothing of the library is in it")
 def test_h04_unloaded_while_armed(tree: Tree, supervisor: Supervisor) -> None:
     """driver ── supervisor † ── worker: dlopen, arm, dlclose, and on"""
     library = ["--library", tree.programs.shared_library]
@@ -412,7 +405,6 @@ def test_h09_a_filter_that_kills(supervisor: Supervisor) -> None:
 # -- H10: what the watcher has to close hangs ------------------------------------------------------
 
 
-@pytest.mark.not_for("exec", because="nothing of the library is in it")
 @pytest.mark.needs("fuse")
 def test_h10_armed_while_a_file_system_hangs(tree: Tree, tmp_path: Path) -> None:
     """driver ── … ── supervisor † ── worker, arms with a file open on a file system that hangs"""

@@ -10,11 +10,12 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-_TEST_NAME = re.compile(r"test_([fnh]\d\d)_")
+_TEST_NAME = re.compile(r"test_([fnhx]\d\d)_")
 _SCENARIOS = (
     [f"F{number:02}" for number in range(1, 29)]
     + [f"N{number:02}" for number in range(1, 19)]
     + [f"H{number:02}" for number in range(1, 11)]
+    + [f"X{number:02}" for number in range(1, 12)]
 )
 
 

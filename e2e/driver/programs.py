@@ -10,7 +10,7 @@ DEGRADED = ("go-degraded",)
 """Workers without the core: they watch their parent alone, without a thread for it, and end alone."""
 
 GUARDED = ("exec",)
-"""Workers that arm nothing: they are run by `localai-parentwatch exec`, and their watcher is a process."""
+"""Workers that arm nothing: `localai-parentwatch exec` runs them, and their watcher is a process."""
 
 CONTROLS = ("poller", "pdeathsig", "naive", "poller-python")
 """Watchers that are known to be wrong: the suite asserts that they fail where they must."""
