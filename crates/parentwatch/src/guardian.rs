@@ -170,11 +170,11 @@ impl Guardian<'_> {
             sys::set_title(title.as_bytes().trim_ascii_end());
             sys::let_go_of_memory();
         }
-        sys::let_go_of_code();
         let is_event = watched.tier() == Tier::Event && worker.is_some();
         let tier = if is_event { Tier::Event } else { Tier::Poll };
         let watches_parent = watched.parent.is_some();
         answer(Started::Ready { guardian: sys::own_pid(), tier, watches_parent });
+        sys::let_go_of_code();
 
         let grace = plan.grace.unwrap_or(DEFAULT_GRACE);
         let gone = watched.until_death(&mut guardian, plan.interval, grace, |_| {});

@@ -51,16 +51,24 @@ pub(crate) unsafe fn let_go_of_memory() {
 /// Takes the pages of code out of this process that it has run on so far. They are clean copies of files: what is
 /// needed again comes back by itself. For a process that sleeps from now on.
 pub(crate) fn let_go_of_code() {
-    let Some(mut lines) = Pieces::lines(c"/proc/self/maps") else { return };
-    while let Some(line) = lines.next() {
-        // Code, and the beginning of the file, with constants and symbols. Not what is constant behind that: it may
-        // have been relocated first.
-        let is_clean = |it: &Mapping| it.is_code || (it.file.is_some() && it.offset == 0);
-        if let Some(part) = Mapping::parse(line).filter(|it| it.is_constant && is_clean(it)) {
-            let size = part.end - part.begin;
-            // SAFETY: nothing is in these pages that is not in the file.
-            unsafe { libc::syscall(libc::SYS_madvise, part.begin, size, libc::MADV_DONTNEED) };
+    let mut parts = [(0, 0); 64];
+    if let Some(mut lines) = Pieces::lines(c"/proc/self/maps") {
+        let mut free = parts.iter_mut();
+        while let Some(line) = lines.next() {
+            // Code, and the beginning of the file, with constants and symbols. Not what is constant behind that: it may
+            // have been relocated first.
+            let is_clean = |it: &Mapping| it.is_code || (it.file.is_some() && it.offset == 0);
+            if let Some(part) = Mapping::parse(line).filter(|it| it.is_constant && is_clean(it))
+                && let Some(room) = free.next()
+            {
+                *room = (part.begin, part.end - part.begin);
+            }
         }
+    }
+    // At the end: to read on would bring back what that takes.
+    for (begin, size) in parts.into_iter().filter(|(_, size)| *size > 0) {
+        // SAFETY: nothing is in these pages that is not in the file.
+        unsafe { libc::syscall(libc::SYS_madvise, begin, size, libc::MADV_DONTNEED) };
     }
 }
 
