@@ -72,6 +72,10 @@ impl Helpers {
         let has_tree = scope == Scope::Tree;
         let mut tree = Tree::marked(mark.filter(|_| has_tree), None);
         tree.add(worker, |_, _| true, &mut |_| {});
+        if has_tree {
+            // Before anybody is told: the children of one that has ended are another's.
+            tree.collect_below(&mut |_| {});
+        }
         Helpers { group, tree, has_tree, grace, has_own_table: true }
     }
 
