@@ -89,6 +89,12 @@ impl Helpers {
         Helpers { group: None, tree, has_tree: scope != Scope::Process, grace, has_own_table: true }
     }
 
+    /// How many of the tree were found so far, up to a bound.
+    #[cfg(feature = "doctor")]
+    pub fn count(&mut self) -> usize {
+        self.tree.helpers().len()
+    }
+
     /// SIGTERM for everybody.
     pub fn tell_everybody(&mut self) {
         self.tell_group();
