@@ -201,9 +201,9 @@ pub unsafe extern "C" fn localai_parentwatch_exec(
     options: *const localai_parentwatch_options_t,
 ) -> i32 {
     guarded(LOCALAI_PARENTWATCH_INTERNAL, || {
-        // SAFETY: the caller's promise, here and below.
         let read = match options.is_null() {
             true => Some((Options::new(), 0)),
+            // SAFETY: the caller's promise.
             false => unsafe { read_options(options) },
         };
         let Some((options, flags)) = read else { return LOCALAI_PARENTWATCH_INVALID };

@@ -16,6 +16,9 @@ _localai__parentwatch() {
             ",$1")
                 cmd="localai__parentwatch"
                 ;;
+            localai__parentwatch,doctor)
+                cmd="localai__parentwatch__subcmd__doctor"
+                ;;
             localai__parentwatch,exec)
                 cmd="localai__parentwatch__subcmd__exec"
                 ;;
@@ -24,6 +27,9 @@ _localai__parentwatch() {
                 ;;
             localai__parentwatch,help)
                 cmd="localai__parentwatch__subcmd__help"
+                ;;
+            localai__parentwatch__subcmd__help,doctor)
+                cmd="localai__parentwatch__subcmd__help__subcmd__doctor"
                 ;;
             localai__parentwatch__subcmd__help,exec)
                 cmd="localai__parentwatch__subcmd__help__subcmd__exec"
@@ -41,12 +47,30 @@ _localai__parentwatch() {
 
     case "${cmd}" in
         localai__parentwatch)
-            opts="-h -V --help --version exec generate help"
+            opts="-h -V --help --version exec doctor generate help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        localai__subcmd__parentwatch__subcmd__doctor)
+            opts="-h --json --end --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --end)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -95,8 +119,22 @@ _localai__parentwatch() {
             return 0
             ;;
         localai__subcmd__parentwatch__subcmd__help)
-            opts="exec generate help"
+            opts="exec doctor generate help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        localai__subcmd__parentwatch__subcmd__help__subcmd__doctor)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi

@@ -27,6 +27,7 @@ end
 complete -c localai-parentwatch -n "__fish_localai_parentwatch_needs_command" -s h -l help -d 'Print help'
 complete -c localai-parentwatch -n "__fish_localai_parentwatch_needs_command" -s V -l version -d 'Print version'
 complete -c localai-parentwatch -n "__fish_localai_parentwatch_needs_command" -f -a "exec" -d 'Run a program that ends with its supervisor, and whose helpers end with it'
+complete -c localai-parentwatch -n "__fish_localai_parentwatch_needs_command" -f -a "doctor" -d 'Show what this host can do, the workers, and the orphans'
 complete -c localai-parentwatch -n "__fish_localai_parentwatch_needs_command" -f -a "generate" -d 'Write the man pages and the completions of shells'
 complete -c localai-parentwatch -n "__fish_localai_parentwatch_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c localai-parentwatch -n "__fish_localai_parentwatch_using_subcommand exec" -l grace -d 'The time between SIGTERM and SIGKILL, such as 500ms, 2s or 1m30s; 0: none [default: 1s]' -r
@@ -35,7 +36,11 @@ complete -c localai-parentwatch -n "__fish_localai_parentwatch_using_subcommand 
 complete -c localai-parentwatch -n "__fish_localai_parentwatch_using_subcommand exec" -l cgroup -d 'Begin CMD in a control group of its own, which nobody escapes (cgroup v2, Linux 5.14)'
 complete -c localai-parentwatch -n "__fish_localai_parentwatch_using_subcommand exec" -l verbose -d 'Say on stderr who guards whom'
 complete -c localai-parentwatch -n "__fish_localai_parentwatch_using_subcommand exec" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c localai-parentwatch -n "__fish_localai_parentwatch_using_subcommand doctor" -l end -d 'End these orphans and their helpers: SIGTERM, and SIGKILL after 1 s' -r
+complete -c localai-parentwatch -n "__fish_localai_parentwatch_using_subcommand doctor" -l json -d 'Print one JSON object'
+complete -c localai-parentwatch -n "__fish_localai_parentwatch_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c localai-parentwatch -n "__fish_localai_parentwatch_using_subcommand generate" -s h -l help -d 'Print help'
-complete -c localai-parentwatch -n "__fish_localai_parentwatch_using_subcommand help; and not __fish_seen_subcommand_from exec generate help" -f -a "exec" -d 'Run a program that ends with its supervisor, and whose helpers end with it'
-complete -c localai-parentwatch -n "__fish_localai_parentwatch_using_subcommand help; and not __fish_seen_subcommand_from exec generate help" -f -a "generate" -d 'Write the man pages and the completions of shells'
-complete -c localai-parentwatch -n "__fish_localai_parentwatch_using_subcommand help; and not __fish_seen_subcommand_from exec generate help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c localai-parentwatch -n "__fish_localai_parentwatch_using_subcommand help; and not __fish_seen_subcommand_from exec doctor generate help" -f -a "exec" -d 'Run a program that ends with its supervisor, and whose helpers end with it'
+complete -c localai-parentwatch -n "__fish_localai_parentwatch_using_subcommand help; and not __fish_seen_subcommand_from exec doctor generate help" -f -a "doctor" -d 'Show what this host can do, the workers, and the orphans'
+complete -c localai-parentwatch -n "__fish_localai_parentwatch_using_subcommand help; and not __fish_seen_subcommand_from exec doctor generate help" -f -a "generate" -d 'Write the man pages and the completions of shells'
+complete -c localai-parentwatch -n "__fish_localai_parentwatch_using_subcommand help; and not __fish_seen_subcommand_from exec doctor generate help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -22,6 +22,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Exec(Exec),
+    Doctor(Doctor),
     #[cfg(feature = "demo")]
     Demo(demo::Options),
     #[cfg(feature = "pages")]
@@ -75,6 +76,25 @@ pub struct Exec {
         allow_hyphen_values = false
     )]
     pub command: Vec<OsString>,
+}
+
+/// Show what this host can do, the workers, and the orphans
+///
+/// Tells how a supervisor would be watched here and why, what the LOCALAI_BACKEND_PARENT_* variables come to, which
+/// workers there are, and which processes a supervisor has left behind: those whose LOCALAI_BACKEND_PARENT_PID names a
+/// process that is gone. It ends nothing unless it is asked to with --end.
+///
+/// The exit status is 0, or 1 when there are orphans. With --end it is 0 when all of them are gone, 1 when one is not,
+/// and 2, with nobody ended, when one of the processes is no orphan.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+
+    /// End these orphans and their helpers: SIGTERM, and SIGKILL after 1 s
+    #[arg(long, value_name = "PID", num_args = 1.., value_parser = clap::value_parser!(i32).range(1..))]
+    pub end: Vec<i32>,
 }
 
 fn grace(text: &str) -> Result<Duration, &'static str> {

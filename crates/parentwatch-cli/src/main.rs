@@ -6,6 +6,7 @@
 mod cli;
 #[cfg(feature = "demo")]
 mod demo;
+mod doctor;
 #[cfg(not(test))]
 mod entry;
 mod exec;
@@ -31,6 +32,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
     };
     match command {
         Command::Exec(asked) => exec::run(asked),
+        Command::Doctor(asked) => doctor::run(&asked),
         #[cfg(feature = "demo")]
         Command::Demo(options) => demo::main(&options),
         #[cfg(feature = "pages")]

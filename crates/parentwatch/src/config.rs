@@ -34,6 +34,7 @@ pub(crate) const MAX_GRACE: Duration = Duration::from_secs(3600);
 
 /// What ends when the supervisor is gone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "doctor", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[repr(i32)]
 pub enum Scope {
     /// The worker and its process group, when the worker leads that group (LocalAI starts every worker so), or when

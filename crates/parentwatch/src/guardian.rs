@@ -203,7 +203,7 @@ impl Guardian<'_> {
         if self.worker_has_ended() {
             self.end_helpers();
         }
-        if sys::has_watcher(pid) {
+        if sys::watcher_of(pid).is_some() {
             // It is linked with the library too. It ends by itself, with a line and a hook of its own.
             self.wait_for_worker(grace.unwrap_or(DEFAULT_GRACE));
         } else {

@@ -32,6 +32,8 @@
 mod arm;
 mod config;
 mod die;
+#[cfg(feature = "doctor")]
+pub mod doctor;
 mod duration;
 mod exec;
 #[cfg(target_os = "linux")]

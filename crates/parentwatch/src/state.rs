@@ -89,6 +89,7 @@ impl std::error::Error for Error {}
 
 /// How the supervisor is watched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "doctor", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[repr(i32)]
 pub enum Tier {
     /// Not at all.

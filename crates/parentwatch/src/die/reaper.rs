@@ -72,6 +72,10 @@ impl Helpers {
         let has_tree = scope == Scope::Tree;
         let mut tree = Tree::marked(mark.filter(|_| has_tree), None);
         tree.hold(worker);
+        if has_tree {
+            // Before anybody is told: the children of one that has ended are another's.
+            tree.collect_below(&mut |_| {});
+        }
         Helpers { group, tree, has_tree, grace, has_own_table: true }
     }
 
@@ -83,6 +87,12 @@ impl Helpers {
             Scope::Tree => Tree::marked(mark, None),
         };
         Helpers { group: None, tree, has_tree: scope != Scope::Process, grace, has_own_table: true }
+    }
+
+    /// How many of the tree were found so far, up to a bound.
+    #[cfg(feature = "doctor")]
+    pub fn count(&mut self) -> usize {
+        self.tree.helpers().len()
     }
 
     /// SIGTERM for everybody.

@@ -88,6 +88,19 @@ pub(crate) fn name_this_thread(name: &CStr) {
     unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
 }
 
+/// The kernel's release (uname(2)).
+#[cfg(feature = "doctor")]
+pub(crate) fn kernel_release() -> String {
+    let mut names = std::mem::MaybeUninit::<libc::utsname>::uninit();
+    // SAFETY: room for the answer, which is C strings.
+    unsafe {
+        if libc::uname(names.as_mut_ptr()) != 0 {
+            return String::new();
+        }
+        CStr::from_ptr((&raw const (*names.as_ptr()).release).cast()).to_string_lossy().into_owned()
+    }
+}
+
 /// A page that is all zeros again in a child (madvise(2), `MADV_WIPEONFORK`, Linux 4.14). On an older
 /// kernel it is an ordinary page, and the process id in it tells a child.
 pub(crate) fn page_wiped_on_fork(size: usize) -> Option<*mut u8> {

@@ -108,18 +108,18 @@ pub(crate) fn threads() -> impl Iterator<Item = i32> {
 
 /// Whether this process has a thread of that name, other than the thread `but`.
 pub(crate) fn has_thread(named: &CStr, but: i32) -> bool {
-    any_thread_is(own_pid(), named, but)
+    thread_of(own_pid(), named, but).is_some()
 }
 
-/// Whether that process has a watcher of its own.
-pub(crate) fn has_watcher(pid: i32) -> bool {
-    any_thread_is(pid, WATCHER_NAME, 0)
+/// The watcher's thread of that process, if it has one.
+pub(crate) fn watcher_of(pid: i32) -> Option<i32> {
+    thread_of(pid, WATCHER_NAME, 0)
 }
 
-fn any_thread_is(pid: i32, named: &CStr, but: i32) -> bool {
+fn thread_of(pid: i32, named: &CStr, but: i32) -> Option<i32> {
     let threads = Path::new(format_args!("/proc/{pid}/task"));
     let mut threads = threads.as_c_str().and_then(Numbers::of).into_iter().flatten();
-    threads.any(|thread| {
+    threads.find(|&thread| {
         let mut buffer = [0; 16];
         let path = Path::new(format_args!("/proc/{pid}/task/{thread}/comm"));
         let found = path.as_c_str().and_then(|path| read(path, &mut buffer));
@@ -154,6 +154,12 @@ fn blocks(thread: i32, signal: i32) -> bool {
 pub(super) fn is_unfiltered() -> bool {
     // SAFETY: asks about this thread.
     unsafe { libc::prctl(libc::PR_GET_SECCOMP) == 0 }
+}
+
+/// The mode of seccomp(2) of this process, 0 for none; `None` where it is not known.
+#[cfg(feature = "doctor")]
+pub(crate) fn seccomp_mode() -> Option<u64> {
+    status_line(c"/proc/self/status", b"Seccomp:", |mode| parse_integer(mode.trim_ascii()))
 }
 
 /// What `read` makes of the line of a status file that begins so.

@@ -1,0 +1,107 @@
+//! What the environment asks for.
+
+use std::ffi::{OsStr, OsString};
+use std::time::Duration;
+
+use super::Variable;
+use super::processes::{Named, named};
+use crate::config::{
+    Config, ENV_PARENT_PID, ENV_PARENT_WATCH, ENV_PARENT_WATCH_GRACE, ENV_PARENT_WATCH_INTERVAL,
+    ENV_PARENT_WATCH_SCOPE, Scope, escaped,
+};
+
+pub(super) fn explain<V: AsRef<OsStr>>(
+    lookup: impl Fn(&'static str) -> Option<V>,
+) -> Vec<Variable> {
+    let lookup = |name| lookup(name).map(|value| OsString::from(value.as_ref()));
+    let enabled = Config::from_lookup(lookup).0.enabled;
+    // A watcher that is switched off warns of nothing; here all is told.
+    let (config, warnings) =
+        Config::from_lookup(|name| if name == ENV_PARENT_WATCH { None } else { lookup(name) });
+    let variable = |name: &'static str, meaning: String| {
+        let value = lookup(name).map(|value| escaped(value.as_encoded_bytes()));
+        let warning = warnings.iter().find(|warning| warning.variable == name);
+        let problem =
+            warning.map(|warning| format!("expected {}; using {}", warning.expected, warning.used));
+        Variable { name, value, meaning, problem }
+    };
+    vec![
+        variable(
+            ENV_PARENT_WATCH,
+            match enabled {
+                true => "on; false, 0, no and off switch it off".to_owned(),
+                false => "off: workers outlive their supervisor".to_owned(),
+            },
+        ),
+        variable(ENV_PARENT_PID, supervisor(&config)),
+        variable(
+            ENV_PARENT_WATCH_SCOPE,
+            match config.scope {
+                Scope::Tree => "the worker ends with its process group and all its descendants",
+                Scope::Group => "the worker ends with the process group that it leads",
+                Scope::Process => "the worker alone ends",
+            }
+            .to_owned(),
+        ),
+        variable(ENV_PARENT_WATCH_GRACE, grace(config.grace)),
+        variable(
+            ENV_PARENT_WATCH_INTERVAL,
+            format!("the poll tier looks every {}", humantime::format_duration(config.interval)),
+        ),
+    ]
+}
+
+fn grace(grace: Option<Duration>) -> String {
+    match grace {
+        None => "helpers have 1s to end by themselves, a hook 5s".to_owned(),
+        Some(Duration::ZERO) => "nobody has time to end by itself".to_owned(),
+        Some(grace) => format!(
+            "the worker, and then its helpers, have {} to end by themselves",
+            humantime::format_duration(grace)
+        ),
+    }
+}
+
+fn supervisor(config: &Config) -> String {
+    let Some(supervisor) = config.supervisor else {
+        return "the supervisor is the parent process".to_owned();
+    };
+    let pid = supervisor.pid();
+    match named(supervisor, None) {
+        Named::Alive => format!("the supervisor is process {pid}, which lives"),
+        Named::Gone => format!("process {pid} is gone: what is started from here is an orphan"),
+        Named::Unknown(why) => {
+            format!("process {pid}, of which nothing is known: {why}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_value_is_explained_also_when_the_watcher_is_off() {
+        let values = |name| match name {
+            ENV_PARENT_WATCH => Some("off"),
+            ENV_PARENT_WATCH_SCOPE => Some("all"),
+            ENV_PARENT_WATCH_GRACE => Some("0"),
+            _ => None,
+        };
+        let explained = explain(values);
+        let of = |name| explained.iter().find(|variable| variable.name == name).unwrap();
+        assert!(of(ENV_PARENT_WATCH).meaning.starts_with("off"));
+        let scope = of(ENV_PARENT_WATCH_SCOPE);
+        assert_eq!(scope.value.as_deref(), Some("all"));
+        assert_eq!(
+            scope.problem.as_deref(),
+            Some("expected \"tree\", \"group\" or \"process\"; using tree")
+        );
+        let grace = of(ENV_PARENT_WATCH_GRACE);
+        assert_eq!(
+            (grace.problem.as_deref(), &*grace.meaning),
+            (None, "nobody has time to end by itself")
+        );
+        assert_eq!(explained.len(), 5);
+    }
+}
