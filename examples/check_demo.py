@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
 """Judges the JSON of `localai-parentwatch demo --json` on standard input.
 
-usage: check_demo.py KIND[+helpers]... < demo.json
+usage: check_demo.py KIND[+helpers][+guarded]... < demo.json
 
 Every worker of every KIND with the watcher must be gone within a second of its supervisor's death, in
 the event tier and with its port free; every one without it must have survived and answer Health.
-A kind "+helpers" has helpers that go and stay with it.
+A kind "+helpers" has helpers that go and stay with it. A kind "+guarded" is not linked with the library but
+run by `localai-parentwatch exec`: SIGTERM ends it. Every other one exits with 1.
 
 The exit status is 0; 3 when nothing was wrong but that something took too long; otherwise 1.
 """
 
 import json
+import signal
 import sys
 
 LIMIT_US = 1_000_000
@@ -37,8 +39,12 @@ def problems(report, kinds):
                 yield f"protected: {key} is not below {limit}: {worker}", is_late
         if worker["tier"] != "event":
             yield f"protected: not in the event tier: {worker}", False
-        if worker["exit_status"] != 1:
-            yield f"protected: the exit status is not 1: {worker}", False
+        is_guarded = "guarded" in options
+        if worker["guarded"] != is_guarded:
+            yield f"protected: guarded, or not: {worker}", False
+        ending = (None, signal.SIGTERM) if is_guarded else (1, None)
+        if (worker["exit_status"], worker["signal"]) != ending:
+            yield f"protected: the exit status and the signal are not {ending}: {worker}", False
     for worker in report["unprotected"]:
         if worker["survived"] is not True or worker["answers_health"] is not True:
             yield f"unprotected: did not survive, or does not answer: {worker}", False
@@ -62,8 +68,8 @@ def main():
     for argument in sys.argv[1:]:
         kind, *options = argument.split("+")
         kinds[kind] = options
-    if not kinds or not all({"helpers"}.issuperset(options) for options in kinds.values()):
-        print("usage: check_demo.py KIND[+helpers]... < demo.json", file=sys.stderr)
+    if not kinds or not all({"helpers", "guarded"}.issuperset(options) for options in kinds.values()):
+        print("usage: check_demo.py KIND[+helpers][+guarded]... < demo.json", file=sys.stderr)
         return 2
     report = json.load(sys.stdin)
     found = list(problems(report, kinds))

@@ -18,7 +18,7 @@ demo-check: demo-packages ## the demo end to end, judged by its JSON
 		demo=0 check=0; \
 		target/release/localai-parentwatch demo --json --ready-timeout 300 >$(DEMO)/demo.json || demo=$$?; \
 		[[ -s $(DEMO)/demo.json ]] || exit 1; \
-		python3 examples/check_demo.py cpp rust python+helpers go go-degraded <$(DEMO)/demo.json || check=$$?; \
+		python3 examples/check_demo.py cpp rust python+helpers go go-degraded exec+helpers+guarded <$(DEMO)/demo.json || check=$$?; \
 		if ((demo == 0 && check == 0)); then exit 0; fi; \
 		((check == 3)) || exit 1; \
 		echo "demo-check: too slow, try $$try of 3" >&2; \
@@ -118,5 +118,5 @@ $(DEMO)/worker-python/.stamp: $(wildcard examples/worker-python/*.*) examples/pr
 	@$(@D)/venv/bin/python -m pip install --quiet --disable-pip-version-check -r examples/worker-python/requirements.txt
 	@$(@D)/venv/bin/python -m grpc_tools.protoc --proto_path=examples/proto --python_out=$(@D) --grpc_python_out=$(@D) \
 		backend.proto
-	@install -C examples/worker-python/run.sh examples/worker-python/*.py $(@D)
+	@install -C examples/worker-python/*.sh examples/worker-python/*.py $(@D)
 	@touch $@

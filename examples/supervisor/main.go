@@ -18,7 +18,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -64,7 +66,9 @@ func supervise(ctx context.Context, args []string, stdout, stderr io.Writer) err
 	var programs programList
 	flags := newFlagSet("supervisor [flags]", "Starts gRPC workers as LocalAI does and prints one JSON line for each.")
 	count := flags.Int("workers", 1, "how many workers of each kind to start")
-	flags.Var(&programs, "worker", "a kind of worker and its program, as `KIND=PATH`; may be repeated")
+	flags.Func("worker", "a kind of worker and its program, as `KIND=PATH`; may be repeated", programs.add)
+	flags.Func("guarded", "the same for a program that is not linked with the library, as `KIND=PATH`: it is run by localai-parentwatch exec", programs.addGuarded)
+	guard := flags.String("guard", "localai-parentwatch", "the program that runs those, as a `PATH` or a name in PATH")
 	stateDir := flags.String("state-dir", "", "where the workers' pid, stdout and stderr files go (default: a temporary directory)")
 	timeout := flags.Duration("ready-timeout", 10*time.Second, "how long a worker may take to answer Health")
 	untilEOF := flags.Bool("until-stdin-eof", false, "stop at the end of standard input too: whoever holds the other end of that pipe need not outlive us")
@@ -75,11 +79,19 @@ func supervise(ctx context.Context, args []string, stdout, stderr io.Writer) err
 	case flags.NArg() > 0:
 		return usageErrorf("unexpected argument %q", flags.Arg(0))
 	case len(programs) == 0:
-		return usageErrorf("no worker given: --worker KIND=PATH")
+		return usageErrorf("no worker given: --worker KIND=PATH or --guarded KIND=PATH")
 	case *count < 1:
 		return usageErrorf("--workers is %d, expected at least 1", *count)
 	case *timeout <= 0:
 		return usageErrorf("--ready-timeout is %v, expected more than nothing", *timeout)
+	}
+
+	if programs.anyGuarded() {
+		path, err := exec.LookPath(*guard)
+		if err != nil {
+			return fmt.Errorf("--guard: %w", err)
+		}
+		*guard = path
 	}
 
 	ctx, cancel := context.WithCancel(ctx)
@@ -93,6 +105,7 @@ func supervise(ctx context.Context, args []string, stdout, stderr io.Writer) err
 
 	pool, err := startPool(ctx, poolConfig{
 		programs: programs,
+		guard:    *guard,
 		count:    *count,
 		stateDir: *stateDir,
 		timeout:  *timeout,
@@ -120,15 +133,24 @@ func report(stdout io.Writer, workers []*worker) error {
 	return out.Flush()
 }
 
-// programList collects the values of --worker.
+// programList collects the values of --worker and --guarded.
 type programList []program
 
 // program is one kind of worker.
-type program struct{ kind, path string }
+type program struct {
+	kind, path string
+	guarded    bool // run by localai-parentwatch exec
+}
 
-func (l *programList) String() string { return "" }
+func (l *programList) add(value string) error { return l.append(value, false) }
 
-func (l *programList) Set(value string) error {
+func (l *programList) addGuarded(value string) error { return l.append(value, true) }
+
+func (l *programList) anyGuarded() bool {
+	return slices.ContainsFunc(*l, func(p program) bool { return p.guarded })
+}
+
+func (l *programList) append(value string, guarded bool) error {
 	kind, path, ok := strings.Cut(value, "=")
 	if !ok || kind == "" || path == "" {
 		return errors.New("expected KIND=PATH")
@@ -141,7 +163,7 @@ func (l *programList) Set(value string) error {
 			return fmt.Errorf("the kind %q is given twice", kind)
 		}
 	}
-	*l = append(*l, program{kind, path})
+	*l = append(*l, program{kind, path, guarded})
 	return nil
 }
 

@@ -15,6 +15,7 @@ func TestUsageErrors(t *testing.T) {
 		{"--worker cpp", `invalid value "cpp" for flag -worker: expected KIND=PATH`},
 		{"--worker ../cpp=/bin/true", "a kind is a plain word"},
 		{"--worker a=/bin/true --worker a=/bin/false", `the kind "a" is given twice`},
+		{"--worker a=/bin/true --guarded a=/bin/false", `the kind "a" is given twice`},
 		{"--worker a=/bin/true --workers 0", "--workers is 0"},
 		{"--worker a=/bin/true --workers many", `invalid value "many"`},
 		{"--worker a=/bin/true --ready-timeout 0s", "--ready-timeout is 0s"},
@@ -54,6 +55,16 @@ func TestFailingWorker(t *testing.T) {
 		if status != 1 || stdout.Len() > 0 || strings.Count(got, "\n") != 1 || !strings.Contains(got, test.want) {
 			t.Errorf("%s: %d, stdout %q, stderr %q; expected 1 and %q", test.worker, status, &stdout, got, test.want)
 		}
+	}
+}
+
+// A guarded worker needs the program that guards it, also where its kind is fine.
+func TestNoGuard(t *testing.T) {
+	var stdout, stderr bytes.Buffer
+	status := run([]string{"--guarded", "exec=/bin/true", "--guard", "/nonexistent"}, &stdout, &stderr)
+	want := "supervisor: --guard: exec: \"/nonexistent\": stat /nonexistent: no such file or directory\n"
+	if status != 1 || stdout.Len() > 0 || stderr.String() != want {
+		t.Errorf("run = %d, stdout %q, stderr %q; expected 1 and %q", status, &stdout, &stderr, want)
 	}
 }
 

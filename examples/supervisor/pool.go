@@ -35,6 +35,7 @@ var (
 // poolConfig says what a pool consists of.
 type poolConfig struct {
 	programs []program
+	guard    string        // the path of localai-parentwatch, for the programs that are guarded
 	count    int           // workers of each kind
 	stateDir string        // "": a temporary one, which goes with the pool
 	timeout  time.Duration // for a worker to answer Health
@@ -68,9 +69,11 @@ func startPool(ctx context.Context, config poolConfig) (*pool, error) {
 		for i := range config.count {
 			p.workers = append(p.workers, &worker{
 				Kind:     program.kind,
+				Guarded:  program.guarded,
 				Port:     ports[len(p.workers)],
 				StateDir: filepath.Join(stateDir, fmt.Sprintf("%s-%d", program.kind, i+1)),
 				path:     program.path,
+				guard:    config.guard,
 			})
 		}
 	}
@@ -126,12 +129,24 @@ func (p *pool) stop() {
 // worker is one worker, and one line of the supervisor's output.
 type worker struct {
 	Kind     string `json:"kind"`
+	Guarded  bool   `json:"guarded,omitempty"` // run by localai-parentwatch exec
 	PID      int    `json:"pid"`
 	Port     int    `json:"port"`
 	StateDir string `json:"state_dir"` // where its stdout and stderr are
 
 	path    string
+	guard   string
 	process *process.Process // nil: not started
+}
+
+// command is the program to start, and its arguments. A program that is not linked with the library needs
+// no more than this one line: localai-parentwatch becomes it, under the same process id.
+func (w *worker) command() (string, []string) {
+	args := []string{"--addr", w.address()}
+	if w.Guarded {
+		return w.guard, append([]string{"exec", "--", w.path}, args...)
+	}
+	return w.path, args
 }
 
 func (w *worker) address() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(w.Port)) }
@@ -158,10 +173,10 @@ func (w *worker) start(ctx context.Context, environment []string, timeout time.D
 // startOnce is LocalAI's way to start a backend: in a process group of its own, without a standard
 // input, with its output in files.
 func (w *worker) startOnce(ctx context.Context, environment []string, timeout time.Duration) error {
-	address := w.address()
+	name, args := w.command()
 	started := process.New(
-		process.WithName(w.path),
-		process.WithArgs("--addr", address),
+		process.WithName(name),
+		process.WithArgs(args...),
 		process.WithEnvironment(environment...),
 		process.WithStateDir(w.StateDir),
 		process.WithGracefulTimeout(stopTimeout),
@@ -187,7 +202,7 @@ func (w *worker) startOnce(ctx context.Context, environment []string, timeout ti
 		case <-ctx.Done():
 		}
 	}()
-	if err := askHealth(ctx, address); err != nil {
+	if err := askHealth(ctx, w.address()); err != nil {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}

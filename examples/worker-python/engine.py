@@ -1,6 +1,7 @@
 """The engine: where the model would be, in a process of its own as vLLM's EngineCore is."""
 
 import multiprocessing
+import os
 import signal
 import threading
 import time
@@ -19,11 +20,11 @@ class EngineEndedError(Exception):
 class Engine:
     """The engine's handle in the worker. Any thread may call it: it does one thing after the other."""
 
-    def __init__(self):
-        """Starts the engine's process; it is in the worker's process group, as every child is."""
+    def __init__(self, new_session=False):
+        """Starts the engine's process: in the worker's process group, as every child, or in its own session."""
         self._calls = _spawn.SimpleQueue()
         self._answers, answers = _spawn.Pipe(duplex=False)
-        arguments = (self._calls, answers)
+        arguments = (self._calls, answers, new_session)
         self._process = _spawn.Process(target=_run, args=arguments, name="engine", daemon=True)
         self._process.start()
         answers.close()  # The engine has the only one: its end is the end of the answers.
@@ -53,12 +54,14 @@ class Engine:
                 raise EngineEndedError(f"the engine has ended; it was asked to {what}") from None
 
 
-def _run(calls, answers):
+def _run(calls, answers, new_session):
     """What the engine's process does: one call after the other, until it is told to end.
 
     It would not notice that the worker is gone: it holds both ends of the queue, so that there is no
     end of file. One that computes, or waits on a socket of ZeroMQ, would not notice either.
     """
+    if new_session:
+        os.setsid()
     # A ^C is for the whole process group; what comes of it is the worker's business.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while (call := calls.get()) is not None:

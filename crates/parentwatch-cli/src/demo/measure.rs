@@ -1,6 +1,7 @@
 //! Killing the supervisor and watching what becomes of its workers: one thread for each, blocked
 //! on the worker's pidfd, so that nothing competes with the workers for the processor.
 
+use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -29,7 +30,7 @@ const PORT_RETRY: Duration = Duration::from_micros(50);
 pub struct Outcome {
     /// What became of the worker.
     pub worker: Fate,
-    /// What became of the other processes in its group.
+    /// What became of the processes below it and in its group.
     pub helpers: Helpers,
 }
 
@@ -45,14 +46,32 @@ pub enum Fate {
     Gone {
         /// From the kill until it had ended and was reaped.
         after: Duration,
-        /// Its exit status; `None` when a signal ended it.
-        exit_status: Option<i32>,
+        /// How it ended.
+        ending: Ending,
         /// From the kill until its port could be listened on again; `None` if it could not.
         port_free_after: Option<Duration>,
     },
 }
 
-/// What became of a worker's helpers: the processes that were in its group before the kill.
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// With this exit status.
+    Exited(i32),
+    /// By this signal.
+    Killed(i32),
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ending::Exited(status) => write!(f, "with status {status}"),
+            Ending::Killed(signal) => write!(f, "by signal {signal}"),
+        }
+    }
+}
+
+/// What became of a worker's helpers, as they were before the kill.
 #[derive(Debug)]
 pub struct Helpers {
     /// How many there were.
@@ -122,11 +141,11 @@ fn watch(
     let fate = match ended {
         false => Fate::Alive { after: killed.elapsed() },
         true => {
-            let exit_status = reap(worker)?;
+            let ending = reap(worker).context("how it ended is unknown")?;
             let after = killed.elapsed();
             let port_free = wait_for_port(worker.port, Instant::now() + PORT_LIMIT)?;
             let port_free_after = port_free.map(|when| when.duration_since(killed));
-            Fate::Gone { after, exit_status, port_free_after }
+            Fate::Gone { after, ending, port_free_after }
         }
     };
     let mut alive = 0;
@@ -160,16 +179,21 @@ fn wait_for_end(
     }
 }
 
-/// Takes the exit status of a worker that has ended: it has become a child of this process when
-/// its supervisor died. `None` when a signal ended it.
-fn reap(worker: &Worker) -> io::Result<Option<i32>> {
-    loop {
+/// Reaps a worker that has ended: it has become a child of this process when its supervisor died.
+fn reap(worker: &Worker) -> io::Result<Ending> {
+    let status = loop {
         match waitid(WaitId::PidFd(worker.pidfd.as_fd()), WaitIdOptions::EXITED) {
-            Ok(status) => return Ok(status.and_then(|status| status.exit_status())),
-            Err(rustix::io::Errno::INTR) => {}
+            Ok(Some(status)) => break status,
+            Ok(None) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-    }
+    };
+    let killed = || status.terminating_signal().map(Ending::Killed);
+    status
+        .exit_status()
+        .map(Ending::Exited)
+        .or_else(killed)
+        .ok_or_else(|| io::Error::other("neither exited nor killed"))
 }
 
 /// Waits until `port` can be bound and listened on; when that was, if it was before `deadline`.

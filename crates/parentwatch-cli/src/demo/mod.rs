@@ -66,6 +66,14 @@ pub struct Options {
           ])]
     programs: Vec<Program>,
 
+    /// The same for a program that is not linked with the library: the supervisor runs it by this program's `exec`
+    #[arg(
+        long = "guarded",
+        value_name = "KIND=PATH",
+        default_value = "exec=target/demo/worker-python/unlinked.sh"
+    )]
+    guarded: Vec<Program>,
+
     /// How long the workers have to become ready, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     ready_timeout: Duration,

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use rustix::process::Signal;
+use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use super::death_line;
-use super::measure::{Fate, Outcome};
+use super::measure::{Ending, Fate, Outcome};
 use super::tree::Worker;
 
 /// How long things may take after the supervisor was killed.
@@ -69,9 +71,12 @@ pub struct Protected {
     /// From the kill until its port could be listened on again; none if it could not.
     #[serde(rename = "port_free_after_us", serialize_with = "microseconds")]
     pub port_free_after: Option<Duration>,
-    /// Its exit status; none if it is alive or was ended by a signal.
-    pub exit_status: Option<i32>,
-    /// How many helpers were in its process group before the kill.
+    /// Whether it is not linked with the library but run by `exec`.
+    pub guarded: bool,
+    /// How it ended; none if it is alive.
+    #[serde(flatten, serialize_with = "status_or_signal")]
+    pub ending: Option<Ending>,
+    /// How many helpers it had before the kill.
     pub helpers: usize,
     /// From the kill until the last of them had ended; none if one was alive or there were none.
     #[serde(rename = "helpers_gone_after_us", serialize_with = "microseconds")]
@@ -81,10 +86,10 @@ pub struct Protected {
 impl Protected {
     /// What became of `worker`.
     pub fn new(worker: &Worker, outcome: &Outcome) -> Self {
-        let (gone_after, port_free_after, exit_status) = match outcome.worker {
+        let (gone_after, port_free_after, ending) = match outcome.worker {
             Fate::Alive { .. } => (None, None, None),
-            Fate::Gone { after, port_free_after, exit_status } => {
-                (Some(after), port_free_after, exit_status)
+            Fate::Gone { after, port_free_after, ending } => {
+                (Some(after), port_free_after, Some(ending))
             }
         };
         Self {
@@ -94,7 +99,8 @@ impl Protected {
             port: worker.port,
             gone_after,
             port_free_after,
-            exit_status,
+            guarded: worker.is_guarded,
+            ending,
             helpers: outcome.helpers.count,
             helpers_gone_after: outcome.helpers.gone_after,
         }
@@ -103,6 +109,14 @@ impl Protected {
     /// Whether `time` is what a worker of its tier may take.
     pub fn is_in_time(&self, time: Duration, limits: &Limits) -> bool {
         time <= limits.of(self.tier.as_deref())
+    }
+
+    /// The library ends its process with status 1; the guardian sends SIGTERM.
+    fn expected_ending(&self) -> Ending {
+        match self.guarded {
+            true => Ending::Killed(Signal::TERM.as_raw()),
+            false => Ending::Exited(1),
+        }
     }
 
     /// Why this is not what a worker should do when its supervisor dies.
@@ -115,8 +129,9 @@ impl Protected {
             (_, None) => format!("is gone, but port {} cannot be listened on", self.port),
             // It crashed, perhaps: that would not show anything.
             _ if self.tier.is_none() => "is gone, but left no death line on its stderr".to_owned(),
-            _ if self.exit_status != Some(1) => {
-                format!("is gone, but with {:?} as exit status, not 1", self.exit_status)
+            _ if self.ending != Some(self.expected_ending()) => {
+                let ending = self.ending.map(|ending| ending.to_string()).unwrap_or_default();
+                format!("ended {ending}, not {}", self.expected_ending())
             }
             _ => match (self.helpers, self.helpers_gone_after) {
                 (0, _) => return None,
@@ -144,7 +159,7 @@ pub struct Orphan {
     pub survived: bool,
     /// Whether it answered `Health` then.
     pub answers_health: bool,
-    /// How many helpers were in its process group before the kill.
+    /// How many helpers it had before the kill.
     pub helpers: usize,
     /// How many of them were still alive at the end of the watch.
     pub helpers_alive: usize,
@@ -204,6 +219,22 @@ fn some_microseconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S:
     microseconds(&Some(*time), serializer)
 }
 
+/// Writes how a worker ended as its exit status, or as the signal that ended it.
+fn status_or_signal<S: Serializer>(
+    ending: &Option<Ending>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let (exit_status, signal) = match *ending {
+        Some(Ending::Exited(status)) => (Some(status), None),
+        Some(Ending::Killed(signal)) => (None, Some(signal)),
+        None => (None, None),
+    };
+    let mut map = serializer.serialize_map(None)?;
+    map.serialize_entry("exit_status", &exit_status)?;
+    map.serialize_entry("signal", &signal)?;
+    map.end()
+}
+
 /// Writes a time as microseconds, its absence as null.
 fn microseconds<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
     time.map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)).serialize(serializer)
@@ -227,7 +258,8 @@ pub mod tests {
             port: 40001,
             gone_after: Some(Duration::from_micros(840)),
             port_free_after: Some(Duration::from_micros(1320)),
-            exit_status: Some(1),
+            guarded: false,
+            ending: Some(Ending::Exited(1)),
             helpers: 0,
             helpers_gone_after: None,
         }
@@ -246,6 +278,11 @@ pub mod tests {
             port_free_after: Some(Duration::from_millis(1501)),
             ..protected()
         }
+    }
+
+    pub fn guarded() -> Protected {
+        let ending = Some(Ending::Killed(15));
+        Protected { kind: "exec".to_owned(), guarded: true, ending, ..with_helpers() }
     }
 
     pub fn orphan() -> Orphan {
@@ -278,8 +315,12 @@ pub mod tests {
         assert!(problems(held, orphan()).contains("port 40001 cannot be listened on"));
         let silent = Protected { tier: None, ..protected() };
         assert!(problems(silent, orphan()).contains("left no death line"));
-        let crashed = Protected { exit_status: None, ..protected() };
-        assert!(problems(crashed, orphan()).contains("exit status"));
+        let crashed = Protected { ending: Some(Ending::Killed(11)), ..protected() };
+        let expected = "worker cpp 4243 ended by signal 11, not with status 1";
+        assert_eq!(problems(crashed, orphan()), expected);
+        assert_eq!(problems(guarded(), orphan()), "");
+        let killed = Protected { ending: Some(Ending::Killed(9)), ..guarded() };
+        assert!(problems(killed, orphan()).contains("ended by signal 9, not by signal 15"));
         assert_eq!(problems(polling(), orphan()), "");
         let late = Protected { gone_after: Some(LIMITS.poll * 2), ..polling() };
         assert!(problems(late, orphan()).contains("ended only 6s after"));
@@ -306,7 +347,8 @@ pub mod tests {
             serde_json::json!({
                 "protected": [{
                     "kind": "cpp", "pid": 4243, "tier": "event", "port": 40001,
-                    "gone_after_us": 840, "port_free_after_us": 1320, "exit_status": 1,
+                    "gone_after_us": 840, "port_free_after_us": 1320,
+                    "guarded": false, "exit_status": 1, "signal": null,
                     "helpers": 0, "helpers_gone_after_us": null,
                 }],
                 "unprotected": [{

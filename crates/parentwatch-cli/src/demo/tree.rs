@@ -1,5 +1,7 @@
 //! The tree of processes: a supervisor, started by this program, and the workers it starts.
 
+use std::collections::BTreeSet;
+use std::env;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -16,7 +18,7 @@ use tempfile::TempDir;
 
 use super::Options;
 use super::children::Children;
-use super::procfs::processes;
+use super::procfs::{Process, processes};
 use crate::signals::StopSignals;
 
 /// The variable that switches the watcher off.
@@ -60,6 +62,8 @@ pub struct Tree {
 pub struct Worker {
     /// The kind: what language it is written in.
     pub kind: String,
+    /// Whether it is not linked with the library but run by `exec`.
+    pub is_guarded: bool,
     /// Its process id.
     pub pid: i32,
     /// The port of the loopback address that it serves on.
@@ -79,14 +83,13 @@ impl Worker {
             .unwrap_or_default()
     }
 
-    /// Handles on its helpers: the other processes in its group, whose leader it is.
+    /// Handles on its helpers: its descendants, and the other processes in its group, whose leader it is.
     pub fn find_helpers(&self) -> io::Result<Vec<OwnedFd>> {
         let mut helpers = Vec::new();
-        for process in processes()? {
-            if process.group != self.pid || process.pid == self.pid || process.is_zombie {
+        for pid in find_family(&processes()?, self.pid) {
+            let Some(pid) = Pid::from_raw(pid).filter(|pid| pid.as_raw_pid() != self.pid) else {
                 continue;
-            }
-            let Some(pid) = Pid::from_raw(process.pid) else { continue };
+            };
             match pidfd_open(pid, PidfdFlags::empty()) {
                 Ok(pidfd) => helpers.push(pidfd),
                 // It has ended since it was listed.
@@ -108,10 +111,29 @@ impl fmt::Display for Worker {
     }
 }
 
+/// The process `pid`, its group, and all that descend from these.
+fn find_family(processes: &[Process], pid: i32) -> BTreeSet<i32> {
+    let mut family = BTreeSet::from([pid]);
+    // A child may be listed before its parent.
+    loop {
+        let count = family.len();
+        for process in processes.iter().filter(|process| !process.is_zombie) {
+            if process.group == pid || family.contains(&process.parent) {
+                family.insert(process.pid);
+            }
+        }
+        if family.len() == count {
+            return family;
+        }
+    }
+}
+
 /// A line of the supervisor's output: a worker that answers.
 #[derive(Debug, Deserialize)]
 struct WorkerLine {
     kind: String,
+    #[serde(default)]
+    guarded: bool,
     pid: i32,
     port: u16,
     state_dir: PathBuf,
@@ -132,6 +154,7 @@ impl Tree {
             .tempdir()
             .context("cannot make a temporary directory")?;
         let stderr = File::create(directory.path().join("stderr"))?;
+        let guard = env::current_exe().context("where this program is, is unknown")?;
         let mut command = Command::new(&options.supervisor);
         command
             .arg("--until-stdin-eof") // Should this program itself be killed.
@@ -141,6 +164,8 @@ impl Tree {
             .arg(format!("{}ms", options.ready_timeout.as_millis()))
             .arg("--state-dir")
             .arg(directory.path())
+            .arg("--guard")
+            .arg(guard)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(stderr)
@@ -148,8 +173,11 @@ impl Tree {
             .env_remove(INTERVAL)
             // A ^C is for this program alone, which then ends the tree.
             .process_group(0);
-        for program in &options.programs {
-            command.arg("--worker").arg(format!("{}={}", program.kind, program.path));
+        for (option, programs) in [("--worker", &options.programs), ("--guarded", &options.guarded)]
+        {
+            for program in programs {
+                command.arg(option).arg(format!("{}={}", program.kind, program.path));
+            }
         }
         match watch {
             Watch::On => command.env_remove(WATCH),
@@ -165,7 +193,8 @@ impl Tree {
         let mut tree = Self { supervisor, program, workers: Vec::new(), bystanders, directory };
         let stdout = tree.supervisor.stdout.take().context("the supervisor has no stdout")?;
         let mut lines = Lines::new(stdout, options.ready_timeout + SUPERVISOR_MARGIN);
-        for _ in 0..usize::from(options.workers) * options.programs.len() {
+        let kinds = options.programs.len() + options.guarded.len();
+        for _ in 0..usize::from(options.workers) * kinds {
             let Some(line) = lines.next(stop)? else {
                 return Err(tree.supervisor_failed());
             };
@@ -250,13 +279,14 @@ impl TryFrom<WorkerLine> for Worker {
     type Error = anyhow::Error;
 
     fn try_from(line: WorkerLine) -> anyhow::Result<Self> {
-        let WorkerLine { kind, pid, port, state_dir } = line;
+        let WorkerLine { kind, guarded, pid, port, state_dir } = line;
         let open = |pid| pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from);
         let pidfd = Pid::from_raw(pid)
             .ok_or_else(|| anyhow!("the supervisor reported a worker without a pid"))
             .and_then(|pid| Ok(open(pid)?))
             .with_context(|| format!("no handle on worker {kind} {pid}"))?;
-        Ok(Self { kind, pid, port, pidfd, stderr: state_dir.join("stderr") })
+        let stderr = state_dir.join("stderr");
+        Ok(Self { kind, is_guarded: guarded, pid, port, pidfd, stderr })
     }
 }
 
@@ -289,5 +319,24 @@ impl Lines {
             }
             self.buffer.extend_from_slice(chunk.get(..count).unwrap_or_default());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_helpers_in_every_session() {
+        let process = |pid, parent, group| Process { pid, is_zombie: false, parent, group };
+        let listed = [
+            process(9, 8, 9), // A session of its own, and listed before its parent.
+            process(8, 5, 5),
+            process(5, 2, 5),
+            process(7, 1, 5), // Its parent has left it.
+            process(6, 2, 6), // Another child of the supervisor's: a guardian, for example.
+            Process { is_zombie: true, ..process(10, 5, 5) },
+        ];
+        assert_eq!(find_family(&listed, 5), BTreeSet::from([5, 7, 8, 9]));
     }
 }
