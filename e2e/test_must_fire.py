@@ -1256,6 +1256,9 @@ def outside(tree: Tree, where: str) -> list[str]:
     }[where]
 
 
+@pytest.mark.fails_with(
+    "setpriv", because="it leaves the helpers behind", where=["session"], tier=["event"]
+)
 @ends_alone
 @pytest.mark.fails_with(
     "poller", because="it leaves the helpers behind", where=["session"], tier=["event"]

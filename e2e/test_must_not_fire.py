@@ -50,6 +50,7 @@ def assert_not_warned(tree: Tree) -> None:
 # -- N01 to N03: what a living supervisor does -----------------------------------------------------
 
 
+@pytest.mark.fails_with("setpriv", because="the thread that spawned the worker ends", tier=["event"])
 @pytest.mark.fails_with(
     "pdeathsig", because="it follows the thread that spawned the worker", tier=["event"]
 )
@@ -64,6 +65,12 @@ def test_n01_spawning_thread_exits(supervisor: Supervisor, tier: str) -> None:
     worker.assert_gone()
 
 
+@pytest.mark.fails_with(
+    "setpriv",
+    because="the thread that spawned the worker ends when another one execs",
+    tier=["event"],
+    request_to_exec=["exec-from-thread"],
+)
 @pytest.mark.fails_with(
     "pdeathsig",
     because="the thread that spawned the worker ends when another one execs",

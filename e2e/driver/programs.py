@@ -12,7 +12,7 @@ DEGRADED = ("go-degraded",)
 GUARDED = ("exec",)
 """Workers that arm nothing: `localai-parentwatch exec` runs them, and their watcher is a process."""
 
-CONTROLS = ("poller", "pdeathsig", "naive", "poller-python")
+CONTROLS = ("poller", "pdeathsig", "naive", "poller-python", "setpriv")
 """Watchers that are known to be wrong: the suite asserts that they fail where they must."""
 
 POLLERS = ("poller", "poller-python")
@@ -36,6 +36,7 @@ class Programs:
         python = [str(self.build / "python" / "bin" / "python"), "-I"]
         workers["python"] = [*python, str(_SOURCES / "workers" / "python" / "worker.py")]
         workers["exec"] = [self.program, "exec", "--", str(self.build / "worker-exec")]
+        workers["setpriv"] = ["setpriv", "--pdeathsig", "KILL", "--", str(self.build / "worker-exec")]
         workers["poller-python"] = [
             *python,
             str(_SOURCES / "controls" / "poller.py"),

@@ -477,7 +477,7 @@ class Worker(Endpoint):
     ) -> None:
         """The worker has ended by itself, with status 1; it is reaped; its port is free; and its
         helpers have ended, unless they are to stay, or it is one that ends alone by design."""
-        if expected is BY_THE_WATCHER and self.tree.language == "pdeathsig":
+        if expected is BY_THE_WATCHER and self.tree.language in ("pdeathsig", "setpriv"):
             expected = Exit(signal=signal.SIGKILL)
         if expected is BY_THE_WATCHER and self.tree.is_guarded:
             expected = BY_THE_GUARDIAN

@@ -18,7 +18,7 @@ from driver import procfs
 from driver.deadline import Deadline, wait_until
 from driver.failures import DiedByMistake, LeftBehind, StillAlive, WrongExit
 from driver.pidfd import Exit
-from driver.programs import DEGRADED
+from driver.programs import DEGRADED, GUARDED
 from driver.roles import BY_THE_WATCHER, SHELL_WRAPPER, TRACKER, Process, Supervisor, Worker
 from driver.stderr import STDERR_KINDS, Stderr
 from driver.tree import GRACE, INTERVAL, Tree
@@ -125,7 +125,9 @@ def supervisor_dies_while_worker_starts(stage: Stage) -> None:
     worker = Process(stage.tree, "starting worker", started)
     time.sleep(moment)
     supervisor.kill(reap=stage.random.random() < 0.5)
-    stage.must_go(worker, expected=None if stage.tree.is_control else BY_THE_WATCHER)
+    # By exec it may not have begun, or be sent SIGTERM.
+    anyhow = stage.tree.is_control or stage.tree.is_guarded
+    stage.must_go(worker, expected=None if anyhow else BY_THE_WATCHER)
 
 
 def worker_arms_late(stage: Stage) -> None:
@@ -239,6 +241,25 @@ def worker_has_helpers_elsewhere(stage: Stage) -> None:
     ]
     stage.ends(supervisor)
     stage.must_go(worker, *helpers)
+
+
+def guarded_program_dies(stage: Stage) -> None:
+    """
+    driver ── supervisor ── worker, by exec † ┄┬┄ plain, in the group
+                                               ├┄ stubborn, in a session of its own, ignores SIGTERM
+                                               └┄ detached, forked twice
+    """
+    supervisor = stage.supervisor(stage.adopter())
+    worker = supervisor.worker()
+    session = stage.tree.launch("--setsid")
+    helpers = [
+        worker.start_helper("plain"),
+        worker.start_helper("stubborn", "--ignores-term", via=session),
+        worker.start_helper("detached", via=["/bin/sh", "-c", '"$@" & exit', "sh", *session]),
+    ]
+    worker.kill(stage.random.choice([signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM]))
+    stage.must_go(*helpers)
+    supervisor.assert_serving()
 
 
 # -- what must not -----------------------------------------------------------------------------------
@@ -400,6 +421,10 @@ class Play:
     run: Callable[[Stage], None]
     weight: int = 1
     never_over: Sequence[str] = ()
+    only_over: Sequence[str] = ()
+
+    def fits(self, worker: str) -> bool:
+        return worker not in self.never_over and worker in (self.only_over or [worker])
 
 
 PLAYS = {
@@ -407,16 +432,17 @@ PLAYS = {
     "supervisor dies while the worker starts": Play(
         supervisor_dies_while_worker_starts, weight=5, never_over=DEGRADED
     ),
-    "worker arms late": Play(worker_arms_late, weight=2, never_over=DEGRADED),
+    "worker arms late": Play(worker_arms_late, weight=2, never_over=(*DEGRADED, *GUARDED)),
     "supervisor above a wrapper dies": Play(
         supervisor_above_wrapper_dies, weight=2, never_over=DEGRADED
     ),
     "wrapper dies": Play(wrapper_dies, never_over=DEGRADED),
     "stderr is no good": Play(stderr_is_no_good, weight=2),
-    "forking worker dies": Play(forking_worker_dies, never_over=("go-native", "go-degraded")),
+    "forking worker dies": Play(forking_worker_dies, never_over=("go-native", "go-degraded", *GUARDED)),
     "worker has helpers": Play(worker_has_helpers, weight=2, never_over=DEGRADED),
     "worker has helpers elsewhere": Play(worker_has_helpers_elsewhere, weight=2, never_over=DEGRADED),
     "worker drains": Play(worker_drains, never_over=DEGRADED),
     "group is sent SIGTERM": Play(group_is_sent_sigterm, never_over=DEGRADED),
+    "guarded program dies": Play(guarded_program_dies, weight=2, only_over=GUARDED),
     "supervisor lives": Play(supervisor_lives, weight=8),
 }

@@ -37,7 +37,7 @@ class Schedule:
         # A text is hashed, so that neighbours have nothing in common.
         drawn = Random(f"{self.seed}/{index}")
         worker = drawn.choice(self.workers)
-        fitting = [name for name, play in self.plays.items() if worker not in play.never_over]
+        fitting = [name for name, play in self.plays.items() if play.fits(worker)]
         (play,) = drawn.choices(fitting, [self.plays[name].weight for name in fitting])
         # A control knows no tiers.
         polls = drawn.random() < _POLL_SHARE and worker not in CONTROLS

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 /* The text of a file of /proc, up to its first zero. */
@@ -65,9 +66,16 @@ static int pidfds(pid_t guardian, int32_t watched[2]) {
     return count;
 }
 
+/* Or whoever has the parent-death signal, by `setpriv --pdeathsig`: the control of this worker. */
+static int has_death_signal(void) {
+    int number = 0;
+    return prctl(PR_GET_PDEATHSIG, &number, 0L, 0L, 0L) == 0 && number != 0;
+}
+
 int32_t localai_parentwatch_start(const localai_parentwatch_options_t *options) {
     (void)options;
-    return find_guardian() != 0 ? LOCALAI_PARENTWATCH_ARMED : LOCALAI_PARENTWATCH_DISABLED;
+    int is_guarded = find_guardian() != 0 || has_death_signal();
+    return is_guarded ? LOCALAI_PARENTWATCH_ARMED : LOCALAI_PARENTWATCH_DISABLED;
 }
 
 int32_t localai_parentwatch_info(localai_parentwatch_info_t *info) {
@@ -75,7 +83,7 @@ int32_t localai_parentwatch_info(localai_parentwatch_info_t *info) {
     memset(info, 0, sizeof *info);
     info->size = size;
     pid_t guardian = find_guardian();
-    info->state = guardian != 0 ? LOCALAI_PARENTWATCH_ARMED : LOCALAI_PARENTWATCH_DISABLED;
+    info->state = localai_parentwatch_start(NULL);
     int count = guardian != 0 ? pidfds(guardian, info->watched_pids) : 0;
     info->tier = guardian == 0 ? LOCALAI_PARENTWATCH_TIER_NONE
                  : count > 0   ? LOCALAI_PARENTWATCH_TIER_EVENT
