@@ -111,6 +111,7 @@ fn verdict(out: &mut impl Write, report: &Report) -> io::Result<()> {
         gpu => format!("{} and {} of GPU memory", size(resident), size(gpu)),
     };
     match orphans.len() {
+        0 if *hidden > 0 => return writeln!(out, "No orphans among the others."),
         0 => return writeln!(out, "{GOOD}No orphans.{GOOD:#}"),
         1 => write!(out, "{BAD}1 orphan{BAD:#} holds {memory}. To end it:")?,
         count => write!(out, "{BAD}{count} orphans{BAD:#} hold {memory}. To end them:")?,
