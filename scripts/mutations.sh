@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 python=$(realpath -s "${1:?mutations.sh: expected the interpreter that has the requirements of e2e}")
 source=$PWD
 copy=$source/target/mutations
-programs=(supervisor helper file_server launch worker-c)
+programs=(supervisor helper file_server launch worker-c worker-exec localai-parentwatch)
 
 # The copy keeps its build folder, and files that do not change keep their times: only what a patch touches is built.
 copy_sources() {
@@ -26,7 +26,7 @@ build() {
 
 # run SCENARIO: pytest's exit status; 0 is green, 1 is red.
 run() {
-  "$python" -m pytest -c e2e/pytest.ini --rootdir e2e -p no:cacheprovider -q -n 2 e2e -k "$1" --worker c \
+  "$python" -m pytest -c e2e/pytest.ini --rootdir e2e -p no:cacheprovider -q -n 2 e2e -k "$1" --worker c --worker exec \
     --build "$copy/target/e2e" --prefix "$copy/target/prefix" >"$copy/pytest.log" 2>&1
 }
 

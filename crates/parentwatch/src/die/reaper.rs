@@ -73,8 +73,9 @@ impl Helpers {
         let mut tree = Tree::marked(mark.filter(|_| has_tree), None);
         tree.hold(worker);
         if has_tree {
-            // Before anybody is told: the children of one that has ended are another's.
-            tree.collect_below(&mut |_| {});
+            // Before anybody is told: the children of one that has ended are another's. Once: who forks in a loop is found
+            // by the looks that follow, and the worker is not to wait for that.
+            tree.look(&mut |_| {});
         }
         Helpers { group, tree, has_tree, grace, has_own_table: true }
     }

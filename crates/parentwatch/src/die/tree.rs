@@ -111,15 +111,6 @@ impl Tree {
         }
     }
 
-    /// The same for the descendants alone, whatever they carry.
-    pub fn collect_below(&mut self, greet: &mut dyn FnMut(&mut Helper)) {
-        for _ in 0..ROUNDS {
-            if self.look(greet) == 0 {
-                break;
-            }
-        }
-    }
-
     /// One look at the mark of every process. Returns how many that carry ours were new.
     pub fn look_for_marks(&mut self, greet: &mut dyn FnMut(&mut Helper)) -> usize {
         let Some(mark) = self.mark.filter(|_| self.sight() != Sight::Blind) else { return 0 };
