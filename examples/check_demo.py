@@ -5,8 +5,8 @@ usage: check_demo.py KIND[+helpers][+guarded]... < demo.json
 
 Every worker of every KIND with the watcher must be gone within a second of its supervisor's death, in
 the event tier and with its port free; every one without it must have survived and answer Health.
-A kind "+helpers" has helpers that go and stay with it. A kind "+guarded" is not linked with the library but
-run by `localai-parentwatch exec`: SIGTERM ends it. Every other one exits with 1.
+A kind "+helpers" has helpers that go and stay with it. A kind "+guarded" is not linked with it:
+`localai-parentwatch exec` runs it, and SIGTERM ends it. Every other one exits with 1.
 
 The exit status is 0; 3 when nothing was wrong but that something took too long; otherwise 1.
 """

@@ -21,7 +21,7 @@ class Engine:
     """The engine's handle in the worker. Any thread may call it: it does one thing after the other."""
 
     def __init__(self, new_session=False):
-        """Starts the engine's process: in the worker's process group, as every child, or in its own session."""
+        """Starts the engine's process, in the worker's process group or in a session of its own."""
         self._calls = _spawn.SimpleQueue()
         self._answers, answers = _spawn.Pipe(duplex=False)
         arguments = (self._calls, answers, new_session)

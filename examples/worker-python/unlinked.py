@@ -1,4 +1,4 @@
-"""The same backend without the library. It knows nothing of this project: `localai-parentwatch exec` guards it.
+"""The same backend without the library: `localai-parentwatch exec` guards it, and it does not know.
 
 Its engine has a session of its own, so that no signal to the backend's process group reaches it. The
 backend has no graceful stop: SIGTERM ends it.
