@@ -1,10 +1,10 @@
 # The library on Debian's own kernel (6.1 in Debian 12), under QEMU: see scripts/boot.sh.
 
 # The short part, of `make test`: a tree for each way to see a death and each rule about descriptors.
-KERNELS_SHORT := f01_supervisor_sigkilled or f13_pidfd_open or f22_helper_outside or n15_host or n17_group or h08_descriptors
+KERNELS_SHORT := f01_supervisor_sigkilled or f13_pidfd_open or f22_helper_outside or n15_host or n17_group or h08_descriptors or x01_program_exits or x02_nested
 # The whole, but for a tree that is about numbers, not about kernels: it takes minutes, and gigabytes of memory.
 KERNELS_LONG := not f19_a_thousand_workers
-KERNELS_WORKERS ?= c cpp rust go-native go-degraded
+KERNELS_WORKERS ?= c cpp rust go-native go-degraded exec
 
 KERNELS_TESTS := $(filter %-static,$(C_PROGRAMS))
 

@@ -9,7 +9,7 @@ python=${2:?check-kernels.sh: expected the interpreter that has the requirements
 read -ra tests <<<"${3:?check-kernels.sh: expected the C tests}"
 scenarios=${4-}
 workers=("${@:5}")
-((${#workers[@]})) || workers=(c)
+((${#workers[@]})) || workers=(c exec)
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -17,7 +17,7 @@ mkdir -p "$work"/{tests,build,prefix}
 cp "${tests[@]}" scripts/run-c-tests.sh "$work/tests/"
 cp -r e2e "$work/e2e"
 for program in supervisor helper launch file_server worker-c worker-cpp worker-rust worker-go-native worker-go-degraded \
-  worker-poller worker-pdeathsig worker-naive; do
+  worker-poller worker-pdeathsig worker-naive worker-exec localai-parentwatch; do
   [[ ! -e target/e2e/$program ]] || cp target/e2e/$program "$work/build/"
 done
 cp -rL "$prefix/lib" "$work/prefix/lib"

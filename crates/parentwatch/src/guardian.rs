@@ -18,7 +18,7 @@ use crate::sys::{
 use crate::watch::{Gone, Kernel, Watched};
 
 /// How long a line on the worker's stderr may take. A hung file system holds whoever writes to it.
-const LINE_PATIENCE: Duration = Duration::from_millis(20);
+const LINE_PATIENCE: Duration = Duration::from_millis(200);
 
 /// What the guardian of a worker is to do.
 pub(crate) struct Plan {
