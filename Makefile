@@ -136,6 +136,7 @@ toolchains:
 -include make/python-tests.mk
 -include make/go.mk
 -include make/demo.mk
+-include make/cluster.mk
 -include make/e2e.mk
 -include make/test.mk
 -include make/bench.mk

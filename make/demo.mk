@@ -66,7 +66,7 @@ proto: demo-packages ## write the examples' Go gRPC code anew from examples/prot
 	$(call generate-go-proto,$(GO_PROTO)/backend)
 
 .PHONY: examples-check
-examples-check: demo-packages ## format, vet and tests of the examples, and that the Go gRPC code is current
+examples-check: demo-packages ## format, vet and tests of the examples, the cluster, and that the Go gRPC code is current
 	@rm -rf $(DEMO)/proto
 	$(call generate-go-proto,$(DEMO)/proto)
 	@# Another release of protoc makes the same code and writes another number into it.
@@ -80,6 +80,7 @@ examples-check: demo-packages ## format, vet and tests of the examples, and that
 	@! grep -q INTERP < <(readelf -lW $(DEMO)/worker-go-degraded) || { echo "$(DEMO)/worker-go-degraded is not static" >&2; exit 1; }
 	@# The workers are none of the files that go test remembers results by.
 	EXAMPLE_WORKERS='$(CURDIR)/$(DEMO)' go test -C $(SUPERVISOR) -timeout 30m -count=1 ./...
+	@$(MAKE) --no-print-directory cluster-check
 
 # ---- the workers and the program that runs the demo
 
