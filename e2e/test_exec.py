@@ -465,3 +465,35 @@ def test_x11_no_zombie_is_left(programs: Programs, tree: Tree) -> None:
         assert program.wait(PATIENCE) == -signal.SIGTERM
     assert_no_guardian()
     assert not procfs.descendants(os.getpid()).keys() - {process.pid for process in tree.processes}
+
+
+def test_x11_adopter_that_does_not_reap(tree: Tree, supervisor: Supervisor) -> None:
+    """driver ── supervisor ── adopter, does not reap ── worker † : its guardian stays as a zombie"""
+    adopter = supervisor.supervisor("adopter", subreaper=True, leaves_zombies=True)
+    worker = adopter.worker()
+    (guardian,) = guardians(tree.inner_pid("worker"))
+    assert procfs.parent(guardian) == adopter.pid
+    worker.kill(reap=False)
+    wait_until(lambda: procfs.state(guardian) == "Z", "the guardian has ended")
+    adopter.assert_serving()
+
+
+@pytest.mark.parametrize("in_cgroup", [True, False], ids=["cgroup", "mark"])
+def test_x01_helper_without_the_mark(tree: Tree, supervisor: Supervisor, in_cgroup: bool) -> None:
+    """driver ── supervisor ── worker † ┄ helper, forked twice, has set another RLIMIT_RTTIME"""
+    command = tree.worker_command("worker")
+    if in_cgroup:
+        command.insert(command.index("exec") + 1, "--cgroup")
+    worker = tree.await_worker("worker", (supervisor.name, supervisor.spawn(*command)))
+    if in_cgroup and "no control group" in tree.log():
+        pytest.skip("needs a cgroup v2 in which one may be made")
+    folders = Path(f"/proc/{worker.pid}/cgroup").read_text().split("0::", 1)[1].strip()
+    unmarked = ["prlimit", "--rttime=1000000:unlimited"]
+    left = worker.start_helper("helper", via=[*LEAVES, *unmarked, *tree.launch("--setsid")])
+    worker.kill()
+    assert_no_guardian(tree.inner_pid("worker"))
+    # Without a control group it is out of sight, as docs/limits.md says.
+    assert left.pidfd.has_ended() == in_cgroup
+    if in_cgroup:
+        assert folders.endswith(f"/localai-parentwatch.{tree.inner_pid('worker')}")
+        assert not list(Path("/sys/fs/cgroup").rglob(folders.rsplit("/", 1)[1]))
