@@ -23,6 +23,8 @@ def main(arguments: "list[str]", program: str = "python -m localai_parentwatch")
     match arguments:
         case ["exec", *rest]:
             become(rest, program)
+        case ["doctor", *rest]:
+            doctor(rest, program)
         case ["run", "-m", module, *rest]:
             # Before anything is imported: that takes its time, and the supervisor may die meanwhile.
             _native.start()
@@ -82,6 +84,36 @@ def become(arguments: "list[str]", program: str) -> None:
         sys.exit(127 if isinstance(error, FileNotFoundError) else 126)
 
 
+def doctor(arguments: "list[str]", program: str) -> None:
+    """What this host can do, the workers, and the orphans."""
+    import argparse
+    import os
+
+    parser = argparse.ArgumentParser(
+        prog=f"{program} doctor",
+        description="Tells what this host can do and why, what the environment comes to, the workers, "
+        "and the orphans that a supervisor left behind. The exit status is 1 when there are orphans.",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON document")
+    parser.add_argument(
+        "--end",
+        type=int,
+        nargs="+",
+        default=[],
+        metavar="PID",
+        help="end these orphans, with their helpers",
+    )
+    options = parser.parse_args(arguments)
+    styled = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    try:
+        text, status = _native.doctor(options.json, options.end, styled)
+    except OSError as error:
+        print(f"localai-parentwatch: {error}", file=sys.stderr)
+        sys.exit(2)
+    sys.stdout.write(text)
+    sys.exit(status)
+
+
 def report(arguments: "list[str]", program: str) -> None:
     """What is left of the command line: the report, a question for help, a mistake."""
     import argparse
@@ -101,6 +133,7 @@ def report(arguments: "list[str]", program: str) -> None:
     )
     run.add_argument("-m", dest="module", metavar="MODULE", help="a module, as with `python -m MODULE`")
     commands.add_parser("exec", help="run any program under a guardian")
+    commands.add_parser("doctor", help="tell what this host can do, the workers and the orphans")
     run.add_argument("program", nargs="?", help="a script, or a directory or archive with __main__.py")
     options = parser.parse_args(arguments)
     if options.command == "run":

@@ -147,3 +147,44 @@ def test_the_environment_of_a_child() -> None:
         timeout=trees.PATIENCE,
     )
     assert os.getpid() in json.loads(ran.stdout), "seen above the shell"
+
+
+# -- doctor ----------------------------------------------------------------------------------------
+
+
+def test_doctor_finds_and_ends_an_orphan(start) -> None:
+    """What its supervisor has named itself to, and left behind."""
+    source = (
+        "import localai_parentwatch as l, subprocess, os, sys\n"
+        f"p = subprocess.Popen({trees.command(PROGRAM)}, env=l.child_env(), start_new_session=True)\n"
+        "os.write(1, b'started %d\\n' % p.pid); p.wait()"
+    )
+    worker = start(trees.command(source))
+    lines = [worker.line().split() for _ in range(3)]
+    orphans = sorted(int(pid) for word, pid in lines if word != "started")
+    # Its own supervisor first, which would not reap it.
+    worker.kill_supervisor()
+    os.kill(worker.pid, signal.SIGKILL)
+    assert worker.ended() == -signal.SIGKILL
+
+    def found() -> list[int]:
+        ran = trees.run([CONSOLE, "doctor", "--json"])
+        report = json.loads(ran.stdout)
+        assert ran.returncode == (1 if report["orphans"] else 0)
+        return sorted(found["pid"] for found in report["orphans"])
+
+    assert set(orphans) <= set(found())
+    text = trees.run([CONSOLE, "doctor"]).stdout
+    assert "\x1b" not in text
+    assert f"doctor --end {' '.join(map(str, found()))}" in text
+    ran = trees.run([CONSOLE, "doctor", "--end", *map(str, orphans)])
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert worker.line() == "", "somebody is left"
+
+
+def test_doctor_ends_nobody_else() -> None:
+    with trees.started([sys.executable, "-c", "import time; time.sleep(1000)"]) as healthy:
+        ran = trees.run([CONSOLE, "doctor", "--end", str(healthy.pid)])
+        assert (ran.returncode, ran.stdout) == (2, "")
+        assert ran.stderr.startswith(f"localai-parentwatch: doctor: --end {healthy.pid}")
+        assert healthy.poll() is None

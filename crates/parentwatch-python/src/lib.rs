@@ -282,6 +282,23 @@ mod _native {
         ))
     }
 
+    /// What `doctor` prints, and its exit status; or the line to be said.
+    #[pyfunction]
+    fn doctor(py: Python<'_>, json: bool, end: Vec<i32>, styled: bool) -> PyResult<(String, u8)> {
+        let read: Vec<(&str, _)> = parentwatch::doctor::VARIABLES
+            .iter()
+            .map(|name| (*name, std::env::var_os(name)))
+            .collect();
+        let lookup = |name: &'static str| {
+            read.iter().find(|(read, _)| *read == name).and_then(|(_, value)| value.clone())
+        };
+        // It may take a second, and needs no interpreter lock.
+        let outcome = py.detach(|| parentwatch::doctor::run(lookup, json, &end));
+        let (text, status) = outcome.map_err(PyOSError::new_err)?;
+        let text = if styled { text } else { parentwatch::doctor::plain(&text) };
+        Ok((text, status))
+    }
+
     #[pyfunction]
     fn enabled() -> bool {
         Config::from_env().enabled

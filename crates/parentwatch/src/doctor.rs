@@ -20,6 +20,18 @@ mod gpu;
 mod host;
 #[cfg(target_os = "linux")]
 mod processes;
+mod show;
+
+pub use show::{plain, run};
+
+/// The variables that are explained.
+pub const VARIABLES: [&str; 5] = [
+    crate::ENV_PARENT_WATCH,
+    crate::ENV_PARENT_PID,
+    crate::ENV_PARENT_WATCH_SCOPE,
+    crate::ENV_PARENT_WATCH_GRACE,
+    crate::ENV_PARENT_WATCH_INTERVAL,
+];
 
 /// What was found.
 #[derive(Clone, Debug, Serialize)]
