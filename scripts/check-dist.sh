@@ -51,6 +51,18 @@ ok "$(wc -l <<<"$wanted") files, $(stat -c %s "$tarball") bytes"
 if grep -rlF -e "$source" -e "$HOME/" "$prefix"; then wrong 'these files tell where they have been built'; fi
 ok 'no path of the machine that built it'
 
+# The program: small, and it needs nothing but itself.
+program=$prefix/bin/localai-parentwatch
+program_limit=$((1536 * 1024))
+size=$(stat -c %s "$program")
+((size <= program_limit)) || wrong "the program has $size bytes, at most $program_limit were promised"
+if readelf -lW "$program" | grep -q INTERP; then wrong 'the program asks for a dynamic linker'; fi
+mkdir "$work/alone"
+cp "$program" "$work/alone/"
+said=$(unshare --map-root-user chroot "$work/alone" /localai-parentwatch --version) || wrong 'the program does not run alone'
+[[ $said == "localai-parentwatch $version" ]] || wrong "the program says $said"
+ok "the program, static, $size bytes, runs in an empty folder"
+
 shared=$(objdump -T "$prefix/lib/liblocalai_parentwatch.so" | grep -oE 'GLIBC_[0-9.]+' | sort -uV | tail -n 1)
 shared=${shared#GLIBC_}
 [[ -n $shared ]] || wrong 'the shared library asks for no version of glibc, which cannot be'
