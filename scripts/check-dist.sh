@@ -26,8 +26,7 @@ at_most() { [[ $(printf '%s\n' "$1" "$2" | sort -V | tail -n 1) == "$2" ]]; }
 ok "sha256 $(cut -c 1-16 "$tarball.sha256")…"
 tar -C "$work" -xzf "$tarball"
 prefix=$work/$name
-version=$(sed -n 's/^Version: //p' "$prefix/lib/pkgconfig/localai_parentwatch.pc
-$pages")
+version=$(sed -n 's/^Version: //p' "$prefix/lib/pkgconfig/localai_parentwatch.pc")
 pages="share/bash-completion/completions/localai-parentwatch
 share/fish/vendor_completions.d/localai-parentwatch.fish
 $(cd "$source/crates/parentwatch-cli/pages" && printf 'share/man/man1/%s\n' *.1 | LC_ALL=C sort)

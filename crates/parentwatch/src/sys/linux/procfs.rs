@@ -52,13 +52,17 @@ pub(crate) fn clock_is_initial() -> bool {
 
 /// Whether the children of this process are in its PID namespace; not after `unshare(CLONE_NEWPID)` (unshare(2)).
 pub(crate) fn forks_in_its_own_pid_namespace() -> bool {
-    const CHILDREN: &str = "/proc/self/ns/pid_for_children";
-    match inode(c"/proc/self/ns/pid_for_children") {
-        // Until its first process there is nothing behind the link of a new namespace. The link is there since Linux
-        // 4.12.
-        None => std::fs::symlink_metadata(CHILDREN).is_err(),
-        children => children == pid_namespace(),
+    const CHILDREN: &CStr = c"/proc/self/ns/pid_for_children";
+    if let Some(children) = inode(CHILDREN) {
+        return Some(children) == pid_namespace();
     }
+    // Until its first process there is nothing behind the link of a new namespace. The link is there since Linux 4.12.
+    let link = open(CHILDREN, libc::O_PATH | libc::O_NOFOLLOW);
+    if let Some(link) = link {
+        // SAFETY: opened above, and used no more.
+        unsafe { libc::close(link) };
+    }
+    link.is_none()
 }
 
 /// Whether `/proc/PID` means what `getpid` means: a `/proc` that was mounted in another PID namespace
