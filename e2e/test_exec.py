@@ -266,6 +266,8 @@ def test_x04_mistakes(
     assert (ran.returncode, ran.stdout) == (status, "")
     assert ran.stderr.startswith(f"localai-parentwatch: {line}")
     assert len(ran.stderr.splitlines()) == 1
+    usage = "; usage: localai-parentwatch exec [OPTIONS] [--] CMD [ARG]..."
+    assert ran.stderr.endswith(f"{usage}\n") == (status == 2)
     assert_no_guardian()
 
 

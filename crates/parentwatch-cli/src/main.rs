@@ -19,16 +19,17 @@ use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Write};
 
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 
 use cli::{Cli, Command};
 
 /// The exit status.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
-    let command = match Cli::try_parse_from(arguments) {
+    let arguments: Vec<OsString> = arguments.collect();
+    let command = match Cli::try_parse_from(&arguments) {
         Ok(Cli { command }) => command,
-        Err(error) => return mistaken(&error),
+        Err(error) => return mistaken(&error, arguments.get(1)),
     };
     match command {
         Command::Exec(asked) => exec::run(asked),
@@ -46,20 +47,21 @@ fn say(text: fmt::Arguments<'_>) {
 }
 
 /// Help and version as they come; a mistake in one line, with the usage.
-fn mistaken(error: &clap::Error) -> u8 {
+fn mistaken(error: &clap::Error, asked: Option<&OsString>) -> u8 {
     if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         let _ = error.print();
         return u8::try_from(error.exit_code()).unwrap_or(2);
     }
     let text = error.to_string();
-    let mut paragraphs = text.split("\n\n").map(|part| {
-        part.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
-    });
-    let what = paragraphs.next().unwrap_or_default();
-    let what = what.strip_prefix("error: ").unwrap_or(&what);
-    let usage = paragraphs
-        .find(|part| part.starts_with("Usage:"))
-        .unwrap_or_else(|| "see localai-parentwatch --help".to_owned());
-    say(format_args!("{what}; {}", usage.replacen("Usage:", "usage:", 1)));
+    let what = text.split("\n\n").next().unwrap_or_default();
+    let what = what.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+    let mut program = Cli::command();
+    program.build();
+    let usage = match asked.and_then(|name| program.find_subcommand_mut(name)) {
+        Some(command) => command.render_usage(),
+        None => program.render_usage(),
+    };
+    let usage = usage.to_string().replacen("Usage:", "usage:", 1);
+    say(format_args!("{}; {usage}", what.strip_prefix("error: ").unwrap_or(&what)));
     2
 }
