@@ -79,7 +79,7 @@ examples-check: demo-packages ## format, vet and tests of the examples, the clus
 	@$(MAKE) --no-print-directory demo-build
 	@! grep -q INTERP < <(readelf -lW $(DEMO)/worker-go-degraded) || { echo "$(DEMO)/worker-go-degraded is not static" >&2; exit 1; }
 	@# The workers are none of the files that go test remembers results by.
-	EXAMPLE_WORKERS='$(CURDIR)/$(DEMO)' go test -C $(SUPERVISOR) -timeout 30m -count=1 ./...
+	EXAMPLE_WORKERS='$(CURDIR)/$(DEMO)' EXAMPLE_GUARD='$(CURDIR)/target/release/localai-parentwatch' go test -C $(SUPERVISOR) -timeout 30m -count=1 ./...
 	@$(MAKE) --no-print-directory cluster-check
 
 # ---- the workers and the program that runs the demo
