@@ -135,8 +135,9 @@ impl Guardian<'_> {
         sys::take_off_mark();
         let table = OwnTable::of_forked_process();
         let answer = |started: Started| {
-            sys::write_record(answer_to, &started.encode());
+            let is_heard = sys::write_record(answer_to, &started.encode());
             sys::close(answer_to);
+            is_heard
         };
         let worker = worker.filter(|_| !cfg!(parentwatch_force_poll));
         // A warning of it goes to stderr, which is still that of the program.
@@ -145,13 +146,15 @@ impl Guardian<'_> {
             Whom::Nobody => Watched { parent: None, supervisor: None },
             Whom::Watch { watched, .. } => watched,
             Whom::Orphaned(gone) => {
-                return answer(Started::Orphaned { pid: gone.pid, is_named: true });
+                answer(Started::Orphaned { pid: gone.pid, is_named: true });
+                return;
             }
         };
         let start = sys::stat(plan.worker.pid).map(|stat| stat.start);
         let mut guardian = Guardian { plan, table, worker, worker_start: start, parent: None };
         if let Err(gone) = watched.begin(&mut guardian) {
-            return answer(Started::Orphaned { pid: gone.pid, is_named: guardian.is_named(gone) });
+            answer(Started::Orphaned { pid: gone.pid, is_named: guardian.is_named(gone) });
+            return;
         }
         let raw = |handle: Option<Handle>| handle.map_or(-1, Pidfd::raw);
         let [parent, supervisor] =
@@ -173,7 +176,10 @@ impl Guardian<'_> {
         let is_event = watched.tier() == Tier::Event && worker.is_some();
         let tier = if is_event { Tier::Event } else { Tier::Poll };
         let watches_parent = watched.parent.is_some();
-        answer(Started::Ready { guardian: sys::own_pid(), tier, watches_parent });
+        if !answer(Started::Ready { guardian: sys::own_pid(), tier, watches_parent }) {
+            // The program has ended, and what was looked at by its number may be another's.
+            return;
+        }
         sys::let_go_of_code();
 
         let grace = plan.grace.unwrap_or(DEFAULT_GRACE);
