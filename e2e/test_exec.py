@@ -1,4 +1,4 @@
-"""X01 to X11: a program that `localai-parentwatch exec` runs, which is not linked with the library.
+"""X01 to X12: a program that `localai-parentwatch exec` runs, linked with the library in X12 alone.
 
 Its guardian is nobody's child: in the pictures it stands beside the tree.
 """
@@ -150,6 +150,18 @@ def test_x01_scope(tree: Tree, supervisor: Supervisor, scope: str, stays: bool) 
     assert left.pidfd.has_ended() == (not stays)
 
 
+@pytest.mark.needs("pid-namespace")
+@pytest.mark.fails_with("setpriv", because="nobody sees the death of the program")
+def test_x01_program_of_pid_1_dies(tree: Tree) -> None:
+    """driver ── [ init, PID 1 ── worker † ┄ helper ]: there is no supervisor to watch"""
+    init = tree.supervisor("init", via=["unshare", "--pid", "--fork", "--mount-proc"])
+    worker = init.worker()
+    gone = helper(tree, worker, "forked-twice")
+    worker.kill(reap=False)
+    gone.assert_ended()
+    init.assert_serving()
+
+
 @pytest.mark.parametrize("victim", ["supervisor", "outer", "inner"])
 def test_x02_nested(tree: Tree, supervisor: Supervisor, victim: str) -> None:
     """driver ── supervisor ── shell, by exec ── worker, by exec ┄ helper"""
@@ -174,7 +186,8 @@ import json, os, resource, signal, sys
 status = dict(line.split(":\t", 1) for line in open("/proc/self/status").read().splitlines())
 fields = open("/proc/self/stat").read().rpartition(")")[2].split()
 print(json.dumps({
-    "parent": os.getppid(), "group": "own" if os.getpgid(0) == os.getpid() else os.getpgid(0),
+    "process": os.getpid(), "parent": os.getppid(),
+    "group": "own" if os.getpgid(0) == os.getpid() else os.getpgid(0),
     "session": os.getsid(0), "tty": fields[4],
     "descriptors": {fd: os.readlink(f"/proc/self/fd/{fd}").split(":")[0]
                     for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")},
@@ -196,8 +209,10 @@ def test_x03_what_a_program_inherits(tree: Tree, tmp_path: Path, how: str) -> No
     # Python alone would change the signals that it finds: a program without it asks.
     look = ["/bin/sh", "-c", "grep -E 'Sig[BICP]|Shd' /proc/self/status; ls /proc/self/fd"]
     steps = [] if how == "plain" else ["nice", "-n", "5", "setsid"]
+    started = tmp_path / "started"
 
     def before() -> None:
+        started.write_text(str(os.getpid()))
         if how == "strange":
             os.umask(0o27)
             signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1, signal.SIGTERM])
@@ -207,7 +222,7 @@ def test_x03_what_a_program_inherits(tree: Tree, tmp_path: Path, how: str) -> No
 
     def seen(*prefix: str) -> tuple[dict, str]:
         def output(command: list[str]) -> str:
-            return subprocess.run(
+            said = subprocess.run(
                 [*steps, *prefix, *command],
                 env={**without_ours(), "A": "b", "EMPTY": ""},
                 stdout=subprocess.PIPE,
@@ -218,6 +233,8 @@ def test_x03_what_a_program_inherits(tree: Tree, tmp_path: Path, how: str) -> No
                 timeout=PATIENCE,
                 text=True,
             ).stdout
+            # That differs from run to run: the program has the number of the process that was started.
+            return said.replace(f'"process": {started.read_text()},', '"process": "the same",')
 
         probe = json.loads(output([sys.executable, "-I", "-S", "-c", PROBE, "-x", "--", "a b", ""]))
         probe["session"] = probe["session"] if how == "plain" else "its own"
@@ -352,6 +369,36 @@ def test_x06_pipeline(programs: Programs, tree: Tree) -> None:
     assert_no_guardian()
 
 
+@pytest.mark.parametrize("job_control", [True, False], ids=["job-control", "script"])
+def test_x06_neighbour_in_the_pipeline_goes_on(tree: Tree, job_control: bool) -> None:
+    """driver ── bash ══ true, by exec, leads the group under job control │ neighbour: reads on"""
+    held, hold = os.pipe()
+    program = f"{tree.programs.program} exec -- true"
+    neighbour = f"{{ cat; read -u {held}; echo neighbour goes on; }}"
+    set_m = "set -m; " if job_control else ""
+    with (
+        subprocess.Popen(
+            ["bash", "-c", f"{set_m}{program} | {neighbour}; echo script goes on"],
+            env=without_ours(),
+            stdout=subprocess.PIPE,
+            pass_fds=[held],
+            start_new_session=True,
+            text=True,
+        ) as shell,
+        open(hold, "wb") as held_open,
+    ):
+        os.close(held)
+        known = Process(tree, "shell", shell.pid)
+        # Neither the program nor its guardian is left: what it would do to the group is done.
+        wait_until(lambda: len(procfs.descendants(shell.pid)) == 1, "the program has ended")
+        assert_no_guardian()
+        assert len({shell.pid, *map(os.getpgid, procfs.descendants(shell.pid))}) == 1 + job_control
+        known.assert_alive()
+        held_open.close()
+        said, _ = shell.communicate(timeout=PATIENCE)
+    assert said.splitlines() == ["neighbour goes on", "script goes on"]
+
+
 def test_x06_pipe_is_at_its_end(programs: Programs, tree: Tree) -> None:
     """driver ── cat, by exec: the guardian holds neither of its pipes"""
     command = [programs.program, "exec", "--", "cat"]
@@ -373,10 +420,14 @@ def test_x06_pipe_is_at_its_end(programs: Programs, tree: Tree) -> None:
 
 def test_x07_program_waits_for_all_children(programs: Programs, tree: Tree) -> None:
     """driver ── program, by exec, waits until it has no child"""
+    # __WALL: a child that would send no SIGCHLD is waited for, too.
     source = (
-        "import os\ntry:\n    while True: os.waitpid(-1, 0)\nexcept ChildProcessError: print('none')"
+        "import os\ntry:\n    while True: os.waitpid(-1, 0x40000000)\n"
+        "except ChildProcessError: print('none')"
     )
     ran = run(programs, "--", sys.executable, "-I", "-c", source)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "none\n", "")
+    ran = run(programs, "--", "sh", "-c", "true & wait; echo none")
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "none\n", "")
     assert_no_guardian()
 
@@ -392,6 +443,16 @@ def test_x08_two_hundred_at_once(tree: Tree, supervisor: Supervisor) -> None:
     for program in programs:
         program.assert_gone(BY_THE_GUARDIAN)
     tree.wait_for_strangers_to_end(PATIENCE)
+
+
+@pytest.mark.parametrize("wrapped", [False, True], ids=["direct", "wrapped"])
+def test_x09_guardian_says_what_it_is(tree: Tree, named_supervisor: Supervisor, wrapped: bool) -> None:
+    """driver ── supervisor, names itself ── [wrapper ──] worker: what ps shows of its guardian"""
+    worker = named_supervisor.wrapped_worker()[1] if wrapped else named_supervisor.worker()
+    (guardian,) = guardians(worker.pid)
+    title = f"localai-parentwatch: guarding {worker.pid} for {named_supervisor.pid}"
+    assert procfs.command_line(guardian).rstrip() == title
+    assert procfs.command_name(guardian) == procfs.WATCHER_THREAD
 
 
 def test_x09_guardian_is_killed(tree: Tree, supervisor: Supervisor, worker: Worker) -> None:
@@ -500,3 +561,39 @@ def test_x01_helper_without_the_mark(tree: Tree, supervisor: Supervisor, in_cgro
     if in_cgroup:
         assert folders.endswith(f"/localai-parentwatch.{tree.inner_pid('worker')}")
         assert not list(Path("/sys/fs/cgroup").rglob(folders.rsplit("/", 1)[1]))
+
+
+# -- X12: a program that is linked with the library, too -------------------------------------------
+
+
+@pytest.fixture
+def linked(tree: Tree, supervisor: Supervisor) -> Worker:
+    """The worker in C, which arms, by exec."""
+    (*_, guarded), (own,) = tree.programs.workers["exec"], tree.programs.workers["c"]
+    command = [own if word == guarded else word for word in tree.worker_command("worker")]
+    worker = tree.await_worker("worker", (supervisor.name, supervisor.spawn(*command)))
+    assert worker.status_at_start == "armed"
+    assert len(guardians(worker.pid)) == 1
+    return worker
+
+
+def test_x12_supervisor_dies(tree: Tree, supervisor: Supervisor, linked: Worker) -> None:
+    """(driver) ── supervisor † ── worker, armed ┄ helpers: it ends by itself, one line is written"""
+    near = linked.start_helper("near", "--ignores-term")
+    far = linked.start_helper("far", via=[*LEAVES, *tree.launch("--setsid")])
+    supervisor.kill()
+    linked.assert_gone(Exit(status=1))
+    near.assert_gone(KILLED)
+    far.assert_gone(Exit(signal=signal.SIGTERM))
+    tree.wait_for_strangers_to_end()
+    linked.assert_death_line(supervisor)
+    assert len(tree.log_lines()) == 1, tree.log()
+
+
+def test_x12_program_dies(tree: Tree, supervisor: Supervisor, linked: Worker) -> None:
+    """driver ── supervisor ── worker, armed † ┄ helper"""
+    gone = helper(tree, linked, "forked-twice")
+    linked.kill()
+    gone.assert_ended()
+    tree.wait_for_strangers_to_end()
+    supervisor.assert_serving()

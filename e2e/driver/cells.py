@@ -15,7 +15,7 @@ _SCENARIOS = (
     [f"F{number:02}" for number in range(1, 29)]
     + [f"N{number:02}" for number in range(1, 19)]
     + [f"H{number:02}" for number in range(1, 11)]
-    + [f"X{number:02}" for number in range(1, 12)]
+    + [f"X{number:02}" for number in range(1, 13)]
 )
 
 
