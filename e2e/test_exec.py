@@ -298,6 +298,8 @@ class Terminal:
         pid, self._fd = pty.fork()
         if pid == 0:
             os.environ.update(PS1="", TERM="dumb")
+            # Who is started in the background of a shell ignores it, and so would every job.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.execvp("bash", ["bash", "--norc", "--noprofile", "-i"])
         self.shell = Process(tree, "shell", pid)
         self.said = b""
