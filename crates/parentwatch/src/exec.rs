@@ -43,7 +43,8 @@ impl Exec {
     }
 
     /// Begins the program in a control group of its own (cgroup v2) below that of this process, where one may be made.
-    /// At the end `cgroup.kill` (Linux 5.14) leaves nobody. Where that is not to be had, one line says so.
+    /// At the end `cgroup.kill` (Linux 5.14) leaves nobody. Where that is not to be had, one line says so. It is for
+    /// [`Scope::Tree`](crate::Scope::Tree); with another scope it does nothing.
     pub fn cgroup(mut self, in_cgroup: bool) -> Exec {
         self.in_cgroup = in_cgroup;
         self
@@ -130,7 +131,7 @@ mod guarded {
 
     use super::Exec;
     use crate::arm::{Naming, warn, warn_of_bad_values};
-    use crate::config::Config;
+    use crate::config::{Config, Scope};
     use crate::die::line::Line;
     use crate::guardian::{self, Plan, Started};
     use crate::identity::Worker;
@@ -187,12 +188,14 @@ mod guarded {
                 None,
             );
         }
-        let cgroup = if in_cgroup { make_cgroup() } else { None };
+        let scope = options.scope.unwrap_or(environment.scope);
+        // It ends all that are in it, which the other scopes do not ask for.
+        let cgroup = if in_cgroup && scope == Scope::Tree { make_cgroup() } else { None };
         let mut plan = Plan {
             worker: Worker::this_process(),
             naming: Naming::of(&options, &environment),
             interval: options.interval.unwrap_or(environment.interval),
-            scope: options.scope.unwrap_or(environment.scope),
+            scope,
             grace: options.grace.or(environment.grace),
             mark: limit.map(|_| mark),
             cgroup,

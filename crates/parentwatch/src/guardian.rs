@@ -293,7 +293,9 @@ impl Kernel for Guardian<'_> {
         let [parent, supervisor] = handles;
         let look = self.worker.is_none().then_some(self.plan.interval);
         let timeout = timeout.into_iter().chain(look).min();
-        let [worker, parent, supervisor] = sys::wait([self.worker, parent, supervisor], timeout)?;
+        let fired = sys::wait([self.worker, parent, supervisor], timeout);
+        // After a wait that failed the worker is asked after too.
+        let [worker, parent, supervisor] = fired.unwrap_or([true, false, false]);
         // When both are gone at once, the supervisor is the reason.
         if !parent && !supervisor {
             if self.worker_has_ended() {
@@ -304,7 +306,7 @@ impl Kernel for Guardian<'_> {
                 sys::nap(MIN_INTERVAL);
             }
         }
-        Some([parent, supervisor])
+        fired.map(|_| [parent, supervisor])
     }
 
     fn now(&mut self) -> Instant {
