@@ -26,8 +26,14 @@ pub(crate) fn stat(pid: i32) -> Option<Stat> {
     let path = Path::new(format_args!("/proc/{pid}/stat"));
     let path = path.as_c_str()?;
     // A process that execs from another thread than its main one changes the task behind its number (`de_thread`
-    // of the kernel's fs/exec.c): a look at the old one fails, the next finds the new one.
-    read_stat(path).or_else(|| if is_absent(pid) { None } else { read_stat(path) })
+    // of the kernel's fs/exec.c). A look at the old task fails, and the next one may meet the next exec.
+    for _ in 0..16 {
+        let stat = read_stat(path);
+        if stat.is_some() || is_absent(pid) {
+            return stat;
+        }
+    }
+    None
 }
 
 /// When this process started, in clock ticks since boot.
