@@ -27,7 +27,7 @@ func ExampleStart() {
 // A supervisor names itself to the workers that it starts.
 func ExampleChildEnv() {
 	worker := exec.Command("sh", "-c", "echo $LOCALAI_BACKEND_PARENT_PID")
-	worker.Env = append(os.Environ(), parentwatch.ChildEnv())
+	worker.Env = parentwatch.ChildEnv(nil)
 	out, err := worker.Output()
 	if err != nil {
 		log.Fatal(err)

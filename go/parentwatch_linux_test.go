@@ -280,10 +280,59 @@ func TestNamedSupervisor(t *testing.T) {
 	tree.CheckDeath("parent", "event")
 }
 
-func TestChildEnvNamesThisProcess(t *testing.T) {
-	pattern := fmt.Sprintf(`^LOCALAI_BACKEND_PARENT_PID=%d@[1-9][0-9]*@[1-9][0-9]*$`, os.Getpid())
-	if got := parentwatch.ChildEnv(); !regexp.MustCompile(pattern).MatchString(got) {
-		t.Errorf("ChildEnv() = %q", got)
+func TestTokenNamesThisProcess(t *testing.T) {
+	pattern := fmt.Sprintf(`^%d@[1-9][0-9]*@[1-9][0-9]*$`, os.Getpid())
+	if got := parentwatch.Token(); !regexp.MustCompile(pattern).MatchString(got) {
+		t.Errorf("Token() = %q", got)
+	}
+}
+
+// A child is told who started it, and of nobody that this process was told of; also by what hands on both of two
+// entries with a name.
+func TestChildEnv(t *testing.T) {
+	t.Setenv(parentwatch.EnvParentPID, "1@1@1")
+	given := []string{parentwatch.EnvParentPID + "=2@2@2", "A=b"}
+	for name, env := range map[string][]string{"own": nil, "given": given} {
+		t.Run(name, func(t *testing.T) {
+			reader, writer, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer reader.Close()
+			child, err := os.StartProcess("/usr/bin/env", []string{"env"}, &os.ProcAttr{
+				Env:   parentwatch.ChildEnv(env),
+				Files: []*os.File{nil, writer, os.Stderr},
+			})
+			writer.Close()
+			if err != nil {
+				t.Fatal(err)
+			}
+			told, err := io.ReadAll(reader)
+			if _, waitErr := child.Wait(); err != nil || waitErr != nil {
+				t.Fatal(err, waitErr)
+			}
+			others, want := env, parentwatch.EnvParentPID+"="+parentwatch.Token()
+			if env == nil {
+				others = os.Environ()
+			}
+			var names []string
+			for line := range strings.Lines(string(told)) {
+				if line = strings.TrimSuffix(line, "\n"); strings.HasPrefix(line, parentwatch.EnvParentPID) {
+					names = append(names, line)
+				}
+			}
+			if len(names) != 1 || names[0] != want {
+				t.Errorf("the child is told %q, expected %q alone", names, want)
+			}
+			for _, other := range others {
+				if !strings.HasPrefix(other, parentwatch.EnvParentPID) && !strings.Contains(string(told), other+"\n") {
+					t.Errorf("the child is not told %q", other)
+				}
+			}
+		})
+	}
+	if given[0] != parentwatch.EnvParentPID+"=2@2@2" || given[1] != "A=b" {
+		t.Errorf("ChildEnv has changed its argument: %q", given)
 	}
 }
 
@@ -308,7 +357,7 @@ func TestStaticProgramStaysStatic(t *testing.T) {
 	run := exec.Command(program)
 	run.Env = []string{}
 	out, err := run.CombinedOutput()
-	want := fmt.Sprintf("armed event false <nil> %s=%d@", parentwatch.EnvParentPID, run.Process.Pid)
+	want := fmt.Sprintf("armed event false <nil> %d@", run.Process.Pid)
 	if err != nil || !strings.HasPrefix(string(out), want) {
 		t.Errorf("it says %s, %v; expected %s", out, err, want)
 	}

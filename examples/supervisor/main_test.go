@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"strings"
 	"testing"
-
-	parentwatch "github.com/mudler/localai-parentwatch/go"
 )
 
 // A command line that makes no sense is answered by one line on stderr and status 2.
@@ -92,19 +90,5 @@ func TestFreePortsAreDifferent(t *testing.T) {
 			t.Fatalf("freePorts(50) = %v", ports)
 		}
 		seen[port] = true
-	}
-}
-
-// A worker is told who its supervisor is, and nobody else: also by a supervisor that is itself a worker.
-func TestWorkerEnvironment(t *testing.T) {
-	t.Setenv(parentwatch.EnvParentPID, "1@1@1")
-	var names []string
-	for _, entry := range workerEnvironment() {
-		if strings.HasPrefix(entry, parentwatch.EnvParentPID) {
-			names = append(names, entry)
-		}
-	}
-	if len(names) != 1 || names[0] != parentwatch.ChildEnv() {
-		t.Errorf("the worker is told %q, expected %q alone", names, parentwatch.ChildEnv())
 	}
 }

@@ -8,9 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -50,7 +48,8 @@ type pool struct {
 // startPool starts all workers at once and returns when every one of them answers Health. When
 // one does not, none is left running.
 func startPool(ctx context.Context, config poolConfig) (*pool, error) {
-	environment := workerEnvironment()
+	// It tells a worker who its supervisor is, whatever stands between the two.
+	environment := parentwatch.ChildEnv(nil)
 	p := &pool{}
 	stateDir := config.stateDir
 	if stateDir == "" {
@@ -100,14 +99,6 @@ func startPool(ctx context.Context, config poolConfig) (*pool, error) {
 		return nil, err
 	}
 	return p, nil
-}
-
-// workerEnvironment is this process's own, and tells a worker who its supervisor is, whatever stands
-// between the two. A supervisor that somebody else has started may have inherited such a name, which
-// is not its own: of two entries the process manager hands over both, and a worker takes the first.
-func workerEnvironment() []string {
-	inherited := func(entry string) bool { return strings.HasPrefix(entry, parentwatch.EnvParentPID+"=") }
-	return append(slices.DeleteFunc(os.Environ(), inherited), parentwatch.ChildEnv())
 }
 
 // stop ends all workers gracefully, all at once.

@@ -104,7 +104,7 @@ func mapped() string {
 func importOnly() {
 	parentwatch.Enabled()
 	parentwatch.Interval()
-	parentwatch.ChildEnv()
+	parentwatch.ChildEnv(nil)
 	before := mapped()
 	parentwatch.CurrentStatus()
 	processtree.Report([]string{before, mapped()})
@@ -377,8 +377,8 @@ func TestWaitingStarvesNobody(t *testing.T) {
 	}
 }
 
-// ChildEnv is the one that is written in Go; the core knows best.
-func TestChildEnvIsTheCoresToken(t *testing.T) {
+// Token is the one that is written in Go; the core knows best.
+func TestTokenIsTheCores(t *testing.T) {
 	if _, err := open(); err != nil {
 		t.Fatal(err)
 	}
@@ -390,7 +390,7 @@ func TestChildEnvIsTheCoresToken(t *testing.T) {
 	purego.RegisterLibFunc(&token, handle, "localai_parentwatch_token")
 	buffer := make([]byte, 64)
 	length := token(&buffer[0], uintptr(len(buffer)))
-	if got, want := parentwatch.ChildEnv(), parentwatch.EnvParentPID+"="+string(buffer[:length]); got != want {
-		t.Errorf("ChildEnv() = %q, the core's is %q", got, want)
+	if got, want := parentwatch.Token(), string(buffer[:length]); got != want {
+		t.Errorf("Token() = %q, the core's is %q", got, want)
 	}
 }

@@ -114,7 +114,7 @@ func answer(request string, arguments []string) (message, error) {
 		go arm()
 		return message{}, nil
 	case "token":
-		return message{"token": strings.TrimPrefix(parentwatch.ChildEnv(), parentwatch.EnvParentPID+"=")}, nil
+		return message{"token": parentwatch.Token()}, nil
 	case "start":
 		return start(arguments)
 	case "handle":

@@ -10,5 +10,5 @@ import (
 
 func main() {
 	status, err := parentwatch.Start()
-	fmt.Fprintln(os.Stdout, status.State, status.Tier, status.Native, err, parentwatch.ChildEnv())
+	fmt.Fprintln(os.Stdout, status.State, status.Tier, status.Native, err, parentwatch.Token())
 }
