@@ -172,9 +172,13 @@ def exec(
     """
     import os
 
+    if isinstance(argv, (str, bytes)):
+        raise TypeError(f"argv: expected a sequence of arguments, not {type(argv).__name__}")
     command = [os.fsencode(argument) for argument in argv]
     variables = None
     if env is not None:
+        if bad := [name for name in env if not name or "=" in name]:
+            raise ValueError(f"env: expected a name without '=', not {bad[0]!r}")
         variables = [os.fsencode(name) + b"=" + os.fsencode(value) for name, value in env.items()]
     _native.exec(command, variables, grace, scope, parent, cgroup, verbose)
 

@@ -126,12 +126,25 @@ def test_a_mistake_is_one_line(arguments: list[str], what: str) -> None:
 
 
 def test_wrong_arguments_raise() -> None:
-    for arguments, error in (("[]", ValueError), ("['a\\0']", ValueError), ("[1]", TypeError)):
+    for arguments, error in (
+        ("[]", ValueError),
+        ("['']", FileNotFoundError),
+        ("['a\\0']", ValueError),
+        ("[1]", TypeError),
+        ("'true'", TypeError),
+        ("b'true'", TypeError),
+        ("['true'], env={'A=B': 'c'}", ValueError),
+        ("['true'], env={'': 'c'}", ValueError),
+        ("['true'], env={'A': 1}", TypeError),
+        ("['true'], grace=-1", ValueError),
+        ("['true'], scope='all'", ValueError),
+        ("['true'], parent='x'", ValueError),
+    ):
         name = trees.answer(
             f"{BECOME}\ntry:\n    become({arguments})\n"
             "except Exception as error:\n    print(json.dumps(type(error).__name__))"
         )
-        assert name == error.__name__
+        assert name == error.__name__, arguments
 
 
 def test_the_environment_of_a_child() -> None:

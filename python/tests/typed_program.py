@@ -3,7 +3,8 @@ asked for must be one (`warn_unused_ignores` is part of --strict)."""
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Literal
+from pathlib import Path
+from typing import Literal, NoReturn
 
 import localai_parentwatch
 from localai_parentwatch import Info, Status, parent_watch
@@ -35,6 +36,21 @@ localai_parentwatch.start_parent_death_watcher(scope="all")  # type: ignore[arg-
 localai_parentwatch.start_parent_death_watcher(grace=b"2s")  # type: ignore[arg-type]
 localai_parentwatch.start_parent_death_watcher(parent=1.5)  # type: ignore[arg-type]
 localai_parentwatch.start_parent_death_watcher(timeout=1)  # type: ignore[call-arg]
+
+child: dict[str, str] = localai_parentwatch.child_env({"A": "b"}) | localai_parentwatch.child_env()
+
+
+def become() -> NoReturn:
+    localai_parentwatch.exec(["true", b"b", Path("c")], env=child, grace="2s", cgroup=True)
+
+
+def become_wrongly(way: int) -> NoReturn:
+    if way == 1:
+        localai_parentwatch.exec([1])  # type: ignore[list-item]
+    if way == 2:
+        localai_parentwatch.exec(["true"], scope="all")  # type: ignore[arg-type]
+    localai_parentwatch.exec(["true"], {"A": "b"})  # type: ignore[call-arg]
+
 
 info: Info = localai_parentwatch.status()
 state: Status = info.state
