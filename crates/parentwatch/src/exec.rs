@@ -23,7 +23,7 @@ use crate::state::Error;
 ///
 /// The *mark* is the program's soft limit `RLIMIT_RTTIME`, a number of its own. All that descends from the program
 /// inherits it, whatever it does to its environment, session or parent. It means nothing to programs that are not
-/// real-time (getrlimit(2)). Who sets that limit itself, `sudo` and `su -` among them, gets rid of the mark.
+/// real-time (getrlimit(2)). Who sets that limit itself, `sudo` and `su` among them, gets rid of the mark.
 ///
 /// Where no guardian can be had (and on systems other than Linux) one line says so, and the program runs all the same.
 /// Switched off by `LOCALAI_BACKEND_PARENT_WATCH` there is none. Should the guardian be killed, the program runs on.
