@@ -243,7 +243,7 @@ int32_t localai_parentwatch_start(const struct localai_parentwatch_options_t *op
 
 /**
  * Becomes the program `argv[0]` under a guardian, as `localai-parentwatch exec` does; see docs/contract.md. It is looked
- * for in PATH.
+ * for in the PATH of its environment.
  *
  * The program keeps process id, parent, process group, terminal, descriptors and signals. The guardian, a process of its
  * own and no child, ends it with its supervisor, and ends what it leaves behind when it dies itself. `envp` is its

@@ -151,9 +151,9 @@ def exec(
     cgroup: bool = False,
     verbose: bool = False,
 ) -> "NoReturn":
-    """Becomes the program argv[0], looked for in PATH, under a guardian: as `localai-parentwatch exec`.
+    """Becomes the program argv[0] under a guardian, as `localai-parentwatch exec` does.
 
-    The program keeps the process id, the parent, the process group and the descriptors that are
+    It is looked for in the PATH of its environment. The program keeps the process id, the parent, the process group and the descriptors that are
     inherited. It ends with its supervisor, and what it leaves behind ends with it. As os.execvp() it
     flushes nothing and runs no exit handler. SIGPIPE and SIGXFSZ, which Python ignores for itself, have
     their default in the program. Other threads end.

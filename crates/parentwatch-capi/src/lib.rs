@@ -178,7 +178,7 @@ pub unsafe extern "C" fn localai_parentwatch_start(
 }
 
 /// Becomes the program `argv[0]` under a guardian, as `localai-parentwatch exec` does; see docs/contract.md. It is looked
-/// for in PATH.
+/// for in the PATH of its environment.
 ///
 /// The program keeps process id, parent, process group, terminal, descriptors and signals. The guardian, a process of its
 /// own and no child, ends it with its supervisor, and ends what it leaves behind when it dies itself. `envp` is its

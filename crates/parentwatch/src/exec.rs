@@ -56,8 +56,8 @@ impl Exec {
         self
     }
 
-    /// Becomes the program: `command` is its name, which is looked for in `PATH` as a shell does, and its arguments;
-    /// `environment` is `NAME=VALUE` each, `None` that of this process.
+    /// Becomes the program: `command` is its name and its arguments, `environment` is `NAME=VALUE` each, `None` that of
+    /// this process. The name is looked for in the `PATH` of that environment, as a shell does.
     ///
     /// Returns only when that fails; then no guardian is left, and this process is as it was. A supervisor that is
     /// proven to have died already ends this process with status 1.

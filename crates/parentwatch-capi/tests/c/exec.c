@@ -122,6 +122,9 @@ static void test_no_such_program(void) {
     char *folder[] = {"/", NULL};
     CHECK(localai_parentwatch_exec(folder, NULL, NULL) == 126);
     CHECK(errno == EACCES);
+    char *shell[] = {"sh", "-c", "exit 3", NULL}, *elsewhere[] = {"PATH=/no/such/folder", NULL};
+    CHECK(localai_parentwatch_exec(shell, elsewhere, NULL) == 127);
+    CHECK(errno == ENOENT && getenv("PATH") != NULL && strcmp(getenv("PATH"), "/no/such/folder") != 0);
     CHECK(getrlimit(RLIMIT_RTTIME, &after) == 0);
     CHECK(before.rlim_cur == after.rlim_cur && before.rlim_max == after.rlim_max);
     /* The guardians that were dismissed came to this process. */
@@ -130,12 +133,21 @@ static void test_no_such_program(void) {
     printf("ok     no such program\n");
 }
 
+static void on_death(void *unused) {
+    (void)unused;
+}
+
 static void test_bad_arguments(void) {
-    char *argv[] = {"/bin/true", NULL}, *nothing[] = {NULL};
+    /* What is not refused runs, and its status is that of this test. */
+    char *argv[] = {"/bin/false", NULL}, *nothing[] = {NULL};
     localai_parentwatch_options_t options = {.size = sizeof options, .flags = 8};
     CHECK(localai_parentwatch_exec(argv, NULL, &options) == LOCALAI_PARENTWATCH_INVALID);
     options.flags = LOCALAI_PARENTWATCH_EXEC_VERBOSE;
     CHECK(localai_parentwatch_start(&options) == LOCALAI_PARENTWATCH_INVALID);
+    options.flags = LOCALAI_PARENTWATCH_EXEC_IN_CGROUP;
+    CHECK(localai_parentwatch_start(&options) == LOCALAI_PARENTWATCH_INVALID);
+    options = (localai_parentwatch_options_t){.size = sizeof options, .on_death = on_death};
+    CHECK(localai_parentwatch_exec(argv, NULL, &options) == LOCALAI_PARENTWATCH_INVALID);
     CHECK(localai_parentwatch_exec(nothing, NULL, NULL) == LOCALAI_PARENTWATCH_INVALID);
     CHECK(localai_parentwatch_exec(NULL, NULL, NULL) == LOCALAI_PARENTWATCH_INVALID);
     printf("ok     bad arguments\n");
