@@ -153,10 +153,10 @@ def exec(
 ) -> "NoReturn":
     """Becomes the program argv[0] under a guardian, as `localai-parentwatch exec` does.
 
-    It is looked for in the PATH of its environment. The program keeps the process id, the parent, the process group and the descriptors that are
-    inherited. It ends with its supervisor, and what it leaves behind ends with it. As os.execvp() it
-    flushes nothing and runs no exit handler. SIGPIPE and SIGXFSZ, which Python ignores for itself, have
-    their default in the program. Other threads end.
+    It is looked for in the PATH of its environment. It keeps the process id, the parent, the process
+    group and the descriptors that are inherited. It ends with its supervisor, and what it leaves behind
+    ends with it. As os.execvp() this flushes nothing and runs no exit handler. SIGPIPE and SIGXFSZ,
+    which Python ignores for itself, have their default in the program. Other threads end.
 
     env: the environment of the program; that of this process unless given.
     grace: the time between SIGTERM and SIGKILL: seconds, a timedelta, or a text such as "500ms"; at
