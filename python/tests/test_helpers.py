@@ -133,7 +133,7 @@ if __name__ == "__main__":
     process = multiprocessing.get_context(sys.argv[1]).Process(target=child)
     process.start()
     process.join()
-    # The child has had its SIGTERM: this worker may see that before its own end, and must not end by itself.
+    # The child has its SIGTERM before this worker exits: the worker must not end by itself.
     signal.pause()
 """
 

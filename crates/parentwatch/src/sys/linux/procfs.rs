@@ -3,8 +3,9 @@
 use std::ffi::CStr;
 use std::fmt::{self, Write};
 use std::mem::MaybeUninit;
+use std::time::Duration;
 
-use super::super::{Stat, WATCHER_NAME};
+use super::super::{Stat, WATCHER_NAME, nap};
 use super::numbers::Numbers;
 use super::pieces::Pieces;
 use super::{disposition, is_absent, own_pid};
@@ -141,13 +142,25 @@ fn thread_of(pid: i32, named: &CStr, but: i32) -> Option<i32> {
 /// it, since that neither blocks it nor waits for it in sigwait(3).
 pub(crate) fn sigterm_ends_this_process() -> bool {
     disposition(libc::SIGTERM) == libc::SIG_DFL
-        && threads().any(|thread| {
-            let path = Path::new(format_args!("/proc/self/task/{thread}/syscall"));
-            let mut words = path.as_c_str().and_then(Pieces::words);
-            let call = words.as_mut().and_then(Pieces::next).and_then(parse_integer);
-            let waits = call == u64::try_from(libc::SYS_rt_sigtimedwait).ok();
-            !waits && !blocks(thread, libc::SIGTERM)
-        })
+        && threads().any(|thread| takes(thread, libc::SIGTERM))
+}
+
+/// Whether the thread would take the signal: it neither blocks it nor waits for it. A thread that sigwait(3) has just
+/// woken does not block it yet, and no longer looks as if it waited: so all looks of some time have to agree.
+fn takes(thread: i32, signal: i32) -> bool {
+    (0..16).all(|look| {
+        if look > 0 {
+            nap(Duration::from_millis(1));
+        }
+        !blocks(thread, signal) && !waits_for_a_signal(thread)
+    })
+}
+
+fn waits_for_a_signal(thread: i32) -> bool {
+    let path = Path::new(format_args!("/proc/self/task/{thread}/syscall"));
+    let mut words = path.as_c_str().and_then(Pieces::words);
+    let call = words.as_mut().and_then(Pieces::next).and_then(parse_integer);
+    call == u64::try_from(libc::SYS_rt_sigtimedwait).ok()
 }
 
 fn blocks(thread: i32, signal: i32) -> bool {
@@ -389,6 +402,36 @@ mod tests {
     }
 
     #[test]
+    fn a_thread_that_waits_for_a_signal_again_and_again_does_not_take_it() {
+        use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+        let (id, is_over) = (AtomicI32::new(0), AtomicBool::new(false));
+        assert!(takes(own_pid(), libc::SIGTERM));
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                let time = libc::timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+                let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+                // SAFETY: a set that is made here, for this thread alone.
+                unsafe {
+                    libc::sigemptyset(set.as_mut_ptr());
+                    libc::sigaddset(set.as_mut_ptr(), libc::SIGTERM);
+                    libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut());
+                    id.store(libc::gettid(), Ordering::SeqCst);
+                    while !is_over.load(Ordering::SeqCst) {
+                        libc::sigtimedwait(set.as_ptr(), std::ptr::null_mut(), &raw const time);
+                    }
+                }
+            });
+            while id.load(Ordering::SeqCst) == 0 {
+                nap(Duration::from_millis(1));
+            }
+            let wrong = (0..2_000).filter(|_| takes(id.load(Ordering::SeqCst), libc::SIGTERM));
+            let wrong = wrong.count();
+            is_over.store(true, Ordering::SeqCst);
+            assert_eq!(wrong, 0, "looks that found that it takes the signal");
+        });
+    }
+
+    #[test]
     fn a_process_is_in_its_own_group_and_is_no_tracker() {
         assert_eq!(stat(own_pid()).unwrap().group, super::super::process_group());
         assert_eq!(stat(0), None, "there is no such file");
@@ -408,7 +451,7 @@ mod tests {
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
         while !is_resource_tracker(pid) {
             assert!(std::time::Instant::now() < deadline, "it is not known");
-            super::super::super::nap(std::time::Duration::from_millis(1));
+            nap(Duration::from_millis(1));
         }
         child.kill().unwrap();
         child.wait().unwrap();
@@ -450,7 +493,7 @@ mod tests {
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
         while !looks_gone(pid, Some(start)) {
             assert!(std::time::Instant::now() < deadline, "a zombie must look gone");
-            super::super::super::nap(std::time::Duration::from_millis(1));
+            nap(Duration::from_millis(1));
         }
         assert!(!is_absent(pid), "it is a zombie, not reaped");
         if let Ok(handle) = handle {
