@@ -26,42 +26,18 @@ help: ## what there is
 
 # ---------------------------------------------------------------------------------------- the library
 
-SHARED := target/release-shared/liblocalai_parentwatch.so
-STATIC := target/release-static/liblocalai_parentwatch.a
-PC := target/localai_parentwatch.pc
-# Where the sources of the dependencies are on this machine is nobody's business: places of panics tell it.
-SHIPPED := RUSTFLAGS="$${RUSTFLAGS:-} --remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=cargo"
-
-# Static, so that it runs in a folder with nothing else in it.
-PROGRAM := target/program/localai-parentwatch
+# Another target of Rust for Linux than this machine, for example: make dist TARGET=aarch64-unknown-linux-musl
+TARGET ?=
+BUILT := target/$(or $(TARGET),native)
 PAGES := crates/parentwatch-cli/pages
-SOURCES := $(shell find crates include scripts Cargo.toml Cargo.lock Makefile ! -type d ! -path '*/tests/*')
+SOURCES := $(shell find crates include scripts/{build,cross,seal-archive,check-archive}.sh Cargo.toml Cargo.lock ! -type d ! -path '*/tests/*')
 
 .PHONY: lib
-lib: target/built.stamp ## the shared and the static library, the program, and the pkg-config file
+lib: $(BUILT)/.stamp ## the shared and the static library, the program, and the files for pkg-config and CMake
 
 # Built only when a source is newer, so that `sudo make install` needs no toolchain when everything is there.
-target/built.stamp: $(SOURCES)
-	@scripts/require-toolchains.sh rust
-	@# Package by package: features of other workspace members must not leak into what is shipped.
-	$(SHIPPED) cargo rustc --quiet --locked -p parentwatch-capi --profile release-shared --crate-type cdylib
-	$(SHIPPED) cargo rustc --quiet --locked -p parentwatch-capi --profile release-static --crate-type staticlib
-	@scripts/seal-archive.sh $(STATIC) $(SHARED) target/sealed.a
-	@host=$$(rustc --version --verbose | sed -n 's/^host: //p'); \
-		$(SHIPPED) && RUSTFLAGS="$$RUSTFLAGS -C target-feature=+crt-static" cargo build --quiet --locked \
-			-p parentwatch-cli --no-default-features --profile release-program --target "$$host"; \
-		install -D -m 755 "target/$$host/release-program/localai-parentwatch" $(PROGRAM)
-	@# The list and the width by themselves: within an argument of sed nobody would see them fail.
-	@libs=$$(scripts/native-static-libs.sh); \
-		width=$$(rustc --print cfg | sed -n 's/^target_pointer_width="\(.*\)"/\1/p'); \
-		sed -e 's|@VERSION@|$(VERSION)|' -e "s|@NATIVE_STATIC_LIBS@|$$libs|" \
-			crates/parentwatch-capi/localai_parentwatch.pc.in >$(PC); \
-		for file in config config-version; do \
-			sed -e 's|@VERSION@|$(VERSION)|' -e 's|@MAJOR_MINOR@|$(basename $(VERSION))|' -e 's|@ABI@|$(ABI)|' \
-				-e "s|@NATIVE_STATIC_LIBS@|$${libs// /;}|" -e "s|@POINTER_BYTES@|$$((width / 8))|" \
-				crates/parentwatch-capi/cmake/localai_parentwatch-$$file.cmake.in \
-				>target/localai_parentwatch-$$file.cmake; \
-		done
+$(BUILT)/.stamp: $(SOURCES)
+	@scripts/build.sh '$(BUILT)' $(TARGET)
 	@touch $@
 
 .PHONY: pages
@@ -85,14 +61,14 @@ install: lib ## headers, libraries, pkg-config and CMake files, the program and 
 	@# Each by name, so that the umask does not matter: the Go module takes no library that a group can replace.
 	@install -d '$(INCLUDEDIR)' '$(LIBDIR)' '$(LIBDIR)/pkgconfig' '$(CMAKEDIR)'
 	@install -C -m 644 include/localai_parentwatch.h include/parent_watch.h '$(INCLUDEDIR)/'
-	@install -C -m 755 $(SHARED) '$(LIBDIR)/liblocalai_parentwatch.so.$(VERSION)'
+	@install -C -m 755 '$(BUILT)/liblocalai_parentwatch.so' '$(LIBDIR)/liblocalai_parentwatch.so.$(VERSION)'
 	@ln -sf liblocalai_parentwatch.so.$(VERSION) '$(LIBDIR)/$(SONAME)'
 	@ln -sf $(SONAME) '$(LIBDIR)/liblocalai_parentwatch.so'
-	@install -C -m 644 target/sealed.a '$(LIBDIR)/liblocalai_parentwatch.a'
-	@install -C -m 644 $(PC) '$(LIBDIR)/pkgconfig/'
-	@install -C -m 644 target/localai_parentwatch-config{,-version}.cmake '$(CMAKEDIR)/'
+	@install -C -m 644 '$(BUILT)/liblocalai_parentwatch.a' '$(LIBDIR)/'
+	@install -C -m 644 '$(BUILT)/localai_parentwatch.pc' '$(LIBDIR)/pkgconfig/'
+	@install -C -m 644 '$(BUILT)'/localai_parentwatch-config{,-version}.cmake '$(CMAKEDIR)/'
 	@install -d '$(BINDIR)' '$(MANDIR)' '$(BASHDIR)' '$(ZSHDIR)' '$(FISHDIR)'
-	@install -C -m 755 $(PROGRAM) '$(BINDIR)/localai-parentwatch'
+	@install -C -m 755 '$(BUILT)/localai-parentwatch' '$(BINDIR)/localai-parentwatch'
 	@install -C -m 644 $(PAGES)/*.1 '$(MANDIR)/'
 	@install -C -m 644 $(PAGES)/localai-parentwatch.bash '$(BASHDIR)/localai-parentwatch'
 	@install -C -m 644 $(PAGES)/_localai-parentwatch '$(ZSHDIR)/'

@@ -1,5 +1,8 @@
 # The Python package: see pyproject.toml.
 
+# Where the sources of the dependencies are on this machine is nobody's business: places of panics tell it.
+SHIPPED := RUSTFLAGS="$${RUSTFLAGS:-} --remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=cargo"
+
 .PHONY: wheel
 wheel: toolchains $(VENV)/.wheel ## the Python package into dist/: a wheel for this machine's kind, and its sources
 	@# The source distribution has the lock file of the whole workspace, which cargo cuts down to it when it

@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# check-archive.sh ARCHIVE SHARED: can any program be linked with the sealed archive ARCHIVE? It defines the
+# check-archive.sh ARCHIVE SHARED LIBRARIES: can any program be linked with the sealed archive ARCHIVE? It defines the
 # functions of the shared library SHARED alone, its unwind information is in order, and a C++ exception
 # reaches its handler in a program that has the archive before everything else. One line on stderr for what is
-# wrong, and exit status 1.
+# wrong, and exit status 1. For another processor, CXX is its compiler, BINUTILS the prefix of its binutils, and
+# EMULATOR what runs its programs.
 set -euo pipefail
 archive=${1:?check-archive.sh: expected an archive}
 shared=${2:?check-archive.sh: expected the shared library}
+libraries=${3:?check-archive.sh: expected the libraries that a program links it with}
+binutils=${BINUTILS:-}
 export LC_ALL=C
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -15,20 +18,20 @@ fail() {
   exit 1
 }
 
-wanted=$(nm -D --defined-only "$shared" | awk '{ print $3 }' | sort)
-defined=$(nm -g --defined-only "$archive" | awk 'NF == 3 { print $3 }' | sort)
+wanted=$("${binutils}nm" -D --defined-only "$shared" | awk '{ print $3 }' | sort)
+defined=$("${binutils}nm" -g --defined-only "$archive" | awk 'NF == 3 { print $3 }' | sort)
 [[ -n $wanted ]] || fail "$shared exports nothing"
 [[ $defined == "$wanted" ]] || fail "expected the names of $shared alone, found: ${defined//$'\n'/ }"
 
 # Linkers read .eh_frame and its relocations side by side. Where these are not in order, the whole program is
 # left without a table of its unwind information.
-readelf -rW "$archive" >"$work/relocations"
+"${binutils}readelf" -rW "$archive" >"$work/relocations"
 awk '/^Relocation section/ { here = /\.rela?\.eh_frame/ }
      # Compared as text: a number such as 0000e100 has a meaning of its own to awk.
      here && $1 ~ /^[0-9a-f]+$/ { count++; if (("x" $1) < last) { wrong = 1; exit } last = "x" $1 }
      END { exit wrong || !count }' "$work/relocations" ||
   fail 'expected that the offsets in .rela.eh_frame rise; exceptions of the whole program would not be caught'
-warnings=$(readelf --debug-dump=frames "$archive" 2>&1 >/dev/null)
+warnings=$("${binutils}readelf" --debug-dump=frames "$archive" 2>&1 >/dev/null)
 [[ -z $warnings ]] || fail "expected an .eh_frame that readelf can read; it says: $warnings"
 
 read -ra compiler <<<"${CXX:-c++}"
@@ -47,13 +50,12 @@ int main() {
 }
 SOURCE
 "${compiler[@]}" -c "$work/throws.cpp" -o "$work/throws.o"
-libraries=$("$(dirname "$0")/native-static-libs.sh")
 linked=0
-# --undefined: otherwise the linker takes nothing from an archive that comes before whoever needs it.
+# -u: otherwise the linker takes nothing from an archive that comes before whoever needs it.
 # shellcheck disable=SC2086 # a list of flags
-"${compiler[@]}" -Wl,--undefined="${wanted%%$'\n'*}" "$archive" "$work/throws.o" $libraries -o "$work/throws" 2>"$work/said" || linked=$?
+"${compiler[@]}" "-Wl,-u,${wanted%%$'\n'*}" "$archive" "$work/throws.o" $libraries -o "$work/throws" 2>"$work/said" || linked=$?
 cat "$work/said" >&2
 ((linked == 0)) || fail "${compiler[*]} does not link a C++ program with it"
 # GNU's linker exits with 0 after "error in ...(.eh_frame); no .eh_frame_hdr table will be created".
 ! grep -q eh_frame "$work/said" || fail "${compiler[*]} does not understand its .eh_frame"
-"$work/throws" || fail "expected that a C++ exception is caught in a program that has it first; exit status $?"
+${EMULATOR:-} "$work/throws" || fail "expected that a C++ exception is caught in a program that has it first; exit status $?"

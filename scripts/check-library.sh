@@ -32,8 +32,9 @@ limit=$((400 * 1024))
 size=$(stat -L -c %s "$library")
 expect "at most $limit bytes ($size)" yes "$([[ $size -le $limit ]] && echo yes || echo no)"
 
+libraries=$(scripts/native-static-libs.sh)
 pc=$prefix/lib/pkgconfig/localai_parentwatch.pc
-expect 'pkg-config --static names what rustc names' "$(scripts/native-static-libs.sh)" \
+expect 'pkg-config --static names what rustc names' "$libraries" \
   "$(sed -n 's/^Libs.private: //p' "$pc")"
 moved=$(mktemp -d)
 trap 'rm -rf "$moved"' EXIT
@@ -44,7 +45,7 @@ expect 'the pkg-config file follows a moved prefix' "$moved/elsewhere/include" \
 
 # Any linker must understand the archive. One whose relocations of .eh_frame are out of order is found out.
 archive=$(realpath "$prefix/lib/liblocalai_parentwatch.a")
-scripts/check-archive.sh "$archive" "$library" || failed=1
+scripts/check-archive.sh "$archive" "$library" "$libraries" || failed=1
 (cd "$moved" && ar x "$archive")
 object=$(ls "$moved"/*.o)
 read -r offset entry < <(readelf -SW "$object" |
@@ -56,5 +57,5 @@ cat <(tail -c "$entry" "$moved/two") <(head -c "$entry" "$moved/two") |
   dd of="$object" bs=1 seek="$offset" conv=notrunc status=none
 ar crsD "$moved/swapped.a" "$object"
 expect 'an archive with a disordered .rela.eh_frame is refused' 'expected that the offsets in .rela.eh_frame rise' \
-  "$(scripts/check-archive.sh "$moved/swapped.a" "$library" 2>&1 | grep -o 'expected that the offsets in .rela.eh_frame rise' || true)"
+  "$(scripts/check-archive.sh "$moved/swapped.a" "$library" "$libraries" 2>&1 | grep -o 'expected that the offsets in .rela.eh_frame rise' || true)"
 exit $failed

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# seal-archive.sh ARCHIVE SHARED OUT: makes of Rust's static library ARCHIVE one object in the archive OUT
-# that defines the functions which the shared library SHARED exports, and nothing else.
+# seal-archive.sh ARCHIVE SHARED OUT LIBRARIES: makes of Rust's static library ARCHIVE one object in the archive OUT
+# that defines the functions which the shared library SHARED exports, and nothing else. A program links it with
+# LIBRARIES, a list of flags. BINUTILS is the prefix of the binutils of another processor.
 #
 # Rust's archive brings its standard library along, with the names of that. A program that links a second
 # Rust library, made by another release of rustc, would have `rust_eh_personality` twice and not link.
@@ -8,35 +9,31 @@ set -euo pipefail
 archive=${1:?seal-archive.sh: expected an archive}
 shared=${2:?seal-archive.sh: expected the shared library}
 out=${3:?seal-archive.sh: expected the archive to write}
-
-if [[ $(uname -s) != Linux ]]; then
-  # The steps below are GNU's and ELF's.
-  cp "$archive" "$out"
-  exit 0
-fi
+libraries=${4:?seal-archive.sh: expected the libraries that a program links it with}
+binutils=${BINUTILS:-}
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-nm -D --defined-only "$shared" | awk '{ print $3 }' >"$work/names"
+"${binutils}nm" -D --defined-only "$shared" | awk '{ print $3 }' >"$work/names"
 mapfile -t roots < <(sed 's/^/--undefined=/' "$work/names")
 
 # Some objects hold LLVM bitcode too: binutils' plugins stumble over what is left of it.
 cp "$archive" "$work/clean.a"
-objcopy --strip-debug --remove-section=.llvmbc --remove-section=.llvmcmd "$work/clean.a"
+"${binutils}objcopy" --strip-debug --remove-section=.llvmbc --remove-section=.llvmcmd "$work/clean.a"
 # The object that LTO made holds what the functions reach of all crates. The few routines for the compiler
 # that it still needs are members of their own. There is nothing left to collect, which is as well: with
 # --gc-sections `ld -r` of binutils 2.38 and before leaves the relocations of .eh_frame out of order.
 # Without the groups: a group whose name is local would still be merged, by that name, with the one of
 # another library.
-ld -r --force-group-allocation "${roots[@]}" "$work/clean.a" -o "$work/linked.o"
+"${binutils}ld" -r --force-group-allocation "${roots[@]}" "$work/clean.a" -o "$work/linked.o"
 # --strip-unneeded: an undefined name that nothing refers to any more must not turn another library's weak
 # reference into a strong one. The defined ones stay, for debuggers and valgrind.
-nm --defined-only "$work/linked.o" | awk '{ print $3 }' >"$work/defined"
-objcopy --keep-global-symbols="$work/names" --strip-unneeded --keep-symbols="$work/defined" \
+"${binutils}nm" --defined-only "$work/linked.o" | awk '{ print $3 }' >"$work/defined"
+"${binutils}objcopy" --keep-global-symbols="$work/names" --strip-unneeded --keep-symbols="$work/defined" \
   "$work/linked.o" "$work/localai_parentwatch.o"
 
-ar crsD "$work/sealed.a" "$work/localai_parentwatch.o"
-"$(dirname "$0")/check-archive.sh" "$work/sealed.a" "$shared"
+"${binutils}ar" crsD "$work/sealed.a" "$work/localai_parentwatch.o"
+"$(dirname "$0")/check-archive.sh" "$work/sealed.a" "$shared" "$libraries"
 # In one step, for whoever reads it meanwhile.
 cp "$work/sealed.a" "$out.new"
 mv "$out.new" "$out"

@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# build.sh FOLDER [TARGET]: what `make install` installs, into FOLDER: the shared library, the sealed archive, the
+# program, and the files for pkg-config and CMake. For this machine, or for TARGET, one of Rust's targets for Linux
+# (see cross.sh).
+set -euo pipefail
+folder=${1:?build.sh: expected a folder}
+target=${2:-}
+cd "$(dirname "$0")/.."
+capi=crates/parentwatch-capi
+name=liblocalai_parentwatch
+flags=${RUSTFLAGS:-}
+
+# Package by package: features of other workspace members must not leak into what is shipped.
+library=(rustc --quiet --locked -p parentwatch-capi --profile release-library --crate-type cdylib,staticlib)
+program=(build --quiet --locked -p parentwatch-cli --no-default-features --profile release-program)
+
+if [[ -z $target ]]; then
+  scripts/require-toolchains.sh rust
+  # Where the sources of the dependencies are on this machine is nobody's business: places of panics tell it.
+  flags+=" --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo"
+  host=$(rustc --version --verbose | sed -n 's/^host: //p')
+  pointer_bytes=$(($(rustc --print cfg | sed -n 's/^target_pointer_width="\(.*\)"/\1/p') / 8))
+  libraries=$(scripts/native-static-libs.sh)
+  built=target
+  built_program=target/$host
+  RUSTFLAGS=$flags cargo "${library[@]}"
+  # Static, so that it runs in a folder with nothing else in it.
+  RUSTFLAGS="$flags -C target-feature=+crt-static" cargo "${program[@]}" --target "$host"
+else
+  arch=${target%%-*}
+  export BINUTILS=$arch-linux-gnu- CXX=${CXX:-scripts/cross.sh env python-zig c++ -static -target $arch-linux-musl}
+  scripts/install-packages.sh "binutils-${arch/_/-}-linux-gnu"
+  if [[ $arch != "$(uname -m)" ]]; then
+    scripts/install-packages.sh qemu-user-static
+    export EMULATOR=qemu-$arch-static
+  fi
+  # So that neither library brings a libc of its own along.
+  [[ $target != *-musl ]] || flags+=' -C target-feature=-crt-static'
+  pointer_bytes=8
+  # A target for glibc may end in its oldest release.
+  built=target/cross/${target%%.*}
+  built_program=target/cross/$arch-unknown-linux-musl
+  said=$(RUSTFLAGS=$flags scripts/cross.sh rustc "$target" "${library[@]:1}" -- --print native-static-libs 2>&1) ||
+    { echo "$said" >&2 && exit 1; }
+  libraries=$(sed -n 's/^note: native-static-libs: //p' <<<"$said")
+  # A program for musl may be static, and libgcc_s never is.
+  [[ $target != *-musl ]] || libraries=${libraries/-lgcc_s/-lgcc_eh}
+  # Rust's own start-up files come with the ready-made standard library only. zig has some.
+  RUSTFLAGS="${RUSTFLAGS:-} -C link-self-contained=no" \
+    scripts/cross.sh build "$arch-unknown-linux-musl" "${program[@]:1}"
+fi
+
+mkdir -p "$folder"
+install -m 755 "$built/release-library/$name.so" "$folder/$name.so"
+install -m 755 "$built_program/release-program/localai-parentwatch" "$folder/localai-parentwatch"
+scripts/seal-archive.sh "$built/release-library/$name.a" "$folder/$name.so" "$folder/$name.a" "$libraries"
+
+[[ $libraries ]] || { echo 'build: rustc did not tell the system libraries' >&2 && exit 1; }
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+# The number in the SONAME: see crates/parentwatch-capi/build.rs.
+abi=$(readelf -dW "$folder/$name.so" | sed -nE 's/.*\(SONAME\).*\.so\.([0-9]+)\]/\1/p')
+fill() {
+  sed -e "s|@VERSION@|$version|" -e "s|@MAJOR_MINOR@|${version%.*}|" -e "s|@ABI@|$abi|" \
+    -e "s|@NATIVE_STATIC_LIBS@|$2|" -e "s|@POINTER_BYTES@|$pointer_bytes|" "$1"
+}
+fill $capi/localai_parentwatch.pc.in "$libraries" >"$folder/localai_parentwatch.pc"
+for file in config config-version; do
+  fill "$capi/cmake/localai_parentwatch-$file.cmake.in" "${libraries// /;}" >"$folder/localai_parentwatch-$file.cmake"
+done
