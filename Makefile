@@ -7,8 +7,14 @@ MAKEFLAGS += --no-builtin-rules
 
 PREFIX ?= /usr/local
 DESTDIR ?=
+# Another target of Rust for Linux than this machine, for example: make dist TARGET=aarch64-unknown-linux-musl
+TARGET ?=
+# What is built for it lies in a folder of its own.
+BUILT := target/$(or $(TARGET),native)
+FOR := $(if $(TARGET),$(BUILT),target)
 # Where the tests have the library installed.
-PREFIX_TEST := $(CURDIR)/target/prefix
+PREFIX_TEST := $(CURDIR)/$(FOR)/prefix
+CC := $(if $(TARGET),scripts/cross.sh env python-zig cc -target $(subst -unknown,,$(TARGET)),cc)
 VENV := $(CURDIR)/target/venv
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 # The number in the SONAME: see crates/parentwatch-capi/build.rs.
@@ -26,9 +32,6 @@ help: ## what there is
 
 # ---------------------------------------------------------------------------------------- the library
 
-# Another target of Rust for Linux than this machine, for example: make dist TARGET=aarch64-unknown-linux-musl
-TARGET ?=
-BUILT := target/$(or $(TARGET),native)
 PAGES := crates/parentwatch-cli/pages
 SOURCES := $(shell find crates include scripts/{build,cross,seal-archive,check-archive}.sh Cargo.toml Cargo.lock ! -type d ! -path '*/tests/*')
 

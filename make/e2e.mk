@@ -1,8 +1,8 @@
 # The process-tree tests: every scenario over every worker. ARGS goes to pytest, for example
 # make e2e ARGS="-k f05 --worker=c". The trees are independent of each other: E2E_JOBS of them at a time.
 E2E_JOBS ?= 4
-E2E := target/e2e
-E2E_CC ?= cc
+E2E := $(FOR)/e2e
+E2E_CC ?= $(CC)
 E2E_CXX ?= c++
 E2E_FLAGS := -O2 -g -Wall -Wextra -Werror -pthread -Ie2e/protocol -Ie2e/workers/c
 E2E_CFLAGS := -std=c11 $(E2E_FLAGS)

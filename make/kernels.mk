@@ -10,11 +10,40 @@ KERNELS_TESTS := $(filter %-static,$(C_PROGRAMS))
 
 .PHONY: check-kernels
 check-kernels: $(KERNELS_TESTS) e2e-programs $(VENV)/.e2e ## the C tests and a few process trees on Linux 6.1, under QEMU
-	@scripts/check-kernels.sh '$(PREFIX_TEST)' '$(VENV)/bin/python' '$(KERNELS_TESTS)' '$(KERNELS_SHORT)'
+	@scripts/check-kernels.sh '$(PREFIX_TEST)' $(E2E) '$(VENV)/bin/python' '$(KERNELS_TESTS)' '$(KERNELS_SHORT)'
 
 .PHONY: kernels
 kernels: $(KERNELS_TESTS) e2e-programs $(VENV)/.e2e ## the C tests and the scenarios that need no Python on Linux 6.1, under QEMU (15 minutes or more)
-	@BOOT_TIMEOUT=3600 scripts/check-kernels.sh '$(PREFIX_TEST)' '$(VENV)/bin/python' '$(KERNELS_TESTS)' '$(KERNELS_LONG)' $(KERNELS_WORKERS)
+	@BOOT_TIMEOUT=3600 scripts/check-kernels.sh '$(PREFIX_TEST)' $(E2E) '$(VENV)/bin/python' '$(KERNELS_TESTS)' '$(KERNELS_LONG)' $(KERNELS_WORKERS)
+
+# The same on 64-bit Arm. What is built for glibc runs on Debian's; the static programs have musl.
+ARM64_WORKERS := c exec
+ARM64_SCENARIOS ?= $(KERNELS_LONG)
+# The oldest glibc that what is released asks for.
+GLIBC := 2.17
+ARM64_PROGRAMS := supervisor helper file_server launch $(ARM64_WORKERS:%=worker-%) localai-parentwatch
+.PHONY: test-arm64
+test-arm64: ## the C tests, and the process trees in C and under exec, on 64-bit Arm under QEMU (15 minutes or more)
+	@$(MAKE) --no-print-directory arm64-glibc TARGET=aarch64-unknown-linux-gnu.$(GLIBC)
+	@$(MAKE) --no-print-directory arm64-musl TARGET=aarch64-unknown-linux-musl
+
+.PHONY: arm64-glibc arm64-musl
+arm64-glibc: $(KERNELS_TESTS) $(ARM64_PROGRAMS:%=$(E2E)/%) $(VENV)/.e2e
+	@ARCH=arm64 BOOT_TIMEOUT=3600 scripts/check-kernels.sh '$(PREFIX_TEST)' $(E2E) '$(VENV)/bin/python' \
+		'$(KERNELS_TESTS)' '$(ARM64_SCENARIOS)' $(ARM64_WORKERS)
+
+arm64-musl: $(KERNELS_TESTS)
+	@work=$$(mktemp -d) && trap 'rm -rf "$$work"' EXIT && cp $(KERNELS_TESTS) scripts/run-c-tests.sh "$$work" && \
+		ARCH=arm64 scripts/boot.sh "$$work" bash -c '/run-c-tests.sh /*-static'
+
+# The archive for musl in programs of Debian's musl-gcc.
+.PHONY: check-musl musl-c-tests
+check-musl: ## the C tests with the archive for musl, linked by musl-gcc
+	@scripts/install-packages.sh musl-tools
+	@$(MAKE) --no-print-directory musl-c-tests TARGET=x86_64-unknown-linux-musl CC='musl-gcc -static -idirafter /usr/include -idirafter /usr/include/x86_64-linux-gnu'
+
+musl-c-tests: $(KERNELS_TESTS)
+	@scripts/run-c-tests.sh $^
 
 # No Linux at all, but programs for Linux run on it.
 .PHONY: check-gvisor

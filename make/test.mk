@@ -60,9 +60,9 @@ check-library: $(PREFIX_TEST)/.stamp
 	scripts/check-library.sh $(PREFIX_TEST)
 
 # C programs against the installed library, the shared one and the static one.
-C_ABI := target/c-abi
+C_ABI := $(FOR)/c-abi
 C_PROGRAMS := $(foreach test,$(C_TESTS),$(C_ABI)/$(test)-shared $(C_ABI)/$(test)-static)
-C_COMPILE = @mkdir -p $(@D); cc -std=gnu11 -Wall -Wextra -Wpedantic -Werror -g -I $(PREFIX_TEST)/include -o $@ $<
+C_COMPILE = @mkdir -p $(@D); $(CC) -std=gnu11 -Wall -Wextra -Wpedantic -Werror -g -I $(PREFIX_TEST)/include -o $@ $<
 
 $(C_PROGRAMS): $(wildcard crates/parentwatch-capi/tests/c/*.h) $(PREFIX_TEST)/.stamp
 $(C_ABI)/%-shared: crates/parentwatch-capi/tests/c/%.c

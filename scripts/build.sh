@@ -3,15 +3,26 @@
 # program, and the files for pkg-config and CMake. For this machine, or for TARGET, one of Rust's targets for Linux
 # (see cross.sh).
 set -euo pipefail
+# What zig links for -lunwind: LLVM's unwinder, which it compiles into its cache.
+unwinder() {
+  local cache=$PWD/target/cross-toolchain/unwinder-$arch
+  mkdir -p "$cache"
+  echo 'int main(void) { return 0; }' >"$cache/main.c"
+  scripts/cross.sh env env ZIG_GLOBAL_CACHE_DIR="$cache" ZIG_LOCAL_CACHE_DIR="$cache" \
+    python-zig cc -O2 -target "$arch-linux-musl" "$cache/main.c" -lunwind -o "$cache/main"
+  find "$cache" -name libunwind.a
+}
+
 folder=${1:?build.sh: expected a folder}
 target=${2:-}
 cd "$(dirname "$0")/.."
 capi=crates/parentwatch-capi
 name=liblocalai_parentwatch
 flags=${RUSTFLAGS:-}
+more=()
 
 # Package by package: features of other workspace members must not leak into what is shipped.
-library=(rustc --quiet --locked -p parentwatch-capi --profile release-library --crate-type cdylib,staticlib)
+library=(rustc --quiet --locked -p parentwatch-capi --profile release-library --crate-type "cdylib,staticlib")
 program=(build --quiet --locked -p parentwatch-cli --no-default-features --profile release-program)
 
 if [[ -z $target ]]; then
@@ -28,11 +39,11 @@ if [[ -z $target ]]; then
   RUSTFLAGS="$flags -C target-feature=+crt-static" cargo "${program[@]}" --target "$host"
 else
   arch=${target%%-*}
-  export BINUTILS=$arch-linux-gnu- CXX=${CXX:-scripts/cross.sh env python-zig c++ -static -target $arch-linux-musl}
+  export BINUTILS=$arch-linux-gnu- CXX="scripts/cross.sh env python-zig c++ -target ${target/-unknown}"
   scripts/install-packages.sh "binutils-${arch/_/-}-linux-gnu"
   if [[ $arch != "$(uname -m)" ]]; then
-    scripts/install-packages.sh qemu-user-static
-    export EMULATOR=qemu-$arch-static
+    scripts/install-packages.sh qemu-user-static "libc6-$(dpkg-architecture -t "$arch-linux-gnu" -q DEB_HOST_ARCH)-cross"
+    export EMULATOR="qemu-$arch-static -L /usr/$arch-linux-gnu"
   fi
   # So that neither library brings a libc of its own along.
   [[ $target != *-musl ]] || flags+=' -C target-feature=-crt-static'
@@ -43,8 +54,11 @@ else
   said=$(RUSTFLAGS=$flags scripts/cross.sh rustc "$target" "${library[@]:1}" -- --print native-static-libs 2>&1) ||
     { echo "$said" >&2 && exit 1; }
   libraries=$(sed -n 's/^note: native-static-libs: //p' <<<"$said")
-  # A program for musl may be static, and libgcc_s never is.
-  [[ $target != *-musl ]] || libraries=${libraries/-lgcc_s/-lgcc_eh}
+  if [[ $target == *-musl ]]; then
+    # The unwinder is in the archive: libgcc_s is never static, and Debian's libgcc_eh asks for glibc.
+    libraries=${libraries/-lgcc_s /}
+    mapfile -t more < <(unwinder)
+  fi
   # Rust's own start-up files come with the ready-made standard library only. zig has some.
   RUSTFLAGS="${RUSTFLAGS:-} -C link-self-contained=no" \
     scripts/cross.sh build "$arch-unknown-linux-musl" "${program[@]:1}"
@@ -53,7 +67,8 @@ fi
 mkdir -p "$folder"
 install -m 755 "$built/release-library/$name.so" "$folder/$name.so"
 install -m 755 "$built_program/release-program/localai-parentwatch" "$folder/localai-parentwatch"
-scripts/seal-archive.sh "$built/release-library/$name.a" "$folder/$name.so" "$folder/$name.a" "$libraries"
+scripts/seal-archive.sh "$built/release-library/$name.a" "$folder/$name.so" "$folder/$name.a" "$libraries" \
+  "${more[@]}"
 
 [[ $libraries ]] || { echo 'build: rustc did not tell the system libraries' >&2 && exit 1; }
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)

@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
-# check-kernels.sh PREFIX PYTHON TESTS [SCENARIOS [WORKER...]]: the C tests (static programs, in one argument), and the
+# check-kernels.sh PREFIX PROGRAMS PYTHON TESTS [SCENARIOS [WORKER...]]: the C tests (static programs, in one argument), and the
 # scenarios of e2e that match SCENARIOS (an expression for pytest's -k; everything without one), on Debian's own kernel
-# under QEMU. PYTHON has the requirements of e2e; the library is installed in PREFIX. Ends with 1 when anything failed.
+# under QEMU. The programs of e2e are in the folder PROGRAMS, PYTHON has its requirements, and the library is installed
+# in PREFIX. ARCH is as for boot.sh. Ends with 1 when anything failed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 prefix=$(realpath "${1:?check-kernels.sh: expected the prefix that the library is installed in}")
-python=${2:?check-kernels.sh: expected the interpreter that has the requirements of e2e}
-read -ra tests <<<"${3:?check-kernels.sh: expected the C tests}"
-scenarios=${4-}
-workers=("${@:5}")
+programs=${2:?check-kernels.sh: expected the folder of the programs of e2e}
+python=${3:?check-kernels.sh: expected the interpreter that has the requirements of e2e}
+read -ra tests <<<"${4:?check-kernels.sh: expected the C tests}"
+scenarios=${5-}
+workers=("${@:6}")
 ((${#workers[@]})) || workers=(c exec)
 
 work=$(mktemp -d)
@@ -18,7 +20,7 @@ cp "${tests[@]}" scripts/run-c-tests.sh "$work/tests/"
 cp -r e2e "$work/e2e"
 for program in supervisor helper launch file_server worker-c worker-cpp worker-rust worker-go-native worker-go-degraded \
   worker-poller worker-pdeathsig worker-naive worker-exec localai-parentwatch; do
-  [[ ! -e target/e2e/$program ]] || cp target/e2e/$program "$work/build/"
+  [[ ! -e $programs/$program ]] || cp "$programs/$program" "$work/build/"
 done
 cp -rL "$prefix/lib" "$work/prefix/lib"
 cp -rL "$prefix/lib" "$work/build/lib"

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# seal-archive.sh ARCHIVE SHARED OUT LIBRARIES: makes of Rust's static library ARCHIVE one object in the archive OUT
-# that defines the functions which the shared library SHARED exports, and nothing else. A program links it with
-# LIBRARIES, a list of flags. BINUTILS is the prefix of the binutils of another processor.
+# seal-archive.sh ARCHIVE SHARED OUT LIBRARIES [MORE...]: makes of Rust's static library ARCHIVE, and what it needs of
+# the archives MORE, one object in the archive OUT that defines the functions which the shared library SHARED exports,
+# and nothing else. A program links it with LIBRARIES, a list of flags. BINUTILS is the prefix of the binutils of
+# another processor.
 #
 # Rust's archive brings its standard library along, with the names of that. A program that links a second
 # Rust library, made by another release of rustc, would have `rust_eh_personality` twice and not link.
@@ -25,7 +26,7 @@ cp "$archive" "$work/clean.a"
 # --gc-sections `ld -r` of binutils 2.38 and before leaves the relocations of .eh_frame out of order.
 # Without the groups: a group whose name is local would still be merged, by that name, with the one of
 # another library.
-"${binutils}ld" -r --force-group-allocation "${roots[@]}" "$work/clean.a" -o "$work/linked.o"
+"${binutils}ld" -r --force-group-allocation "${roots[@]}" "$work/clean.a" "${@:5}" -o "$work/linked.o"
 # --strip-unneeded: an undefined name that nothing refers to any more must not turn another library's weak
 # reference into a strong one. The defined ones stay, for debuggers and valgrind.
 "${binutils}nm" --defined-only "$work/linked.o" | awk '{ print $3 }' >"$work/defined"
