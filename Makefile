@@ -46,7 +46,7 @@ $(BUILT)/.stamp: $(SOURCES)
 .PHONY: pages
 pages: ## write the man pages and the completions anew from the definition of the command line
 	@rm -rf $(PAGES)
-	@cargo run --quiet --locked -p parentwatch-cli --no-default-features --features pages -- generate $(PAGES)
+	@cargo run --quiet --locked -p parentwatch-cli --features pages -- generate $(PAGES)
 
 LIBDIR = $(DESTDIR)$(PREFIX)/lib
 INCLUDEDIR = $(DESTDIR)$(PREFIX)/include

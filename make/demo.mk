@@ -100,7 +100,7 @@ $(DEMO)/worker-cpp: examples/worker-cpp/CMakeLists.txt examples/worker-cpp/main.
 demo-build-rust:
 	@mkdir -p $(DEMO)
 	@cargo build $(if $(wildcard $(DEMO)/worker-rust),--quiet) --locked --release \
-		-p parentwatch-cli -p worker-rust
+		-p parentwatch-cli -p worker-rust --features parentwatch-cli/demo
 	@install -C target/release/worker-rust $(DEMO)/worker-rust
 
 # The wheel as users have it, in an environment of its own: nothing of the source tree is on its path.

@@ -10,6 +10,7 @@ test: toolchains ## everything that must hold, with a summary of what ran and wh
 		format 'make check-format' \
 		lint 'make check-lint' \
 		docs 'make check-docs' \
+		publish 'make check-publish' \
 		core 'make check-core' \
 		'core, poll tier' 'make check-core-poll' \
 		library 'make check-library' \
@@ -31,25 +32,32 @@ test: toolchains ## everything that must hold, with a summary of what ran and wh
 test-all: test ## make test, then what takes long: the whole suite on Linux 6.1, ten minutes of soak, sanitizers, mutations
 	@scripts/test.sh kernels 'make kernels' soak 'make soak' sanitize 'make sanitize' mutations 'make mutations'
 
-.PHONY: check-format check-lint check-docs check-core check-core-poll check-library check-c-abi
+.PHONY: check-format check-lint check-docs check-publish check-core check-core-poll check-library check-c-abi
 check-format:
 	cargo fmt --all --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
 
 check-lint: $(VENV)/.e2e
-	cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
+	cargo clippy --quiet --locked --workspace --all-targets --all-features -- -D warnings
 	$(VENV)/bin/ruff check --quiet --no-cache .
 	shellcheck scripts/*.sh cpp-tests/*.sh .ci/run
 
 check-docs:
 	@# The pages are those of the command line.
 	@rm -rf target/pages
-	@cargo run --quiet --locked -p parentwatch-cli --no-default-features --features pages -- generate target/pages
+	@cargo run --quiet --locked -p parentwatch-cli --features pages -- generate target/pages
 	@diff -r $(PAGES) target/pages || { echo 'the pages are old: make pages writes them anew' >&2; exit 1; }
+	python3 scripts/check_links.py
 	RUSTDOCFLAGS='-D warnings' cargo doc --quiet --locked --no-deps -p parentwatch -p parentwatch-capi
 
+# crates.io gets these, in this order.
+CRATES := parentwatch parentwatch-cli
+
+check-publish:
+	scripts/check-publish.sh $(CRATES)
+
 check-core:
-	cargo test --locked -p parentwatch -p parentwatch-capi -p parentwatch-cli
+	cargo test --locked -p parentwatch -p parentwatch-capi -p parentwatch-cli --all-features
 
 # The tier that is used where no pidfd can be had.
 check-core-poll:

@@ -23,7 +23,7 @@ more=()
 
 # Package by package: features of other workspace members must not leak into what is shipped.
 library=(rustc --quiet --locked -p parentwatch-capi --profile release-library --crate-type "cdylib,staticlib")
-program=(build --quiet --locked -p parentwatch-cli --no-default-features --profile release-program)
+program=(build --quiet --locked -p parentwatch-cli --profile release-program)
 
 if [[ -z $target ]]; then
   scripts/require-toolchains.sh rust

@@ -34,6 +34,8 @@ found=$(cd "$work/wheel/localai_parentwatch" && find . -type f | sed 's|^\./||' 
 others=$(find "$work/wheel" -mindepth 1 -maxdepth 1 ! -name localai_parentwatch ! -name "$name.dist-info")
 [[ -z $others ]] || wrong "more than the package is in the wheel: $others"
 if grep -q '^Requires-Dist' "$work/wheel/$name.dist-info/METADATA"; then wrong 'the wheel asks for other packages'; fi
+python3 "$source/scripts/check_links.py" --published "$work/wheel/$name.dist-info/METADATA" ||
+  wrong 'the links that PyPI shows'
 ok "$(wc -l <<<"$wanted") files of the package, which needs no other"
 
 native=$work/wheel/localai_parentwatch/_native.abi3.so
@@ -48,8 +50,8 @@ glibc=${glibc#GLIBC_}
 if grep -rlF -e "$source" -e "$HOME/" "$work/wheel"; then wrong 'these files tell where they have been built'; fi
 ok "the native module exports its one function, is stripped, needs glibc $glibc, and tells no path"
 
-wanted='Cargo\.(toml|lock)|LICENSE|PKG-INFO|README\.md|pyproject\.toml'
-wanted+='|crates/parentwatch(-python)?/(Cargo\.toml|src/.*\.rs)|python/localai_parentwatch/[^/]*'
+wanted='Cargo\.(toml|lock)|LICENSE|PKG-INFO|pyproject\.toml|crates/parentwatch/(LICENSE|README\.md)'
+wanted+='|crates/parentwatch(-python)?/(Cargo\.toml|src/.*\.rs)|python/README\.md|python/localai_parentwatch/[^/]*'
 found=$(find "$work/$name" -type f -printf '%P\n')
 unexpected=$(grep -vxE "$wanted" <<<"$found" || true)
 [[ -z $unexpected ]] || wrong "in the source distribution, but not needed to build: $unexpected"

@@ -29,6 +29,10 @@
 //! The watcher's thread has a descriptor table of its own (Linux 5.9, or `unshare`). The program never sees a
 //! descriptor of the watcher's.
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod arm;
 mod config;
 mod die;
