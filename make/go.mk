@@ -12,8 +12,8 @@ GO_STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 GO_LIBRARY := LOCALAI_PARENTWATCH_LIBRARY='$(PREFIX_TEST)/lib/$(SONAME)'
 
 .PHONY: check-go
-check-go: go-packages ## the Go module: format, vet, staticcheck, tests without cgo and with the race detector
-	@$(MAKE) --no-print-directory check-go-lint check-go-test
+check-go: go-packages ## the Go module: format, vet, staticcheck, tests without cgo and with the race detector, and as go get has it
+	@$(MAKE) --no-print-directory check-go-lint check-go-test check-go-release
 
 # Before anything is built: a make of its own builds, so that this holds for `make -j` too.
 .PHONY: go-packages
@@ -56,3 +56,7 @@ check-go-test: $(PREFIX_TEST)/.stamp
 			grep -E '^(ok|SKIPPED)' $(GO)/test.log; \
 		done; \
 	done
+
+.PHONY: check-go-release
+check-go-release: $(PREFIX_TEST)/.stamp
+	@scripts/check-go-release.sh '$(PREFIX_TEST)'

@@ -24,7 +24,7 @@ cargo publish --dry-run --allow-dirty --locked "${packages[@]}" >"$log" 2>&1 || 
 warnings=$(grep '^warning' "$log" | grep -vx 'warning: aborting upload due to dry run' || true)
 [[ -z $warnings ]] || wrong "cargo publish warns: $warnings"
 
-version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+version=$(scripts/version.sh)
 for crate in "$@"; do
   package=target/package/$crate-$version
   cmp LICENSE "$package/LICENSE" || wrong "the licence of $crate"

@@ -5,7 +5,7 @@ go 1.24.0
 require (
 	github.com/mudler/go-processmanager v0.1.2-0.20260720195933-3d64f5c974fc
 	github.com/mudler/localai-parentwatch/examples/proto v0.0.0
-	github.com/mudler/localai-parentwatch/go v0.0.0
+	github.com/mudler/localai-parentwatch/go v0.1.0
 	google.golang.org/grpc v1.80.0
 )
 

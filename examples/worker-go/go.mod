@@ -4,8 +4,8 @@ go 1.25.0
 
 require (
 	github.com/mudler/localai-parentwatch/examples/proto v0.0.0
-	github.com/mudler/localai-parentwatch/go v0.0.0
-	github.com/mudler/localai-parentwatch/go/native v0.0.0
+	github.com/mudler/localai-parentwatch/go v0.1.0
+	github.com/mudler/localai-parentwatch/go/native v0.1.0
 	google.golang.org/grpc v1.80.0
 )
 

@@ -3,8 +3,8 @@ module github.com/mudler/localai-parentwatch/e2e/workers/go
 go 1.25.0
 
 require (
-	github.com/mudler/localai-parentwatch/go v0.0.0
-	github.com/mudler/localai-parentwatch/go/native v0.0.0
+	github.com/mudler/localai-parentwatch/go v0.1.0
+	github.com/mudler/localai-parentwatch/go/native v0.1.0
 )
 
 require github.com/ebitengine/purego v0.11.3 // indirect
