@@ -118,6 +118,7 @@ toolchains:
 -include make/cluster.mk
 -include make/e2e.mk
 -include make/test.mk
+-include make/publish.mk
 -include make/bench.mk
 -include make/cpp.mk
 -include make/dist.mk

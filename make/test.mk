@@ -11,6 +11,7 @@ test: toolchains ## everything that must hold, with a summary of what ran and wh
 		lint 'make check-lint' \
 		docs 'make check-docs' \
 		publish 'make check-publish' \
+		workflows 'make check-workflows' \
 		core 'make check-core' \
 		'core, poll tier' 'make check-core-poll' \
 		library 'make check-library' \
@@ -30,9 +31,14 @@ test: toolchains ## everything that must hold, with a summary of what ran and wh
 
 .PHONY: test-all
 test-all: test ## make test, then what takes long: the whole suite on Linux 6.1, ten minutes of soak, sanitizers, mutations
-	@scripts/test.sh kernels 'make kernels' soak 'make soak' sanitize 'make sanitize' mutations 'make mutations'
+	@$(MAKE) --no-print-directory test-long
 
-.PHONY: check-format check-lint check-docs check-publish check-core check-core-poll check-library check-c-abi
+.PHONY: test-long
+test-long: toolchains
+	@scripts/test.sh kernels 'make kernels' soak 'make soak' sanitize 'make sanitize' mutations 'make mutations' \
+		deny 'make check-deny'
+
+.PHONY: check-format check-lint check-docs check-core check-core-poll check-library check-c-abi
 check-format:
 	cargo fmt --all --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
@@ -49,12 +55,6 @@ check-docs:
 	@diff -r $(PAGES) target/pages || { echo 'the pages are old: make pages writes them anew' >&2; exit 1; }
 	python3 scripts/check_links.py
 	RUSTDOCFLAGS='-D warnings' cargo doc --quiet --locked --no-deps -p parentwatch -p parentwatch-capi
-
-# crates.io gets these, in this order.
-CRATES := parentwatch parentwatch-cli
-
-check-publish:
-	scripts/check-publish.sh $(CRATES)
 
 check-core:
 	cargo test --locked -p parentwatch -p parentwatch-capi -p parentwatch-cli --all-features

@@ -1,0 +1,51 @@
+# What the registries get, and the workflows that bring it there. RELEASE.md has the steps of a release.
+
+# crates.io gets these.
+CRATES := parentwatch parentwatch-cli
+PUBLISH := target/publish
+# Looks at the workflows. Its version is pinned here, those of the tools in Python in .github/requirements.txt.
+ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+# Built once, for minutes: no package of Debian or PyPI has one of this year.
+CARGO_DENY := 0.20.2
+DENY := $(PUBLISH)/deny-$(CARGO_DENY)/bin/cargo-deny
+
+.PHONY: check-publish
+check-publish: ## the crates as crates.io would have them
+	@scripts/check-publish.sh $(CRATES)
+
+# One after the other, as they depend on each other.
+.PHONY: publish-crates
+publish-crates:
+	cargo publish --locked $(CRATES:%=--package %)
+
+.PHONY: check-workflows
+check-workflows: toolchains $(PUBLISH)/.tools ## the workflows, by actionlint and zizmor, and what else GitHub reads
+	@scripts/install-packages.sh shellcheck
+	@GOBIN='$(CURDIR)/$(PUBLISH)' scripts/retry.sh go install $(ACTIONLINT)
+	$(PUBLISH)/actionlint
+	@# Persona auditor: also what is only a matter of taste. Nothing is asked of GitHub.
+	$(PUBLISH)/venv/bin/zizmor --quiet --offline --no-progress --persona auditor .github
+	@for checked in dependabot:dependabot.yml github-issue-config:ISSUE_TEMPLATE/config.yml \
+			github-issue-forms:ISSUE_TEMPLATE/bug.yml github-issue-forms:ISSUE_TEMPLATE/feature.yml; do \
+		said=$$($(PUBLISH)/venv/bin/check-jsonschema --builtin-schema vendor.$${checked%%:*} .github/$${checked#*:} 2>&1) || \
+			{ echo "$$said"; exit 1; }; \
+	done
+
+$(PUBLISH)/.tools: .github/requirements.txt
+	@scripts/install-packages.sh python3-venv
+	@mkdir -p $(PUBLISH)
+	@test -x $(PUBLISH)/venv/bin/python || python3 -m venv $(PUBLISH)/venv
+	@$(PUBLISH)/venv/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+.PHONY: check-deny
+check-deny: $(DENY) ## licences and sources of the dependencies, and what is known against them
+	$(DENY) --locked --log-level error check bans licenses sources
+	@if timeout 60 git ls-remote --quiet https://github.com/RustSec/advisory-db HEAD >/dev/null 2>&1; then \
+		$(DENY) --locked --log-level error check advisories; \
+	else \
+		echo 'SKIPPED: advisories: the database at https://github.com/RustSec/advisory-db cannot be reached'; \
+	fi
+
+$(DENY):
+	@cargo install --quiet --locked --root $(PUBLISH)/deny-$(CARGO_DENY) cargo-deny@$(CARGO_DENY)
