@@ -13,10 +13,13 @@ DENY := $(PUBLISH)/deny-$(CARGO_DENY)/bin/cargo-deny
 check-publish: ## the crates as crates.io would have them
 	@scripts/check-publish.sh $(CRATES)
 
-# One after the other, as they depend on each other.
+# Those that crates.io does not have yet, so that a release that failed half way can go on.
 .PHONY: publish-crates
 publish-crates:
-	cargo publish --locked $(CRATES:%=--package %)
+	@packages=(); for crate in $(CRATES); do \
+		cargo info --quiet --registry crates-io "$$crate@$(VERSION)" >/dev/null 2>&1 || packages+=(--package "$$crate"); \
+	done; \
+	if (($${#packages[@]})); then cargo publish --locked $(ARGS) "$${packages[@]}"; fi
 
 .PHONY: check-workflows
 check-workflows: toolchains $(PUBLISH)/.tools ## the workflows, by actionlint and zizmor, and what else GitHub reads
