@@ -33,6 +33,14 @@ check-workflows: toolchains $(PUBLISH)/.tools ## the workflows, by actionlint an
 		said=$$($(PUBLISH)/venv/bin/check-jsonschema --builtin-schema vendor.$${checked%%:*} .github/$${checked#*:} 2>&1) || \
 			{ echo "$$said"; exit 1; }; \
 	done
+	@# What is called there, and by those who release, exists.
+	@sed 's/#.*//' .github/workflows/*.yml RELEASE.md | grep -oE '\<(make [a-z-]+|scripts/[a-z-]+\.sh)' | sort -u | \
+		while read -r called; do \
+			case $$called in \
+				make*) grep -qE "^([a-z-]+ )*$${called#make }( [a-z-]+)*:" Makefile make/*.mk;; \
+				*) test -x "$$called";; \
+			esac || { echo "the workflows or RELEASE.md: $$called does not exist" >&2; exit 1; }; \
+		done
 
 $(PUBLISH)/.tools: .github/requirements.txt
 	@scripts/install-packages.sh python3-venv
