@@ -36,7 +36,7 @@ test-all: test ## make test, then what takes long: the whole suite on Linux 6.1,
 .PHONY: test-long
 test-long: toolchains
 	@scripts/test.sh kernels 'make kernels' soak 'make soak' sanitize 'make sanitize' mutations 'make mutations' \
-		deny 'make check-deny'
+		deny 'make check-deny' 'what a Mac runs' 'scripts/test-macos.sh'
 
 .PHONY: check-format check-lint check-docs check-core check-core-poll check-library check-c-abi
 check-format:
