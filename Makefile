@@ -9,6 +9,8 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 # Another target of Rust for Linux than this machine, for example: make dist TARGET=aarch64-unknown-linux-musl
 TARGET ?=
+# The oldest glibc that what is released asks for, at the end of a target for glibc.
+GLIBC := 2.17
 # What is built for it lies in a folder of its own.
 BUILT := target/$(or $(TARGET),native)
 FOR := $(if $(TARGET),$(BUILT),target)

@@ -1,6 +1,7 @@
 # What a build image without Rust unpacks.
 
-DIST_NAME := localai-parentwatch-$(VERSION)-linux-$(shell uname -m)
+# For another target: its processor and its C library, without the oldest release of that.
+DIST_NAME := localai-parentwatch-$(VERSION)-linux-$(if $(TARGET),$(subst -unknown-linux,,$(TARGET:.$(GLIBC)=)),$(shell uname -m))
 DIST := dist/$(DIST_NAME).tar.gz
 # The time in the archive: the same sources make the same bytes.
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
@@ -8,11 +9,11 @@ SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 .PHONY: dist
 dist: lib ## headers, libraries, CMake and pkg-config files as a tarball for this machine's kind, with a checksum
 	@scripts/install-packages.sh binutils gcc libc6-dev make pkg-config
-	@rm -rf target/dist
-	@$(MAKE) --no-print-directory -s install DESTDIR='$(CURDIR)/target/dist' PREFIX='/$(DIST_NAME)'
-	@install -C -m 644 LICENSE 'target/dist/$(DIST_NAME)/'
+	@rm -rf $(FOR)/dist
+	@$(MAKE) --no-print-directory -s install DESTDIR='$(CURDIR)/$(FOR)/dist' PREFIX='/$(DIST_NAME)'
+	@install -C -m 644 LICENSE '$(FOR)/dist/$(DIST_NAME)/'
 	@mkdir -p dist
 	@tar --sort=name --owner=0 --group=0 --numeric-owner --mtime='@$(SOURCE_DATE_EPOCH)' --mode=go=u,go-w \
-		-C target/dist -c '$(DIST_NAME)' | gzip -n -9 >'$(DIST)'
+		-C $(FOR)/dist -c '$(DIST_NAME)' | gzip -n -9 >'$(DIST)'
 	@cd dist && sha256sum '$(DIST_NAME).tar.gz' >'$(DIST_NAME).tar.gz.sha256'
-	@scripts/check-dist.sh '$(DIST)'
+	@scripts/check-dist.sh '$(DIST)' $(TARGET)

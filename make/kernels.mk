@@ -19,8 +19,6 @@ kernels: $(KERNELS_TESTS) e2e-programs $(VENV)/.e2e ## the C tests and the scena
 # The same on 64-bit Arm. What is built for glibc runs on Debian's; the static programs have musl.
 ARM64_WORKERS := c exec
 ARM64_SCENARIOS ?= $(KERNELS_LONG)
-# The oldest glibc that what is released asks for.
-GLIBC := 2.17
 ARM64_PROGRAMS := supervisor helper file_server launch $(ARM64_WORKERS:%=worker-%) localai-parentwatch
 .PHONY: test-arm64
 test-arm64: ## the C tests, and the process trees in C and under exec, on 64-bit Arm under QEMU (15 minutes or more)

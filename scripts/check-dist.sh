@@ -1,16 +1,27 @@
 #!/usr/bin/env bash
-# check-dist.sh TARBALL: is the tarball what was promised? Its checksum, its files, which glibc the libraries
-# need, and that a program builds from it and starts the watcher.
+# check-dist.sh TARBALL [TARGET]: is the tarball what was promised? Its checksum, its files, which glibc the libraries
+# need, and that a program builds from it and starts the watcher. It is for this machine, or for TARGET.
 set -euo pipefail
 tarball=$(realpath "${1:?check-dist.sh: expected a tarball}")
+target=${2:-}
 source=$(cd "$(dirname "$0")/.." && pwd)
 name=$(basename "$tarball" .tar.gz)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
+cc=(gcc) binutils='' emulator=()
+if [[ $target ]]; then
+  arch=${target%%-*}
+  # For glibc it links against the functions of the oldest release alone.
+  cc=("$source/scripts/cross.sh" env python-zig cc -target "${target/-unknown/}")
+  binutils=$arch-linux-gnu-
+  [[ $arch == "$(uname -m)" ]] || emulator=("qemu-$arch-static" -L "/usr/$arch-linux-gnu")
+fi
+
 # The newest glibc that the shared library may ask for: 2.34 put the threads into libc itself, and what is
 # linked on a newer one asks for them there.
 shared_limit=2.34
+[[ $target != *-gnu.* ]] || shared_limit=${target##*-gnu.}
 # The archive asks for no versions; what it names has been there since (weak names may be missing).
 static_limit=2.26
 
@@ -55,30 +66,43 @@ program=$prefix/bin/localai-parentwatch
 program_limit=$((1536 * 1024))
 size=$(stat -c %s "$program")
 ((size <= program_limit)) || wrong "the program has $size bytes, at most $program_limit were promised"
-if readelf -lW "$program" | grep -q INTERP; then wrong 'the program asks for a dynamic linker'; fi
+if "${binutils}readelf" -lW "$program" | grep -q INTERP; then wrong 'the program asks for a dynamic linker'; fi
 mkdir "$work/alone"
 cp "$program" "$work/alone/"
-said=$(unshare --map-root-user chroot "$work/alone" /localai-parentwatch --version) || wrong 'the program does not run alone'
+if ((${#emulator[@]})); then
+  cp "$(command -v "${emulator[0]}")" "$work/alone/emulator"
+  said=$(unshare --map-root-user chroot "$work/alone" /emulator /localai-parentwatch --version) || wrong 'the program does not run alone'
+else
+  said=$(unshare --map-root-user chroot "$work/alone" /localai-parentwatch --version) || wrong 'the program does not run alone'
+fi
 [[ $said == "localai-parentwatch $version" ]] || wrong "the program says $said"
 ok "the program, static, $size bytes, runs in an empty folder"
 
-shared=$(objdump -T "$prefix/lib/liblocalai_parentwatch.so" | grep -oE 'GLIBC_[0-9.]+' | sort -uV | tail -n 1)
-shared=${shared#GLIBC_}
-[[ -n $shared ]] || wrong 'the shared library asks for no version of glibc, which cannot be'
-at_most "$shared" "$shared_limit" || wrong "the shared library needs glibc $shared, at most $shared_limit was promised"
-ok "the shared library needs glibc $shared or later"
+if [[ $target == *-musl ]]; then
+  asked=$("${binutils}objdump" -T "$prefix/lib/liblocalai_parentwatch.so" | grep -c GLIBC_ || true)
+  ((asked == 0)) || wrong 'the shared library asks for glibc'
+  ok 'the shared library asks for no glibc'
+else
+  shared=$("${binutils}objdump" -T "$prefix/lib/liblocalai_parentwatch.so" | grep -oE 'GLIBC_[0-9.]+' | sort -uV | tail -n 1)
+  shared=${shared#GLIBC_}
+  [[ -n $shared ]] || wrong 'the shared library asks for no version of glibc, which cannot be'
+  at_most "$shared" "$shared_limit" || wrong "the shared library needs glibc $shared, at most $shared_limit was promised"
+  ok "the shared library needs glibc $shared or later"
+fi
 
-# The release in which each name that the archive asks for came first. stat and its kind were functions of
-# the static part of libc before they were symbols, in 2.33.
-for library in libc.so.6 libm.so.6 "$(basename "$(sed -n 's/.*interpreter: \(.*\)].*/\1/p' < <(readelf -lW "$(command -v sh)"))")"; do
-  objdump -T "$(gcc -print-file-name="$library")"
-done | sed -nE 's/.*[ (]GLIBC_([0-9.]+)\)? +([^ ]+)$/\2 \1/p' | sort -k 1,1 -k 2,2V | awk '!seen[$1]++' >"$work/known"
-nm -u "$prefix/lib/liblocalai_parentwatch.a" | awk '$1 == "U" { print $2 }' | grep -vxE 'f?stat(64)?|_Unwind_.*' | sort >"$work/asked"
-join -v 1 "$work/asked" "$work/known" >"$work/unknown"
-[[ ! -s $work/unknown ]] || wrong "neither libc nor libgcc has $(tr '\n' ' ' <"$work/unknown")"
-static=$(join "$work/asked" "$work/known" | sort -k 2,2V | tail -n 1)
-at_most "${static#* }" "$static_limit" || wrong "the archive needs glibc ${static#* } for ${static% *}, at most $static_limit was promised"
-ok "the archive needs glibc ${static#* } or later (${static% *})"
+if [[ -z $target ]]; then
+  # The release in which each name that the archive asks for came first. stat and its kind were functions of
+  # the static part of libc before they were symbols, in 2.33.
+  for library in libc.so.6 libm.so.6 "$(basename "$(sed -n 's/.*interpreter: \(.*\)].*/\1/p' < <(readelf -lW "$(command -v sh)"))")"; do
+    objdump -T "$(gcc -print-file-name="$library")"
+  done | sed -nE 's/.*[ (]GLIBC_([0-9.]+)\)? +([^ ]+)$/\2 \1/p' | sort -k 1,1 -k 2,2V | awk '!seen[$1]++' >"$work/known"
+  nm -u "$prefix/lib/liblocalai_parentwatch.a" | awk '$1 == "U" { print $2 }' | grep -vxE 'f?stat(64)?|_Unwind_.*' | sort >"$work/asked"
+  join -v 1 "$work/asked" "$work/known" >"$work/unknown"
+  [[ ! -s $work/unknown ]] || wrong "neither libc nor libgcc has $(tr '\n' ' ' <"$work/unknown")"
+  static=$(join "$work/asked" "$work/known" | sort -k 2,2V | tail -n 1)
+  at_most "${static#* }" "$static_limit" || wrong "the archive needs glibc ${static#* } for ${static% *}, at most $static_limit was promised"
+  ok "the archive needs glibc ${static#* } or later (${static% *})"
+fi
 
 cat >"$work/program.c" <<'SOURCE'
 #include <localai_parentwatch.h>
@@ -90,7 +114,16 @@ int main(void) {
 }
 SOURCE
 flags=$(PKG_CONFIG_PATH=$prefix/lib/pkgconfig pkg-config --static --cflags --libs localai_parentwatch)
-read -ra flags <<<"${flags/-llocalai_parentwatch/-l:liblocalai_parentwatch.a}"
-gcc "$work/program.c" -o "$work/program" "${flags[@]}"
-[[ $("$work/program") == "$version "* ]] || wrong 'a program that links the archive'
+read -ra shared_flags <<<"$flags"
+read -ra static_flags <<<"${flags/-llocalai_parentwatch/$prefix/lib/liblocalai_parentwatch.a}"
+"${cc[@]}" "$work/program.c" -o "$work/program" "${static_flags[@]}"
+[[ $("${emulator[@]}" "$work/program") == "$version "* ]] || wrong 'a program that links the archive'
 ok 'a program links the archive and starts the watcher'
+# A program for musl with a shared library needs musl on this machine: it is linked, and not run.
+dynamic=()
+[[ $target != *-musl ]] || dynamic=(-dynamic)
+"${cc[@]}" "${dynamic[@]}" "$work/program.c" -o "$work/program" "${shared_flags[@]}" "-Wl,-rpath,$prefix/lib"
+if [[ $target != *-musl ]]; then
+  [[ $("${emulator[@]}" "$work/program") == "$version "* ]] || wrong 'a program that links the shared library'
+  ok 'a program links the shared library and starts the watcher'
+fi

@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# check-elsewhere.sh SUITE TARBALL...: are the tarballs of a release of use on another Debian, SUITE, that has gcc, and
+# no Rust? Each is unpacked there, the C tests are built with its shared library and with its archive, and run. One for
+# musl is used with musl-gcc. One line that begins with SKIPPED: and status 77 where there is no such Debian to be had.
+set -euo pipefail
+suite=${1:?check-elsewhere.sh: expected the name of a release of Debian}
+shift
+(($#)) || { echo 'check-elsewhere.sh: expected the tarballs' >&2; exit 2; }
+mapfile -t tarballs < <(realpath "$@")
+cd "$(dirname "$0")/.."
+root=target/elsewhere/$suite
+
+skip() {
+  echo "SKIPPED: the tarballs on Debian $suite: $*"
+  exit 77
+}
+
+((EUID == 0)) || skip 'debootstrap and chroot need root'
+scripts/install-packages.sh debootstrap || skip 'there is no debootstrap'
+# Complete when the file is there.
+if [[ ! -e $root/.ready ]]; then
+  rm -rf "$root"
+  mkdir -p "$root"
+  debootstrap --variant=minbase --include=gcc,libc6-dev,musl-tools,pkg-config "$suite" "$root" >"$root.log" 2>&1 ||
+    skip "debootstrap: $(grep -m 1 '^E:' "$root.log" || tail -n 1 "$root.log")"
+  touch "$root/.ready"
+fi
+
+rm -rf "${root:?}/try"
+mkdir "$root/try"
+cp -r crates/parentwatch-capi/tests/c scripts/run-c-tests.sh "$root/try/"
+for tarball in "${tarballs[@]}"; do tar -C "$root/try" -xzf "$tarball"; done
+cat >"$root/try/run" <<'RUN'
+set -euo pipefail
+cd /try
+. /etc/os-release
+! command -v rustc || exit 1
+failed=0
+for prefix in localai-parentwatch-*; do
+  echo "$PRETTY_NAME: $prefix"
+  export PKG_CONFIG_PATH=/try/$prefix/lib/pkgconfig
+  read -ra flags <<<"$(pkg-config --cflags --libs localai_parentwatch) -pthread"
+  read -ra static <<<"$(pkg-config --static --cflags --libs localai_parentwatch) -pthread"
+  static=("${static[@]/#-llocalai_parentwatch/-l:liblocalai_parentwatch.a}")
+  compiler=(gcc)
+  # musl-gcc finds no headers of Linux by itself.
+  [[ $prefix != *-musl ]] || compiler=(musl-gcc -idirafter /usr/include -idirafter "/usr/include/$(uname -m)-linux-gnu")
+  mkdir -p "tests/$prefix"
+  for test in c/*.c; do
+    name=tests/$prefix/$(basename "$test" .c)
+    "${compiler[@]}" -std=gnu11 "$test" -o "$name-shared" "${flags[@]}" "-Wl,-rpath,/try/$prefix/lib"
+    [[ $prefix != *-musl ]] || static+=(-static)
+    "${compiler[@]}" -std=gnu11 "$test" -o "$name-static" "${static[@]}"
+  done
+  ./run-c-tests.sh "tests/$prefix"/* || failed=1
+  [[ $("$prefix/bin/localai-parentwatch" exec -- sh -c 'exit 7' || echo $?) == 7 ]] || failed=1
+done
+exit "$failed"
+RUN
+# Its own /proc, and everything in it ends with it.
+unshare --mount --pid --fork --kill-child bash -euc \
+  'mount -t proc proc "$1/proc"; mount --rbind /dev "$1/dev"; exec chroot "$1" bash /try/run' - "$root"
