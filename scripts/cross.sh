@@ -64,8 +64,9 @@ environment() {
   export CARGO_TARGET_DIR=$root/target/cross PATH=$tools/zig/bin:$PATH
   export ZIG_GLOBAL_CACHE_DIR=$tools/zig-cache ZIG_LOCAL_CACHE_DIR=$tools/zig-cache
   export CARGO_TARGET_X86_64_PC_WINDOWS_GNU_LINKER=x86_64-w64-mingw32-gcc
-  # Where the sources were is nobody's business, and the same sources make the same bytes elsewhere.
-  export RUSTFLAGS="${RUSTFLAGS:-} --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo --remap-path-prefix=$tools/root/usr=rust --remap-path-prefix=$root=."
+  # Where the sources were is nobody's business, and the same sources make the same bytes elsewhere. The last that
+  # matches counts.
+  export RUSTFLAGS="${RUSTFLAGS:-} --remap-path-prefix=$root=. --remap-path-prefix=$tools/root/usr=rust --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo"
   unset RUSTC_WRAPPER
 }
 
