@@ -151,6 +151,12 @@ impl Config {
         Config::read(|name| Some(lookup(name)?.as_ref().as_encoded_bytes().to_vec()), cfg!(windows))
     }
 
+    /// For a program that was asked to watch, which needs no opting in on Windows.
+    #[cfg(windows)]
+    pub(crate) fn of_exec() -> (Config, Vec<Warning>) {
+        Config::read(|name| Some(std::env::var_os(name)?.into_encoded_bytes()), false)
+    }
+
     fn read(
         lookup: impl Fn(&'static str) -> Option<Vec<u8>>,
         opt_in: bool,

@@ -25,8 +25,22 @@ use crate::state::Error;
 /// inherits it, whatever it does to its environment, session or parent. It means nothing to programs that are not
 /// real-time (getrlimit(2)). Who sets that limit itself, `sudo` and `su` among them, gets rid of the mark.
 ///
-/// Where no guardian can be had (and on systems other than Linux) one line says so, and the program runs all the same.
-/// Switched off by `LOCALAI_BACKEND_PARENT_WATCH` there is none. Should the guardian be killed, the program runs on.
+/// Where no guardian can be had (and on systems other than Linux and Windows) one line says so, and the program runs all
+/// the same. Switched off by `LOCALAI_BACKEND_PARENT_WATCH` there is none. Should the guardian be killed, the program runs
+/// on.
+///
+/// # Windows
+///
+/// A process cannot become another one there. This process stays and is the guardian: the program is its child, with a
+/// process id of its own, in a job that ends with this process. The rules are the same, but for these:
+///
+/// - Nothing asks a process to end: when the supervisor is gone, the program and its helpers are ended after the grace,
+///   at once unless one is set.
+/// - The helpers are all that the program has started, directly or not. With [`Scope::Group`](crate::Scope::Group) it is
+///   the program alone that ends.
+/// - [`run`](Exec::run) is asked for, so that it guards unless `LOCALAI_BACKEND_PARENT_WATCH` switches it off.
+/// - When this process is killed, the program and its helpers end.
+/// - Ctrl-C is the program's business. Its exit status is that of this process.
 #[derive(Debug, Default)]
 #[must_use = "nothing runs until `run` is called"]
 pub struct Exec {
@@ -74,10 +88,15 @@ impl Exec {
         let Some(program) = command.first() else {
             return ExecError::Invalid("command: expected a program and its arguments");
         };
-        let guarded = guarded::begin(self, program);
-        let error = crate::sys::exec(command, environment);
-        guarded.take_back();
-        ExecError::NotExecuted(error)
+        #[cfg(windows)]
+        return job::run(self, program, command, environment);
+        #[cfg(not(windows))]
+        {
+            let guarded = guarded::begin(self, program);
+            let error = crate::sys::exec(command, environment);
+            guarded.take_back();
+            ExecError::NotExecuted(error)
+        }
     }
 }
 
@@ -264,7 +283,10 @@ mod guarded {
     }
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(windows)]
+mod job;
+
+#[cfg(not(any(target_os = "linux", windows)))]
 mod guarded {
     use std::ffi::CStr;
 

@@ -200,6 +200,7 @@ pub(crate) fn decide(facts: &Facts) -> Decision {
     };
     // We were adopted if our parent started before the supervisor did: an adopter is an ancestor of it.
     let adopted = match named.proof {
+        _ if !sys::HAS_ADOPTERS => parent == 0,
         Some(proof) => {
             facts.clock_is_initial && facts.parent_started(named.pid, proof) == Some(Ordering::Less)
         }

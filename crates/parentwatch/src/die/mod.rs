@@ -19,7 +19,12 @@ mod tree;
 #[cfg(target_os = "linux")]
 use reaper::Helpers;
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(windows)]
+mod descendants;
+#[cfg(windows)]
+use descendants::Helpers;
+
+#[cfg(not(any(target_os = "linux", windows)))]
 use crate::sys::Helpers;
 
 use std::time::{Duration, Instant};

@@ -18,10 +18,18 @@ mod macos;
 #[cfg(target_os = "macos")]
 pub(crate) use macos::*;
 
-#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+#[cfg(windows)]
+mod windows;
+#[cfg(windows)]
+pub(crate) use windows::*;
+
+#[cfg(not(any(target_os = "linux", target_os = "macos", windows)))]
 mod unsupported;
-#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+#[cfg(not(any(target_os = "linux", target_os = "macos", windows)))]
 pub(crate) use unsupported::*;
+
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+mod not_posix;
 
 #[cfg(not(target_os = "linux"))]
 mod other;
@@ -32,6 +40,10 @@ pub(crate) use other::*;
 /// `include/linux/proc_ns.h` (part of its interface since 3.8: CRIU and systemd rely on it).
 pub(crate) const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 
+/// A process whose parent has ended gets another one, which is its ancestor too. On Windows it keeps the number of the one
+/// that has ended.
+pub(crate) const HAS_ADOPTERS: bool = cfg!(not(windows));
+
 /// The name of the watcher's thread. The reaper inherits it, so that a walk over the helpers knows a reaper,
 /// also one of another copy of this library.
 pub(crate) const WATCHER_NAME: &CStr = c"parent-watch";
@@ -39,7 +51,7 @@ pub(crate) const WATCHER_NAME: &CStr = c"parent-watch";
 pub(crate) const HOOK_NAME: &CStr = c"parent-hook";
 
 /// Why there is no handle on a process.
-#[cfg_attr(not(any(target_os = "linux", target_os = "macos")), allow(dead_code))]
+#[cfg_attr(not(any(target_os = "linux", target_os = "macos", windows)), allow(dead_code))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OpenError {
     /// No process has the number.

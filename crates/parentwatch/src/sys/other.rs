@@ -63,8 +63,8 @@ impl OwnTable {
     }
 }
 
-/// Descendants are not looked for.
-pub(crate) const HAS_TREE: bool = false;
+/// Descendants can be found.
+pub(crate) const HAS_TREE: bool = cfg!(windows);
 
 /// Another copy of this library is not noticed.
 pub(crate) fn has_other_hook(_own_hook: i32) -> bool {
@@ -77,11 +77,13 @@ pub(crate) fn thread_id() -> i32 {
     0
 }
 
+#[cfg(not(windows))]
 /// The helpers: without a fork that takes no locks there is no reaper.
 pub(crate) struct Helpers {
     group: Option<i32>,
 }
 
+#[cfg(not(windows))]
 impl Helpers {
     pub(crate) fn of(
         group: Option<i32>,

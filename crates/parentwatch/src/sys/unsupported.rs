@@ -4,25 +4,10 @@ use std::convert::Infallible;
 use std::ffi::CStr;
 use std::time::Duration;
 
+pub(crate) use super::not_posix::*;
 use super::{OpenError, OwnTable, Stat};
 
 pub(crate) const SUPPORTED: bool = false;
-
-pub(crate) struct SignalsBlocked;
-
-impl SignalsBlocked {
-    pub(crate) fn all() -> SignalsBlocked {
-        SignalsBlocked
-    }
-}
-
-pub(crate) struct CancellationDisabled;
-
-impl CancellationDisabled {
-    pub(crate) fn here() -> CancellationDisabled {
-        CancellationDisabled
-    }
-}
 
 /// There is none.
 #[derive(Clone, Copy)]
@@ -52,21 +37,11 @@ pub(crate) fn spawn_thread(
     Err(0)
 }
 
-pub(crate) fn begin_graceful_stop() {}
-
-pub(crate) fn sigterm_ends_this_process() -> bool {
-    true
-}
-
 pub(crate) fn own_pid() -> i32 {
     i32::try_from(std::process::id()).unwrap_or(i32::MAX)
 }
 
 pub(crate) fn parent_pid() -> i32 {
-    0
-}
-
-pub(crate) fn process_group() -> i32 {
     0
 }
 
@@ -101,12 +76,6 @@ pub(crate) fn clock_is_initial() -> bool {
 pub(crate) fn procfs_is_ours() -> bool {
     false
 }
-
-pub(crate) fn page_wiped_on_fork(_size: usize) -> Option<*mut u8> {
-    None
-}
-
-pub(crate) fn release_page(_page: *mut u8, _size: usize) {}
 
 pub(crate) fn write_to_stderr(_line: &[u8], _table: Option<&OwnTable>) {}
 
