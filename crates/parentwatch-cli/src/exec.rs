@@ -1,7 +1,6 @@
 //! `localai-parentwatch exec`: the core's `Exec`, with what the command line says.
 
 use std::ffi::{CStr, CString, OsString};
-use std::os::unix::ffi::OsStringExt;
 
 use parentwatch::Options;
 
@@ -21,7 +20,7 @@ pub fn run(asked: Exec) -> u8 {
         options = options.parent(parent);
     }
     // An argument has no zero in it: it came as a C string.
-    let c_string = |argument: OsString| CString::new(argument.into_vec()).ok();
+    let c_string = |argument: OsString| CString::new(argument.into_encoded_bytes()).ok();
     let command: Vec<CString> = asked.command.into_iter().filter_map(c_string).collect();
     let command: Vec<&CStr> = command.iter().map(CString::as_c_str).collect();
     let exec = parentwatch::Exec::new(options).cgroup(asked.cgroup).verbose(asked.verbose);

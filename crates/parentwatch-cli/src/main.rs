@@ -1,13 +1,13 @@
 //! `localai-parentwatch`: what the library does, for the shell.
 
-#![cfg_attr(not(test), no_main)]
+#![cfg_attr(all(not(test), unix), no_main)]
 #![deny(unsafe_code)]
 
 mod cli;
 #[cfg(feature = "demo")]
 mod demo;
 mod doctor;
-#[cfg(not(test))]
+#[cfg(all(not(test), unix))]
 mod entry;
 mod exec;
 #[cfg(feature = "pages")]
@@ -23,6 +23,11 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
 use cli::{Cli, Command};
+
+#[cfg(all(not(test), not(unix)))]
+fn main() -> std::process::ExitCode {
+    run(std::env::args_os()).into()
+}
 
 /// The exit status.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
