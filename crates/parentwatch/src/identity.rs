@@ -128,6 +128,8 @@ pub(crate) struct Facts {
     pub own_pid_namespace: Option<u64>,
     /// Start times are told by the clock that the token was written with.
     pub clock_is_initial: bool,
+    /// Whoever loses its parent gets another one. Else it has none: 0.
+    pub has_adopters: bool,
     pub sighting: Sighting,
     /// Its main thread has begun to exit.
     pub is_exiting: bool,
@@ -200,7 +202,7 @@ pub(crate) fn decide(facts: &Facts) -> Decision {
     };
     // We were adopted if our parent started before the supervisor did: an adopter is an ancestor of it.
     let adopted = match named.proof {
-        _ if !sys::HAS_ADOPTERS => parent == 0,
+        _ if !facts.has_adopters => parent == 0,
         Some(proof) => {
             facts.clock_is_initial && facts.parent_started(named.pid, proof) == Some(Ordering::Less)
         }
@@ -299,6 +301,7 @@ pub(crate) fn resolve(table: Option<&OwnTable>, named: Supervisor, worker: Worke
         parent,
         own_pid_namespace: sys::pid_namespace(),
         clock_is_initial: sys::clock_is_initial(),
+        has_adopters: sys::HAS_ADOPTERS,
         sighting,
         is_exiting: seen.is_some_and(|stat| stat.is_exiting),
         parent_start: stat(parent).map(|stat| stat.start),
@@ -367,6 +370,7 @@ mod tests {
             parent: 200,
             own_pid_namespace: Some(NS),
             clock_is_initial: true,
+            has_adopters: true,
             sighting,
             is_exiting: false,
             parent_start: Some(60),
@@ -478,6 +482,30 @@ mod tests {
             unproven(decide(&Facts { sighting: Sighting::Alive { start: 9 }, ..plain })),
             "another process has the number"
         );
+    }
+
+    /// Windows: who is left to an adopter elsewhere has no parent there.
+    #[test]
+    fn rule_3_without_adopters_needs_a_parent_that_is_gone() {
+        let gone = Facts {
+            has_adopters: false,
+            parent: 0,
+            parent_start: None,
+            is_ancestor: false,
+            ..facts(Sighting::Absent)
+        };
+        let plain = Facts { named: "100".parse().unwrap(), ..gone };
+        for orphan in [gone, plain] {
+            assert_eq!(decide(&orphan), Decision::Orphaned);
+            assert_eq!(decide(&Facts { sighting: Sighting::Ended, ..orphan }), Decision::Orphaned);
+            let parent_lives = Facts { parent: 200, parent_start: Some(10), ..orphan };
+            assert!(unproven(decide(&parent_lives)), "an older parent is no adopter");
+        }
+        let another = Sighting::Alive { start: 51 };
+        assert_eq!(decide(&Facts { sighting: another, ..gone }), Decision::Orphaned);
+        assert!(unproven(decide(&Facts { sighting: another, ..plain })));
+        let detached = Facts { sighting: Sighting::Alive { start: 50 }, ..gone };
+        assert_eq!(decide(&detached), Decision::Supervisor { and_parent: false });
     }
 
     #[test]
@@ -641,26 +669,26 @@ mod tests {
         #[test]
         fn orphaned_is_only_ever_proven(
             full: bool, parent in 0_i32..400, own_ns in prop::option::of(prop::sample::select(vec![NS, 1])),
-            clock: bool, kind in 0_usize..4, start in 40_u64..60, parent_start in prop::option::of(40_u64..60), ancestor: bool,
+            clock: bool, adopters: bool, kind in 0_usize..4, start in 40_u64..60, parent_start in prop::option::of(40_u64..60), ancestor: bool,
         ) {
             let sighting = [Sighting::Absent, Sighting::Ended, Sighting::Alive { start }, Sighting::Hidden][kind];
             let named: Supervisor = if full { "100@50@4026531836" } else { "100" }.parse().unwrap();
             let facts = Facts {
                 named, own_pid: 300, parent, own_pid_namespace: own_ns, clock_is_initial: clock,
-                sighting, is_exiting: false, parent_start, is_ancestor: ancestor,
+                has_adopters: adopters, sighting, is_exiting: false, parent_start, is_ancestor: ancestor,
             };
             if decide(&facts) == Decision::Orphaned {
-                prop_assert_eq!(own_ns, Some(NS));
+                prop_assert!(own_ns == Some(NS) || (!full && !adopters));
                 prop_assert!(parent != 100);
                 let is_alive = matches!(sighting, Sighting::Alive { .. });
                 prop_assert!(!(ancestor && is_alive), "what is above us lived beside the supervisor");
                 prop_assert_ne!(sighting, Sighting::Hidden);
                 prop_assert_ne!(sighting, Sighting::Alive { start: 50 });
-                if full {
-                    prop_assert!(clock && parent_start.unwrap() <= 50);
-                } else {
-                    let another_has_it = matches!(sighting, Sighting::Alive { .. });
-                    prop_assert!(parent == 1 && !another_has_it);
+                prop_assert!(full || !is_alive, "another process has the number");
+                match (adopters, full) {
+                    (false, _) => prop_assert_eq!(parent, 0),
+                    (true, true) => prop_assert!(clock && parent_start.unwrap() <= 50),
+                    (true, false) => prop_assert_eq!(parent, 1),
                 }
             }
         }

@@ -40,8 +40,8 @@ pub(crate) use other::*;
 /// `include/linux/proc_ns.h` (part of its interface since 3.8: CRIU and systemd rely on it).
 pub(crate) const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 
-/// A process whose parent has ended gets another one, which is its ancestor too. On Windows it keeps the number of the one
-/// that has ended.
+/// A process whose parent has ended gets another one, an ancestor of that. On Windows it keeps the number of the one that
+/// has ended.
 pub(crate) const HAS_ADOPTERS: bool = cfg!(not(windows));
 
 /// The name of the watcher's thread. The reaper inherits it, so that a walk over the helpers knows a reaper,

@@ -27,7 +27,7 @@ const GRACE: Duration = Duration::from_secs(5);
 enum Who {
     Supervisor,
     Wrapper,
-    /// Whoever gets the worker when its parent dies: a subreaper above the supervisor, or PID 1.
+    /// Whoever gets the worker when its parent dies: a subreaper above the supervisor, or PID 1, or nobody.
     Adopter,
     /// A process that was given a dead one's number.
     Stranger,
@@ -41,13 +41,21 @@ enum Life {
     Ended,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Adopter {
+    Subreaper,
+    Init,
+    /// Windows: who has no living parent has none.
+    Nobody,
+}
+
 /// How the tree stands when the worker arms.
 #[derive(Clone, Copy, Debug)]
 struct Tree {
     has_wrapper: bool,
     /// The launcher that started the worker has left already: it is no descendant of the supervisor any more.
     is_elsewhere: bool,
-    adopter_is_pid_1: bool,
+    adopter: Adopter,
     /// The supervisor was named by its token, and can be seen.
     is_named: bool,
     is_visible: bool,
@@ -135,8 +143,11 @@ impl World {
 
     fn number(&self, who: Who) -> i32 {
         match who {
-            Who::Adopter if self.tree.adopter_is_pid_1 => 1,
-            Who::Adopter => 50,
+            Who::Adopter => match self.tree.adopter {
+                Adopter::Subreaper => 50,
+                Adopter::Init => 1,
+                Adopter::Nobody => 0,
+            },
             Who::Supervisor => 100,
             Who::Wrapper => 200,
             Who::Stranger => 999,
@@ -156,10 +167,11 @@ impl World {
         let parent = self.getppid();
         self.captured = Some(parent);
         self.move_on();
+        let has_adopters = self.tree.adopter != Adopter::Nobody;
         let start = match parent {
-            Who::Adopter => 10,
-            Who::Supervisor => 50,
-            _ => 60,
+            Who::Adopter => has_adopters.then_some(10),
+            Who::Supervisor => Some(50),
+            _ => Some(60),
         };
         let facts = Facts {
             named: "100@50@4026531836".parse().unwrap(),
@@ -167,13 +179,14 @@ impl World {
             parent: self.number(parent),
             own_pid_namespace: self.tree.is_visible.then_some(4_026_531_836),
             clock_is_initial: true,
+            has_adopters,
             sighting: match self.supervisor {
                 _ if !self.tree.is_visible => Sighting::Hidden,
                 Life::Ended => Sighting::Ended,
                 _ => Sighting::Alive { start: 50 },
             },
             is_exiting: self.supervisor == Life::Exiting,
-            parent_start: self.tree.is_visible.then_some(start),
+            parent_start: start.filter(|_| self.tree.is_visible),
             is_ancestor: parent == Who::Wrapper,
         };
         let decision = self.tree.is_named.then(|| decide(&facts));
@@ -316,14 +329,15 @@ fn run(tree: Tree, left_out: LeftOut, script: &[usize]) -> Result<(bool, Vec<usi
 /// Every run. How many there were, and in how many of them the worker died.
 fn explore(left_out: LeftOut) -> Result<(usize, usize), String> {
     let (mut runs, mut deaths) = (0, 0);
-    for bits in 0..32_u8 {
+    let adopters = [Adopter::Subreaper, Adopter::Init, Adopter::Nobody];
+    for (bits, adopter) in (0..16_u8).flat_map(|bits| adopters.map(|adopter| (bits, adopter))) {
         let is_set = |bit: u8| bits & (1 << bit) != 0;
         let tree = Tree {
             has_wrapper: is_set(0),
             is_elsewhere: is_set(1),
-            adopter_is_pid_1: is_set(2),
-            is_named: is_set(3),
-            is_visible: is_set(4),
+            adopter,
+            is_named: is_set(2),
+            is_visible: is_set(3),
         };
         let mut scripts = vec![Vec::new()];
         while let Some(script) = scripts.pop() {
