@@ -129,6 +129,7 @@ toolchains:
 -include make/mutations.mk
 -include make/soak.mk
 -include make/kernels.mk
+-include make/windows.mk
 
 .PHONY: clean
 clean: ## remove everything that was built
