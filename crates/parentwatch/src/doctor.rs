@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::config::Scope;
 use crate::state::Tier;
 
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", windows))]
 mod environment;
 #[cfg(target_os = "linux")]
 mod gpu;
@@ -21,6 +21,8 @@ mod host;
 #[cfg(target_os = "linux")]
 mod processes;
 mod show;
+#[cfg(windows)]
+mod windows;
 
 pub use show::{plain, run};
 
@@ -41,7 +43,8 @@ pub struct Report {
     pub host: Host,
     /// What the environment asks for: every variable of the contract.
     pub environment: Vec<Variable>,
-    /// The workers that can be seen.
+    /// The workers that can be seen. On Windows neither they nor the orphans are looked for: there the
+    /// environment of another process is found in its memory alone.
     pub workers: Vec<Worker>,
     /// The processes whose supervisor is gone.
     pub orphans: Vec<Orphan>,
@@ -60,17 +63,26 @@ pub struct Host {
     /// Why so.
     pub why: String,
     /// The mode of seccomp(2): 0 none, 1 strict, 2 a filter; `None` where it is not known.
+    #[cfg(not(windows))]
     pub seccomp: Option<u64>,
     /// The inode of the PID namespace.
+    #[cfg(not(windows))]
     pub pid_namespace: Option<u64>,
     /// It is the one that the system booted with.
+    #[cfg(not(windows))]
     pub pid_namespace_is_initial: bool,
     /// `/proc` is that of this PID namespace. Without it no process can be seen.
+    #[cfg(not(windows))]
     pub procfs_is_ours: bool,
     /// The kernel lists the children of a process (`CONFIG_PROC_CHILDREN`).
+    #[cfg(not(windows))]
     pub children_are_listed: bool,
     /// Why a control group with `cgroup.kill` cannot be had; `None` where it can.
+    #[cfg(not(windows))]
     pub no_cgroup: Option<String>,
+    /// Why there can be no job; `None` where it can. A job is what `exec` puts its program into.
+    #[cfg(windows)]
+    pub no_job: Option<String>,
 }
 
 /// A variable of the environment.
@@ -172,7 +184,7 @@ impl std::error::Error for EndError {}
 ///
 /// # Errors
 ///
-/// [`io::ErrorKind::Unsupported`] on systems other than Linux.
+/// [`io::ErrorKind::Unsupported`] on systems other than Linux and Windows.
 pub fn examine<V: AsRef<OsStr>>(lookup: impl Fn(&'static str) -> Option<V>) -> io::Result<Report> {
     #[cfg(target_os = "linux")]
     {
@@ -186,7 +198,13 @@ pub fn examine<V: AsRef<OsStr>>(lookup: impl Fn(&'static str) -> Option<V>) -> i
         let environment = environment::explain(lookup);
         Ok(Report { host: host::examine(), environment, workers, orphans, hidden })
     }
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(windows)]
+    {
+        let environment = environment::explain(lookup);
+        let host = windows::examine();
+        Ok(Report { host, environment, workers: Vec::new(), orphans: Vec::new(), hidden: 0 })
+    }
+    #[cfg(not(any(target_os = "linux", windows)))]
     {
         let _ = lookup;
         Err(unsupported())

@@ -4,7 +4,10 @@ use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
 use super::Variable;
+#[cfg(target_os = "linux")]
 use super::processes::{Named, named};
+#[cfg(windows)]
+use super::windows::{Named, named};
 use crate::config::{
     Config, ENV_PARENT_PID, ENV_PARENT_WATCH, ENV_PARENT_WATCH_GRACE, ENV_PARENT_WATCH_INTERVAL,
     ENV_PARENT_WATCH_SCOPE, Scope, escaped,
@@ -15,9 +18,12 @@ pub(super) fn explain<V: AsRef<OsStr>>(
 ) -> Vec<Variable> {
     let lookup = |name| lookup(name).map(|value| OsString::from(value.as_ref()));
     let enabled = Config::from_lookup(lookup).0.enabled;
-    // A watcher that is switched off warns of nothing; here all is told.
-    let (config, warnings) =
-        Config::from_lookup(|name| if name == ENV_PARENT_WATCH { None } else { lookup(name) });
+    // A watcher that is off warns of nothing; here all is told.
+    let as_if_on = |name| match name {
+        ENV_PARENT_WATCH => Some(OsString::from("on")),
+        name => lookup(name),
+    };
+    let (config, warnings) = Config::from_lookup(as_if_on);
     let variable = |name: &'static str, meaning: String| {
         let value = lookup(name).map(|value| escaped(value.as_encoded_bytes()));
         let warning = warnings.iter().find(|warning| warning.variable == name);
@@ -30,6 +36,7 @@ pub(super) fn explain<V: AsRef<OsStr>>(
             ENV_PARENT_WATCH,
             match enabled {
                 true => "on; false, 0, no and off switch it off".to_owned(),
+                false if cfg!(windows) => "off; true, 1, yes and on switch it on".to_owned(),
                 false => "off: workers outlive their supervisor".to_owned(),
             },
         ),
@@ -37,6 +44,8 @@ pub(super) fn explain<V: AsRef<OsStr>>(
         variable(
             ENV_PARENT_WATCH_SCOPE,
             match config.scope {
+                Scope::Tree if cfg!(windows) => "the worker ends with all its descendants",
+                Scope::Group if cfg!(windows) => "the worker alone ends: it is in no process group",
                 Scope::Tree => "the worker ends with its process group and all its descendants",
                 Scope::Group => "the worker ends with the process group that it leads",
                 Scope::Process => "the worker alone ends",
@@ -53,6 +62,11 @@ pub(super) fn explain<V: AsRef<OsStr>>(
 
 fn grace(grace: Option<Duration>) -> String {
     match grace {
+        None if cfg!(windows) => "a hook has 5s".to_owned(),
+        Some(Duration::ZERO) if cfg!(windows) => "a hook does not run".to_owned(),
+        Some(grace) if cfg!(windows) => {
+            format!("a hook has {}", humantime::format_duration(grace))
+        }
         None => "helpers have 1s to end by themselves, a hook 5s".to_owned(),
         Some(Duration::ZERO) => "nobody has time to end by itself".to_owned(),
         Some(grace) => format!(
@@ -100,7 +114,14 @@ mod tests {
         let grace = of(ENV_PARENT_WATCH_GRACE);
         assert_eq!(
             (grace.problem.as_deref(), &*grace.meaning),
-            (None, "nobody has time to end by itself")
+            (
+                None,
+                if cfg!(windows) {
+                    "a hook does not run"
+                } else {
+                    "nobody has time to end by itself"
+                }
+            )
         );
         assert_eq!(explained.len(), 5);
     }

@@ -81,6 +81,9 @@ fn show(out: &mut impl Write, report: &Report) -> io::Result<()> {
             writeln!(out, "  {BAD}bad value{BAD:#} {name}: {problem}")?;
         }
     }
+    if cfg!(windows) {
+        return writeln!(out, "\nWorkers and orphans are not looked for on this system.");
+    }
     let names = ["PID", "SUPERVISOR", "TIER", "SCOPE", "BY", "COMMAND"];
     let rows: Vec<_> = report.workers.iter().map(worker).collect();
     section(out, "Workers", &names, &rows)?;
@@ -92,8 +95,9 @@ fn show(out: &mut impl Write, report: &Report) -> io::Result<()> {
 
 fn verdict(out: &mut impl Write, report: &Report) -> io::Result<()> {
     writeln!(out)?;
-    let Report { host, orphans, hidden, .. } = report;
-    if !host.procfs_is_ours {
+    let Report { orphans, hidden, .. } = report;
+    #[cfg(not(windows))]
+    if !report.host.procfs_is_ours {
         return writeln!(
             out,
             "{BAD}No process can be seen{BAD:#}: /proc is not that of this PID namespace."
@@ -193,8 +197,28 @@ fn section(out: &mut impl Write, title: &str, names: &[&str], rows: &[Row]) -> i
     })
 }
 
+#[cfg(windows)]
 fn host(host: &Host) -> Vec<Row> {
-    let Host { kernel, tier, why, seccomp, .. } = host;
+    let exec = match &host.no_job {
+        None => "a job ends the program and its helpers".into(),
+        Some(why) => styled(format!("helpers are not ended, no job to be had: {why}"), BAD),
+    };
+    vec![
+        tier(host),
+        vec!["system".into(), host.kernel.clone().into()],
+        vec!["helpers".into(), "found by their parent, at any depth: scope tree".into()],
+        vec!["exec".into(), exec],
+    ]
+}
+
+fn tier(Host { tier, why, .. }: &Host) -> Row {
+    let style = if *tier == Tier::Event { GOOD } else { BAD };
+    vec!["tier".into(), styled(format!("{tier}: {why}"), style)]
+}
+
+#[cfg(not(windows))]
+fn host(host: &Host) -> Vec<Row> {
+    let Host { kernel, seccomp, .. } = host;
     let namespace = match (host.pid_namespace, host.pid_namespace_is_initial) {
         (Some(inode), true) => format!("{inode}, the initial one"),
         (Some(inode), false) => {
@@ -220,9 +244,8 @@ fn host(host: &Host) -> Vec<Row> {
         None => "exec --cgroup works".to_owned(),
         Some(why) => format!("exec --cgroup does without: {why}"),
     };
-    let tier = styled(format!("{tier}: {why}"), if *tier == Tier::Event { GOOD } else { BAD });
     vec![
-        vec!["tier".into(), tier],
+        tier(host),
         vec!["kernel".into(), kernel.clone().into()],
         vec!["seccomp".into(), seccomp.into()],
         vec!["PID namespace".into(), namespace.into()],

@@ -113,3 +113,19 @@ fn stay_loaded() {
     // SAFETY: an address within the module, as the flag says, and room for the answer.
     unsafe { GetModuleHandleExW(flags, stay_loaded as *const u16, &raw mut module) };
 }
+
+/// The release of Windows. What programs are told elsewhere depends on their manifest.
+#[cfg(feature = "doctor")]
+pub(crate) fn kernel_release() -> String {
+    use windows_sys::Wdk::System::SystemServices::RtlGetVersion;
+    use windows_sys::Win32::System::SystemInformation::OSVERSIONINFOW;
+    let mut version = OSVERSIONINFOW {
+        // a few hundred bytes
+        dwOSVersionInfoSize: size_of::<OSVERSIONINFOW>() as u32,
+        ..Default::default()
+    };
+    // SAFETY: room for the answer, which knows its size.
+    unsafe { RtlGetVersion(&raw mut version) };
+    let OSVERSIONINFOW { dwMajorVersion, dwMinorVersion, dwBuildNumber, .. } = version;
+    format!("Windows {dwMajorVersion}.{dwMinorVersion}.{dwBuildNumber}")
+}
