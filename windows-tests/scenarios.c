@@ -24,9 +24,9 @@
 /* No process of a tree lives longer, whatever happens. */
 #define LIFE 60000
 
-enum role { SUPERVISOR, WRAPPER, EXEC, WORKER, HELPER, GRANDCHILD, NEIGHBOUR, SIBLING, ROLES };
+enum role { SUPERVISOR, WRAPPER, EXEC, WORKER, HELPER, GRANDCHILD, NEIGHBOUR, SIBLING, LAUNCHER, ROLES };
 static const char *const names[ROLES] = {"supervisor", "wrapper", "exec", "worker", "helper", "grandchild", "neighbour",
-                                         "sibling"};
+                                         "sibling",    "launcher"};
 
 struct told {
     volatile LONG pid;
@@ -41,13 +41,16 @@ struct shared {
 
 static struct shared *shared;
 
-static int has(const char *word) {
-    char padded[512];
-    const char *words = getenv("PW_WORDS");
-    snprintf(padded, sizeof padded, " %s ", words ? words : "");
-    char looked_for[64];
+static int has_word(const char *words, const char *word) {
+    char padded[512], looked_for[64];
+    snprintf(padded, sizeof padded, " %s ", words);
     snprintf(looked_for, sizeof looked_for, " %s ", word);
     return strstr(padded, looked_for) != NULL;
+}
+
+static int has(const char *word) {
+    const char *words = getenv("PW_WORDS");
+    return words && has_word(words, word);
 }
 
 static char *own_path(void) {
@@ -95,6 +98,30 @@ static void start_role(enum role role) {
     CloseHandle(start(line, NULL, NULL));
 }
 
+/* Starts processes until one has this number, which is free or soon will be; NULL: none gets it. It never runs. */
+static HANDLE start_with_number(DWORD number, HANDLE job) {
+    char line[2 * MAX_PATH];
+    snprintf(line, sizeof line, "\"%s\"", own_path());
+    for (int started = 0; started < 1000; started++) {
+        STARTUPINFOA how = {.cb = sizeof how};
+        PROCESS_INFORMATION made;
+        if (!CreateProcessA(NULL, line, NULL, NULL, FALSE, CREATE_SUSPENDED, NULL, NULL, &how, &made)) {
+            return NULL;
+        }
+        if (job) {
+            AssignProcessToJobObject(job, made.hProcess);
+        }
+        CloseHandle(made.hThread);
+        if (made.dwProcessId == number) {
+            return made.hProcess;
+        }
+        TerminateProcess(made.hProcess, 0);
+        WaitForSingleObject(made.hProcess, DEADLINE);
+        CloseHandle(made.hProcess);
+    }
+    return NULL;
+}
+
 /* ------------------------------------------------------------------------------------------------ the roles */
 
 static void CALLBACK hook(void *ran) {
@@ -136,6 +163,9 @@ static void be_supervisor(void) {
     }
     if (has("sibling")) {
         start_role(SIBLING);
+    }
+    if (has("launcher")) {
+        start_role(LAUNCHER);
     }
     if (has("exec")) {
         char line[4 * MAX_PATH];
@@ -180,12 +210,22 @@ static DWORD CALLBACK fill_stderr(void *unused) {
     return 0;
 }
 
+static void wait_for(enum role role) {
+    while (!shared->by[role].pid) {
+        Sleep(2);
+    }
+}
+
 static void be_worker(struct told *told) {
     if (has("helpers")) {
         start_role(HELPER);
-        while (!shared->by[GRANDCHILD].pid) {
-            Sleep(2);
-        }
+        wait_for(GRANDCHILD);
+    }
+    if (has("launcher")) {
+        /* A helper of ours has the number of the neighbour's parent, which has ended. */
+        wait_for(NEIGHBOUR);
+        HANDLE helper = start_with_number((DWORD)shared->by[LAUNCHER].pid, NULL);
+        shared->by[HELPER].pid = helper ? (LONG)GetProcessId(helper) : -1;
     }
     if (has("late")) {
         told->pid = (LONG)GetCurrentProcessId();
@@ -215,6 +255,10 @@ static int be(enum role role) {
         be_worker(told);
     } else if (role == HELPER) {
         start_role(GRANDCHILD);
+    } else if (role == LAUNCHER) {
+        told->pid = (LONG)GetCurrentProcessId();
+        start_role(NEIGHBOUR);
+        return 0;
     }
     InterlockedExchange(&told->pid, (LONG)GetCurrentProcessId());
     for (int slept = 0; slept < LIFE && !shared->may_end[role]; slept += 2) {
@@ -225,6 +269,7 @@ static int be(enum role role) {
 
 /* -------------------------------------------------------------------------------------------- the scenarios */
 
+enum { OK, FAILED, SKIPPED };
 static jmp_buf failed;
 static HANDLE mapping, job, processes[ROLES], stderr_end;
 static char stderr_path[MAX_PATH];
@@ -236,7 +281,7 @@ static void fail(const char *format, ...) {
     vprintf(format, arguments);
     printf(")\n");
     va_end(arguments);
-    longjmp(failed, 1);
+    longjmp(failed, FAILED);
 }
 
 static const char *stderr_text(void) {
@@ -409,6 +454,15 @@ static void supervisor_ended(void) {
     says("supervisor", SUPERVISOR, WORKER, "event", 0);
 }
 
+/* A stranger has the number of this process, which has ended. */
+static void give_number_to_a_stranger(enum role role) {
+    CloseHandle(processes[role]);
+    processes[role] = start_with_number((DWORD)shared->by[role].pid, job);
+    if (!processes[role]) {
+        longjmp(failed, SKIPPED);
+    }
+}
+
 /* It is proven by its token, or by its number, to be dead; and our parent is gone. */
 static void dies_when_it_arms(const char *words, int warns) {
     tree(words);
@@ -416,6 +470,9 @@ static void dies_when_it_arms(const char *words, int warns) {
     terminate(SUPERVISOR);
     ends(SUPERVISOR, 3);
     lives(WORKER);
+    if (has_word(words, "reused")) {
+        give_number_to_a_stranger(SUPERVISOR);
+    }
     shared->may_arm = 1;
     ends(WORKER, 1);
     says("supervisor", SUPERVISOR, WORKER, "arming", warns);
@@ -429,6 +486,9 @@ static void lives_when_it_arms(const char *words) {
     up(WORKER);
     terminate(SUPERVISOR);
     ends(SUPERVISOR, 3);
+    if (has_word(words, "reused")) {
+        give_number_to_a_stranger(SUPERVISOR);
+    }
     shared->may_arm = 1;
     for (ULONGLONG until = GetTickCount64() + DEADLINE; !shared->by[WORKER].watched[1]; Sleep(2)) {
         if (GetTickCount64() > until) {
@@ -438,6 +498,15 @@ static void lives_when_it_arms(const char *words) {
     lives(WORKER);
     status_is(LOCALAI_PARENTWATCH_NO_PARENT);
 }
+
+/* Another process has its number, with another creation time. */
+static void dead_before_arming_number_reused(void) { dies_when_it_arms("late token reused", 0); }
+
+/* A number alone may be that process's. */
+static void number_of_a_stranger(void) { lives_when_it_arms("late number reused"); }
+
+/* The process that has the parent's number is younger than we are. */
+static void parent_gone_number_reused(void) { lives_when_it_arms("late reused"); }
 
 /* Nobody was named: whether the parent was the supervisor, or a launcher that has left, is not known. */
 static void parent_gone_nobody_named(void) { lives_when_it_arms("late"); }
@@ -502,6 +571,21 @@ static void helpers_of_scope_process_live(void) {
     ends(WORKER, 1);
     lives(HELPER);
     lives(GRANDCHILD);
+}
+
+/* The neighbour keeps the number of a parent that has ended. Now a helper has it, which is younger. */
+static void neighbour_of_a_reused_number_lives(void) {
+    tree("launcher");
+    up(WORKER);
+    if (shared->by[HELPER].pid == -1) {
+        longjmp(failed, SKIPPED);
+    }
+    up(NEIGHBOUR);
+    up(HELPER);
+    terminate(SUPERVISOR);
+    ends(WORKER, 1);
+    ends(HELPER, 1);
+    lives(NEIGHBOUR);
 }
 
 static void sibling_ends(void) {
@@ -636,13 +720,17 @@ static const struct scenario {
     SCENARIO(supervisor_ended),
     SCENARIO(dead_before_arming),
     SCENARIO(dead_before_arming_by_number),
+    SCENARIO(dead_before_arming_number_reused),
+    SCENARIO(number_of_a_stranger),
     SCENARIO(parent_gone_nobody_named),
+    SCENARIO(parent_gone_number_reused),
     SCENARIO(token_of_linux),
     SCENARIO(token_with_another_creation_time),
     SCENARIO(supervisor_behind_a_wrapper),
     SCENARIO(wrapper_ended),
     SCENARIO(helpers_end),
     SCENARIO(helpers_of_scope_process_live),
+    SCENARIO(neighbour_of_a_reused_number_lives),
     SCENARIO(sibling_ends),
     SCENARIO(switched_off),
     SCENARIO(off_by_default),
@@ -661,14 +749,16 @@ static int run(const struct scenario *scenario) {
     printf("%-34s ", scenario->name);
     fflush(stdout);
     ULONGLONG began = GetTickCount64();
-    int has_failed = setjmp(failed);
-    if (!has_failed) {
+    int outcome = setjmp(failed);
+    if (outcome == OK) {
         scenario->run();
         printf("ok (%llu ms)\n", GetTickCount64() - began);
+    } else if (outcome == SKIPPED) {
+        printf("\nSKIPPED: %s: the system does not give the number to another process\n", scenario->name);
     }
     fell();
     fflush(stdout);
-    return has_failed;
+    return outcome == FAILED;
 }
 
 int main(int count, char **arguments) {
