@@ -236,6 +236,14 @@ static void be_worker(struct told *told) {
     if (has("full-pipe")) {
         CloseHandle(CreateThread(NULL, 0, fill_stderr, NULL, 0, NULL));
     }
+    if (has("waits")) {
+        wait_for(SUPERVISOR);
+        int32_t parent = shared->by[SUPERVISOR].pid;
+        told->pid = (LONG)GetCurrentProcessId();
+        int died_before = localai_parentwatch_parent_died(parent);
+        int status = localai_parentwatch_wait_for_exit(parent, 3600000000000);
+        ExitProcess(!died_before && status == 0 && localai_parentwatch_parent_died(parent) ? 11 : 12);
+    }
     if (!has("plain")) {
         arm(told);
     }
@@ -359,7 +367,7 @@ static void fell(void) {
 static void up(enum role role) {
     for (ULONGLONG until = GetTickCount64() + DEADLINE; !shared->by[role].pid; Sleep(2)) {
         if (GetTickCount64() > until) {
-            fail("the %s does not come up", names[role]);
+            fail("the %s does not come up: %s", names[role], stderr_text());
         }
     }
     if (!processes[role]) {
@@ -573,6 +581,15 @@ static void helpers_of_scope_process_live(void) {
     lives(GRANDCHILD);
 }
 
+/* Without a watcher, which the environment leaves off. */
+static void wait_for_the_parent(void) {
+    tree_with("waits", NULL);
+    up(WORKER);
+    lives(WORKER);
+    terminate(SUPERVISOR);
+    ends(WORKER, 11);
+}
+
 /* The neighbour keeps the number of a parent that has ended. Now a helper has it, which is younger. */
 static void neighbour_of_a_reused_number_lives(void) {
     tree("launcher");
@@ -738,6 +755,7 @@ static const struct scenario {
     SCENARIO(hook_hangs),
     SCENARIO(hook_exits),
     SCENARIO(full_pipe_on_stderr),
+    SCENARIO(wait_for_the_parent),
     SCENARIO(exec_supervisor_terminated),
     SCENARIO(exec_program_ended),
     SCENARIO(exec_terminated),

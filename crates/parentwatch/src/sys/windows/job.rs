@@ -93,7 +93,7 @@ pub(crate) fn spawn(command: &mut Command, job: Option<&Job>) -> io::Result<(Pro
     Err(io::Error::other("it cannot be resumed"))
 }
 
-/// Lets a process run that was started suspended: it has one thread.
+/// Lets a process run that was started suspended. Its one thread may have got company, of a virus scanner, say.
 fn resume(pid: u32) -> bool {
     // SAFETY: two numbers.
     let snapshot = unsafe { CreateToolhelp32Snapshot(TH32CS_SNAPTHREAD, 0) };
@@ -108,8 +108,8 @@ fn resume(pid: u32) -> bool {
     let mut is_resumed = false;
     // SAFETY: an open snapshot, and an entry that knows its size.
     let mut is_there = unsafe { Thread32First(snapshot, &raw mut entry) };
-    while is_there != 0 && !is_resumed {
-        is_resumed = entry.th32OwnerProcessID == pid && resume_thread(entry.th32ThreadID);
+    while is_there != 0 {
+        is_resumed |= entry.th32OwnerProcessID == pid && resume_thread(entry.th32ThreadID);
         // SAFETY: as above.
         is_there = unsafe { Thread32Next(snapshot, &raw mut entry) };
     }
@@ -118,6 +118,7 @@ fn resume(pid: u32) -> bool {
     is_resumed
 }
 
+/// Whether it was suspended, and is no longer.
 fn resume_thread(id: u32) -> bool {
     // SAFETY: numbers, and a handle that is closed once.
     unsafe {
@@ -127,7 +128,7 @@ fn resume_thread(id: u32) -> bool {
         }
         let before = ResumeThread(thread);
         CloseHandle(thread);
-        before != u32::MAX
+        before == 1
     }
 }
 
