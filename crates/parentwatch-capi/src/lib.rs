@@ -79,7 +79,7 @@ pub struct localai_parentwatch_options_t {
     /// How long the worker, and after it its helpers, may take to end by themselves once the supervisor is gone, in
     /// nanoseconds: at most 1 h. The worker has that time for on_death or, without on_death, for its own graceful
     /// stop, which a SIGTERM to itself begins. The helpers have it between SIGTERM and SIGKILL. Default: 5 s for
-    /// on_death, none for a worker without, 1 s for helpers. For none at all, 0 with the flag
+    /// on_death, none for a worker without, 1 s for helpers. On Windows it is the time of on_death alone. For none at all, 0 with the flag
     /// LOCALAI_PARENTWATCH_GRACE_IS_SET.
     pub grace_ns: u64,
     /// Who the supervisor is, "PID" or "PID@STARTTIME@PIDNS" as in LOCALAI_BACKEND_PARENT_PID. Copied;
@@ -189,7 +189,10 @@ pub unsafe extern "C" fn localai_parentwatch_start(
 /// supervisor is proven to have died already, the process exits with status 1. A guardian that cannot be had costs one
 /// line on stderr; the program runs all the same.
 ///
-/// Must not race with setenv() in another thread. Linux; elsewhere the program runs unguarded.
+/// Must not race with setenv() in another thread.
+///
+/// On Windows this process stays: it is the guardian, its child is the program, and it ends with the program's exit
+/// status. Strings are UTF-8, and errno is not set. On other systems than Linux and Windows the program runs unguarded.
 ///
 /// # Safety
 /// `argv`, and `envp` if it is not NULL, point to NUL-terminated strings, with NULL behind the last one. `options` as in

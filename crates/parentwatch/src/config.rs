@@ -38,12 +38,13 @@ pub(crate) const MAX_GRACE: Duration = Duration::from_secs(3600);
 #[repr(i32)]
 pub enum Scope {
     /// The worker and its process group, when the worker leads that group (LocalAI starts every worker so), or when
-    /// the group's leader is proven to stand between the supervisor and the worker.
+    /// the group's leader is proven to stand between the supervisor and the worker. On Windows, where nobody is in a
+    /// process group, the worker alone.
     Group = 1,
     /// The worker alone.
     Process = 2,
     /// As [`Scope::Group`], and every process that is still a descendant of the worker, whatever its group or
-    /// session. Linux; elsewhere it is [`Scope::Group`].
+    /// session. Linux and Windows; elsewhere it is [`Scope::Group`].
     #[default]
     Tree = 3,
 }

@@ -13,6 +13,9 @@ use crate::sys::{self, Handle, OpenError, OwnTable, Stat};
 /// of `/proc/PID/ns/pid` (proc(5)). A process id alone can be reused, and means another process in
 /// another PID namespace; with the other two it names one process for good, until the next boot.
 ///
+/// On Windows the second field is the time of its creation in units of 100 ns since 1601 (GetProcessTimes), and the third
+/// is 0.
+///
 /// ```
 /// let named: parentwatch::Supervisor = "4242@987654@4026531836".parse()?;
 /// assert_eq!(named.pid(), 4242);
@@ -33,7 +36,7 @@ struct Proof {
 
 impl Supervisor {
     /// This process, as its own workers should be told of it: the full token where the system can
-    /// give it (Linux with `/proc`), else the process id.
+    /// give it (Linux with `/proc`, Windows), else the process id.
     pub fn this_process() -> Supervisor {
         let _whole = sys::CancellationDisabled::here();
         let start = sys::own_start_time();
@@ -48,12 +51,12 @@ impl Supervisor {
         self.pid
     }
 
-    /// When it started, in clock ticks since boot; `None` when it was named by its process id alone.
+    /// When it started, in the unit of its system; `None` when it was named by its process id alone.
     pub fn start_time(&self) -> Option<u64> {
         self.proof.map(|proof| proof.start)
     }
 
-    /// The inode of its PID namespace; `None` when it was named by its process id alone.
+    /// The inode of its PID namespace, 0 on Windows; `None` when it was named by its process id alone.
     pub fn pid_namespace(&self) -> Option<u64> {
         self.proof.map(|proof| proof.pid_namespace)
     }

@@ -24,6 +24,9 @@
 //! 4. One line goes to stderr. It never waits for a pipe, a socket or a terminal.
 //! 5. `_exit(1)`: no destructors, no exit handlers.
 //!
+//! On Windows there is no SIGTERM: after the hook the descendants are ended, then comes the line, then `TerminateProcess`
+//! with status 1. They are in a job that ends with the worker, so that they go however the hook ends it.
+//!
 //! # Descriptors
 //!
 //! The watcher's thread has a descriptor table of its own (Linux 5.9, or `unshare`). The program never sees a

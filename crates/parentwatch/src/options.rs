@@ -61,6 +61,8 @@ impl Options {
     /// The worker has that time for its hook or, without a hook, for its own graceful stop, which a SIGTERM to
     /// itself begins. The helpers have it between SIGTERM and SIGKILL. Unset, a hook has 5 s, a worker without a
     /// hook none, and helpers 1 s. Zero: nobody has any, and the hook does not run.
+    ///
+    /// Windows has no SIGTERM: there it is the time of the hook alone, and the helpers are ended after it.
     pub fn grace(mut self, grace: Duration) -> Options {
         self.grace = Some(grace);
         self
