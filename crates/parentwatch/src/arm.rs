@@ -118,17 +118,18 @@ fn arm(state: &'static State, mut options: Options) -> Phase {
         hook: options.on_death.as_ref().and_then(|hook| hook.identity()),
     };
     state.record(armed);
-    // The signals are blocked first, so that our threads inherit the mask and never run one of the program's
-    // handlers.
-    let blocked = SignalsBlocked::all();
-    let hook = options.on_death.map(|hook| HookThread::spawn(hook, &blocked)).transpose();
-    let started = hook.and_then(|hook| {
-        let watcher =
-            Watcher { state, armed, worker, naming, hook: hook.clone(), grace_is_set: grace };
-        let started = sys::spawn_thread(WATCHER_NAME, STACK, &blocked, move || watcher.run());
-        started.inspect_err(|_| cancel(&hook)).map(|()| hook)
-    });
-    drop(blocked);
+    let started = {
+        // The signals are blocked first, so that our threads inherit the mask and never run one of the program's
+        // handlers.
+        let blocked = SignalsBlocked::all();
+        let hook = options.on_death.map(|hook| HookThread::spawn(hook, &blocked)).transpose();
+        hook.and_then(|hook| {
+            let watcher =
+                Watcher { state, armed, worker, naming, hook: hook.clone(), grace_is_set: grace };
+            let started = sys::spawn_thread(WATCHER_NAME, STACK, &blocked, move || watcher.run());
+            started.inspect_err(|_| cancel(&hook)).map(|()| hook)
+        })
+    };
     match started {
         Ok(hook) if state.wait_for_answer() == state::NOBODY => {
             cancel(&hook);
