@@ -778,10 +778,17 @@ static int run(const struct scenario *scenario) {
     ULONGLONG began = GetTickCount64();
     volatile int attempts = 3, outcome;
     do {
-        outcome = setjmp(failed);
-        if (outcome == OK) {
+        switch (setjmp(failed)) {
+        case OK:
             scenario->run();
             printf("ok (%llu ms)\n", GetTickCount64() - began);
+            outcome = OK;
+            break;
+        case FAILED:
+            outcome = FAILED;
+            break;
+        default:
+            outcome = SKIPPED;
         }
         fell();
         /* The number may have gone to a process or a thread that lives on. */
