@@ -16,7 +16,7 @@ use super::super::OwnTable;
 
 /// How long the line may take. A console holds whoever writes to it while a user selects text in it, a pipe while it is
 /// full.
-const PATIENCE: Duration = Duration::from_millis(200);
+const PATIENCE: Duration = Duration::from_secs(1);
 
 struct Text {
     length: u32,
