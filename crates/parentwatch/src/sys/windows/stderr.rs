@@ -47,7 +47,7 @@ pub(crate) fn write_to_stderr(line: &[u8], _table: Option<&OwnTable>) {
             VirtualFree(text.cast(), 0, MEM_RELEASE);
             return;
         }
-        // below 10³
+        // 10³
         WaitForSingleObject(thread, PATIENCE.as_millis() as u32);
         CloseHandle(thread);
     }
