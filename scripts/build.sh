@@ -5,7 +5,7 @@
 set -euo pipefail
 # What zig links for -lunwind: LLVM's unwinder, which it compiles into its cache.
 unwinder() {
-  local cache=$PWD/target/cross-toolchain/unwinder-$arch
+  local cache=$PWD/target/cross/unwinder-$arch
   mkdir -p "$cache"
   echo 'int main(void) { return 0; }' >"$cache/main.c"
   scripts/cross.sh env env ZIG_GLOBAL_CACHE_DIR="$cache" ZIG_LOCAL_CACHE_DIR="$cache" \

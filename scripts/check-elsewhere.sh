@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# check-elsewhere.sh SUITE TARBALL...: are the tarballs of a release of use on another Debian, SUITE, that has gcc, and
-# no Rust? Each is unpacked there, the C tests are built with its shared library and with its archive, and run. One for
-# musl is used with musl-gcc. One line that begins with SKIPPED: and status 77 where there is no such Debian to be had.
+# check-elsewhere.sh SUITE FILE...: are the files of a release of use on another Debian, SUITE, that has gcc and Python,
+# and no Rust? A tarball is unpacked there, and the C tests are built with its shared library and with its archive, and
+# run; one for musl is used with musl-gcc. A wheel ends a worker. One line that begins with SKIPPED: and status 77 where
+# there is no such Debian to be had.
 set -euo pipefail
 suite=${1:?check-elsewhere.sh: expected the name of a release of Debian}
 shift
-(($#)) || { echo 'check-elsewhere.sh: expected the tarballs' >&2; exit 2; }
-mapfile -t tarballs < <(realpath "$@")
+(($#)) || { echo 'check-elsewhere.sh: expected files of a release' >&2; exit 2; }
+mapfile -t files < <(realpath "$@")
 cd "$(dirname "$0")/.."
 root=target/elsewhere/$suite
 
@@ -21,15 +22,21 @@ scripts/install-packages.sh debootstrap || skip 'there is no debootstrap'
 if [[ ! -e $root/.ready ]]; then
   rm -rf "$root"
   mkdir -p "$root"
-  debootstrap --variant=minbase --include=gcc,libc6-dev,musl-tools,pkg-config "$suite" "$root" >"$root.log" 2>&1 ||
+  debootstrap --variant=minbase --include=gcc,libc6-dev,musl-tools,pkg-config,python3 "$suite" "$root" >"$root.log" 2>&1 ||
     skip "debootstrap: $(grep -m 1 '^E:' "$root.log" || tail -n 1 "$root.log")"
   touch "$root/.ready"
 fi
 
 rm -rf "${root:?}/try"
 mkdir "$root/try"
-cp -r crates/parentwatch-capi/tests/c scripts/run-c-tests.sh "$root/try/"
-for tarball in "${tarballs[@]}"; do tar -C "$root/try" -xzf "$tarball"; done
+cp -r crates/parentwatch-capi/tests/c scripts/run-c-tests.sh python/tests/anywhere.py "$root/try/"
+for file in "${files[@]}"; do
+  case $file in
+    *.tar.gz) tar -C "$root/try" -xzf "$file" ;;
+    *.whl) python3 -m zipfile -e "$file" "$root/try/wheel" ;;
+    *) echo "check-elsewhere.sh: expected a tarball or a wheel, not $file" >&2 && exit 2 ;;
+  esac
+done
 cat >"$root/try/run" <<'RUN'
 set -euo pipefail
 cd /try
@@ -55,8 +62,10 @@ for prefix in localai-parentwatch-*; do
   ./run-c-tests.sh "tests/$prefix"/* || failed=1
   [[ $("$prefix/bin/localai-parentwatch" exec -- sh -c 'exit 7' || echo $?) == 7 ]] || failed=1
 done
+[[ ! -d wheel ]] || PYTHONPATH=wheel python3 anywhere.py || failed=1
 exit "$failed"
 RUN
 # Its own /proc, and everything in it ends with it.
+# shellcheck disable=SC2016 # for the other shell
 unshare --mount --pid --fork --kill-child bash -euc \
   'mount -t proc proc "$1/proc"; mount --rbind /dev "$1/dev"; exec chroot "$1" bash /try/run' - "$root"

@@ -62,7 +62,7 @@ environment() {
   # What is not stable of cargo and the compiler: to compile the standard library.
   export RUSTC_BOOTSTRAP=1 CARGO_UNSTABLE_BUILD_STD=std,panic_abort
   export CARGO_TARGET_DIR=$root/target/cross PATH=$tools/zig/bin:$PATH
-  export ZIG_GLOBAL_CACHE_DIR=$tools/zig-cache ZIG_LOCAL_CACHE_DIR=$tools/zig-cache
+  export ZIG_GLOBAL_CACHE_DIR=$root/target/cross/zig ZIG_LOCAL_CACHE_DIR=$root/target/cross/zig
   export CARGO_TARGET_X86_64_PC_WINDOWS_GNU_LINKER=x86_64-w64-mingw32-gcc
   # Where the sources were is nobody's business, and the same sources make the same bytes elsewhere. The last that
   # matches counts.

@@ -129,8 +129,7 @@ fn creation_time(process: HANDLE) -> Option<u64> {
         .then(|| u64::from(created.dwHighDateTime) << 32 | u64::from(created.dwLowDateTime))
 }
 
-/// The number that its parent has, or had. A snapshot of all processes tells the same and takes a thousand times as
-/// long.
+/// The number that its parent has, or had. A snapshot tells the same, but looks at all processes for it.
 fn parent_number(process: HANDLE) -> Option<i32> {
     let mut answer = MaybeUninit::<PROCESS_BASIC_INFORMATION>::uninit();
     // a few dozen bytes

@@ -1,0 +1,56 @@
+"""Is the package of use on this machine? Needs nothing but the standard library: it is run where there is no pytest.
+
+    PYTHONPATH=FOLDER_OF_THE_PACKAGE python3 anywhere.py
+
+A worker arms, and its supervisor is killed. Prints one line, and ends with 1 when the worker did not end as it must.
+"""
+
+import os
+import platform
+import select
+import signal
+import subprocess
+import sys
+
+WORKER = """
+import localai_parentwatch as parentwatch, signal
+print(parentwatch.start_parent_death_watcher(), flush=True)
+signal.pause()
+"""
+SUPERVISOR = """
+import subprocess, sys
+subprocess.Popen([sys.executable, "-c", sys.argv[1]])
+sys.stdin.read()
+"""
+PATIENCE = 60.0
+
+# Everybody is in one group, which is ended as a whole should the worker not end in time.
+if os.getpgrp() != os.getpid():
+    os.setpgrp()
+ended, says = os.pipe()
+supervisor = subprocess.Popen(
+    [sys.executable, "-c", SUPERVISOR, WORKER], stdin=subprocess.PIPE, stdout=says, stderr=says
+)
+os.close(says)
+
+
+def said() -> bytes:
+    """What comes next; nothing at the end, when nobody is left."""
+    if not select.select([ended], [], [], PATIENCE)[0]:
+        print("FAILED the worker is still there", flush=True)
+        os.killpg(0, signal.SIGKILL)
+    return os.read(ended, 4096)
+
+
+armed = said()
+supervisor.kill()
+text = b""
+while part := said():
+    text += part
+supervisor.wait()
+good = b"is gone, worker" in text
+print(
+    f"{'ok    ' if good else 'FAILED'} the wheel, Python {platform.python_version()}, {platform.machine()}, "
+    f"{platform.libc_ver()[0]} {platform.libc_ver()[1]}: {armed.decode().strip()}: {text.decode().strip()}"
+)
+sys.exit(not good)
