@@ -144,7 +144,7 @@ impl fmt::Display for ExecError {
 
 impl std::error::Error for ExecError {}
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(parentwatch_macos_shim)))]
 mod guarded {
     use std::ffi::CStr;
 
@@ -286,7 +286,7 @@ mod guarded {
 #[cfg(windows)]
 mod job;
 
-#[cfg(not(any(target_os = "linux", windows)))]
+#[cfg(any(not(any(target_os = "linux", windows)), parentwatch_macos_shim))]
 mod guarded {
     use std::ffi::CStr;
 

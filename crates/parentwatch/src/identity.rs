@@ -13,8 +13,8 @@ use crate::sys::{self, Handle, OpenError, OwnTable, Stat};
 /// of `/proc/PID/ns/pid` (proc(5)). A process id alone can be reused, and means another process in
 /// another PID namespace; with the other two it names one process for good, until the next boot.
 ///
-/// On Windows the second field is the time of its creation in units of 100 ns since 1601 (GetProcessTimes), and the third
-/// is 0.
+/// On macOS the second field is the time of its start in microseconds since 1970, on Windows that of its creation in units
+/// of 100 ns since 1601 (GetProcessTimes). The third is 0 there.
 ///
 /// ```
 /// let named: parentwatch::Supervisor = "4242@987654@4026531836".parse()?;
@@ -36,7 +36,7 @@ struct Proof {
 
 impl Supervisor {
     /// This process, as its own workers should be told of it: the full token where the system can
-    /// give it (Linux with `/proc`, Windows), else the process id.
+    /// give it (Linux with `/proc`, macOS, Windows), else the process id.
     pub fn this_process() -> Supervisor {
         let _whole = sys::CancellationDisabled::here();
         let start = sys::own_start_time();
@@ -207,7 +207,9 @@ pub(crate) fn decide(facts: &Facts) -> Decision {
     let adopted = match named.proof {
         _ if !facts.has_adopters => parent == 0,
         Some(proof) => {
-            facts.clock_is_initial && facts.parent_started(named.pid, proof) == Some(Ordering::Less)
+            facts.clock_is_initial
+                && (facts.parent_started(named.pid, proof) == Some(Ordering::Less)
+                    || facts.is_left_to_init())
         }
         None => facts.is_left_to_init(),
     };
@@ -220,12 +222,13 @@ pub(crate) fn decide(facts: &Facts) -> Decision {
 }
 
 impl Facts {
-    /// What proves to a worker that knows no more than a number that it was adopted.
+    /// Init is everybody's ancestor, also where nothing is told of it. A worker that knows no more than a number has no
+    /// other proof that it was adopted.
     fn is_left_to_init(&self) -> bool {
         self.own_pid_namespace == Some(sys::INITIAL_PID_NAMESPACE) && self.parent == 1
     }
 
-    /// When the parent started: before or after the supervisor. Start times are in ticks of 10 ms. Within one tick
+    /// When the parent started: before or after the supervisor. Linux tells start times in ticks of 10 ms. Within one tick
     /// the process ids tell, since they are given out in rising order (unless they wrap around within that tick).
     fn parent_started(&self, named_pid: i32, named: Proof) -> Option<Ordering> {
         self.parent_start.map(|start| (start, self.parent).cmp(&(named.start, named_pid)))
@@ -363,12 +366,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const NS: u64 = 4_026_531_836;
+    const NS: u64 = sys::INITIAL_PID_NAMESPACE;
 
     /// A supervisor 100, started at 50, that was the grandparent of this process; the parent is 200.
     fn facts(sighting: Sighting) -> Facts {
         Facts {
-            named: "100@50@4026531836".parse().unwrap(),
+            named: format!("100@50@{NS}").parse().unwrap(),
             own_pid: 300,
             parent: 200,
             own_pid_namespace: Some(NS),
@@ -447,7 +450,12 @@ mod tests {
                 unproven(decide(&Facts { parent_start: Some(51), ..adopted })),
                 "younger parent"
             );
-            assert!(unproven(decide(&Facts { parent_start: None, ..adopted })), "unknown parent");
+            let unknown = Facts { parent_start: None, ..adopted };
+            assert!(unproven(decide(&unknown)), "unknown parent");
+            if !matches!(sighting, Sighting::Alive { .. }) {
+                let init = Facts { parent: 1, ..unknown };
+                assert_eq!(decide(&init), Decision::Orphaned, "init needs no start time");
+            }
             assert!(
                 unproven(decide(&Facts { clock_is_initial: false, ..adopted })),
                 "time namespace"
@@ -675,7 +683,8 @@ mod tests {
             clock: bool, adopters: bool, kind in 0_usize..4, start in 40_u64..60, parent_start in prop::option::of(40_u64..60), ancestor: bool,
         ) {
             let sighting = [Sighting::Absent, Sighting::Ended, Sighting::Alive { start }, Sighting::Hidden][kind];
-            let named: Supervisor = if full { "100@50@4026531836" } else { "100" }.parse().unwrap();
+            let token = if full { format!("100@50@{NS}") } else { "100".to_owned() };
+            let named: Supervisor = token.parse().unwrap();
             let facts = Facts {
                 named, own_pid: 300, parent, own_pid_namespace: own_ns, clock_is_initial: clock,
                 has_adopters: adopters, sighting, is_exiting: false, parent_start, is_ancestor: ancestor,

@@ -43,7 +43,7 @@ mod die;
 pub mod doctor;
 mod duration;
 mod exec;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(parentwatch_macos_shim)))]
 mod guardian;
 mod identity;
 mod options;

@@ -105,7 +105,7 @@ fn from_the_first_call_to_the_armed_watcher() {
     let token: Supervisor = parentwatch::token().parse().unwrap();
     assert_eq!(token, Supervisor::this_process());
     assert_eq!(token.pid(), own);
-    assert_eq!(token.start_time().is_some(), cfg!(target_os = "linux"));
+    assert_eq!(token.start_time().is_some(), cfg!(any(target_os = "linux", target_os = "macos")));
 }
 
 extern "C" fn ignore(_signal: libc::c_int) {}

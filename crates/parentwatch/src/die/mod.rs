@@ -10,13 +10,16 @@
 pub(crate) mod hook;
 pub(crate) mod line;
 
-#[cfg(target_os = "linux")]
+// What is dead code on macOS is for a guardian.
+#[cfg(any(target_os = "linux", target_os = "macos"))]
 mod group;
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", target_os = "macos"))]
+#[cfg_attr(any(target_os = "macos", parentwatch_macos_shim), allow(dead_code))]
 pub(crate) mod reaper;
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", target_os = "macos"))]
+#[cfg_attr(any(target_os = "macos", parentwatch_macos_shim), allow(dead_code))]
 mod tree;
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", target_os = "macos"))]
 use reaper::Helpers;
 
 #[cfg(windows)]
@@ -24,7 +27,7 @@ mod descendants;
 #[cfg(windows)]
 use descendants::Helpers;
 
-#[cfg(not(any(target_os = "linux", windows)))]
+#[cfg(not(any(target_os = "linux", target_os = "macos", windows)))]
 use crate::sys::Helpers;
 
 use std::time::{Duration, Instant};

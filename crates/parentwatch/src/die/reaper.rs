@@ -9,13 +9,15 @@ use std::time::Duration;
 use super::group::{Group, Place};
 use super::tree::{Helper, ROUNDS, Tree};
 use crate::config::Scope;
-use crate::sys::{self, Mark, Pidfd, QuietChild};
+use crate::sys::{self, Mark, Pidfd, QuietChild, SharedNumber};
 
 /// What the helpers have between SIGTERM and SIGKILL unless the grace is set.
 pub(crate) const HELPER_GRACE: Duration = Duration::from_secs(1);
 /// How long the reaper waits for the worker to be gone: the kernel may be busy for long with what the
 /// worker held.
 const WORKER_PATIENCE: Duration = Duration::from_secs(10);
+/// How long the worker waits until its reaper has sent SIGTERM to everybody.
+const TELLING_PATIENCE: Duration = Duration::from_secs(2);
 /// How often resource trackers, which hold nothing of weight themselves, are given a second to clean up in, once
 /// every other helper has been killed.
 const TRACKER_SECONDS: u32 = 5;
@@ -32,13 +34,15 @@ pub(crate) struct Helpers {
     has_own_table: bool,
 }
 
-/// Who signals the group.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum First {
-    /// The worker has.
+/// What the reaper does first.
+#[derive(Clone, Copy)]
+enum First<'a> {
+    /// Nothing: the worker has sent SIGTERM.
     Nothing,
-    /// The reaper, once the worker is gone.
+    /// SIGTERM, once the worker is gone.
     Sigterm,
+    /// SIGTERM at once, for whom it finds; then it says so.
+    Everything(&'a SharedNumber),
 }
 
 impl Helpers {
@@ -130,6 +134,10 @@ impl Helpers {
             // are adopted in its own waits.
             sys::become_subreaper();
         }
+        if sys::LISTS_MEMBERS {
+            self.end_one_by_one();
+            return;
+        }
         let place = match &self.group {
             None => Place::Outside(None),
             Some(group) => Place::leave(group.id),
@@ -163,6 +171,32 @@ impl Helpers {
         }
     }
 
+    /// Ends them from within their group, each by its number. The reaper does it: whoever is held still goes on,
+    /// however this process ends meanwhile.
+    fn end_one_by_one(&mut self) {
+        let told = SharedNumber::new();
+        let reaper = told.as_ref().and_then(|told| {
+            self.fork_reaper(First::Everything(told), WORKER_PATIENCE).map(|_| told)
+        });
+        let Some(told) = reaper else {
+            self.tell_everybody_found();
+            self.kill_held();
+            return;
+        };
+        // Until then nobody may lose its parent, this process.
+        let until = sys::uptime().saturating_add(TELLING_PATIENCE);
+        while told.get() == 0 && sys::uptime() < until {
+            sys::nap(Duration::from_millis(1));
+        }
+    }
+
+    fn tell_everybody_found(&mut self) {
+        self.hold_still();
+        self.tell_group();
+        self.tell_held();
+        self.let_go_on();
+    }
+
     fn collect(&mut self, greet: impl FnMut(&mut Helper)) {
         if self.has_tree {
             self.tree.collect(greet);
@@ -181,8 +215,15 @@ impl Helpers {
         });
     }
 
+    fn tell_held(&mut self) {
+        for helper in self.tree.helpers() {
+            helper.tell();
+        }
+    }
+
+    /// Where its members are listed, they are held, and told one by one.
     fn tell_group(&mut self) {
-        let Some(group) = &self.group else { return };
+        let Some(group) = self.group.as_ref().filter(|_| !sys::LISTS_MEMBERS) else { return };
         group.signal(libc::SIGTERM);
         let id = group.id;
         for helper in self.tree.helpers().iter_mut().filter(|helper| helper.group == id) {
@@ -192,15 +233,19 @@ impl Helpers {
 
     /// SIGKILL for everybody, this process too if it is in the group.
     fn kill(&mut self) {
-        for helper in self.tree.helpers() {
-            helper.signal(libc::SIGKILL);
-        }
+        self.kill_held();
         if let Some(group) = &self.group {
             group.signal(libc::SIGKILL);
         }
     }
 
-    fn fork_reaper(&mut self, first: First, patience: Duration) -> Option<QuietChild> {
+    fn kill_held(&mut self) {
+        for helper in self.tree.helpers() {
+            helper.signal(libc::SIGKILL);
+        }
+    }
+
+    fn fork_reaper(&mut self, first: First<'_>, patience: Duration) -> Option<QuietChild> {
         if let Some(group) = &mut self.group {
             group.identify();
         }
@@ -215,8 +260,12 @@ impl Helpers {
 
     /// The reaper, in a group of its own, without a descriptor of the worker's and without its memory: a port, a
     /// pipe or a GPU must not stay open for its sake.
-    fn reap(&mut self, worker: i32, pidfd: Option<Pidfd>, first: First, patience: Duration) {
+    fn reap(&mut self, worker: i32, pidfd: Option<Pidfd>, first: First<'_>, patience: Duration) {
         sys::join_group(0);
+        if let First::Everything(told) = first {
+            self.tell_everybody_found();
+            told.set(1);
+        }
         if !self.has_own_table {
             self.close_all_but_ours(pidfd);
         }
@@ -225,13 +274,46 @@ impl Helpers {
         unsafe { sys::let_go_of_memory() };
         self.tree.uproot();
         wait_until_gone(worker, pidfd, patience);
-        if first == First::Sigterm {
-            self.tell_group();
-            for helper in self.tree.helpers() {
-                helper.tell();
-            }
+        if let First::Sigterm = first {
+            self.tell_everybody_found();
         }
         self.finish();
+    }
+
+    /// Where the children of one that has ended are lost, all are held, and stopped, before anybody is told.
+    fn hold_still(&mut self) {
+        if sys::HAS_SUBREAPERS {
+            return;
+        }
+        for _ in 0..ROUNDS {
+            if self.has_tree {
+                self.tree.look(&mut |_| {});
+            }
+            self.hold_group();
+            if self.stop(|_| true) == 0 {
+                break;
+            }
+        }
+    }
+
+    /// Who was held still has had SIGTERM, and goes on. Before the worker ends: the kernel sends SIGHUP to those who are
+    /// stopped in a group that becomes an orphaned one.
+    fn let_go_on(&mut self) {
+        for helper in self.tree.helpers().iter_mut().filter(|helper| helper.is_stopped) {
+            helper.go_on();
+        }
+    }
+
+    /// Who is stopped starts nobody while the others are looked for. Returns how many were running.
+    fn stop(&mut self, whom: impl Fn(&Helper) -> bool) -> usize {
+        let mut stopped = 0;
+        for helper in self.tree.helpers() {
+            if !helper.is_stopped && !helper.has_ended() && whom(helper) {
+                helper.stop();
+                stopped += 1;
+            }
+        }
+        stopped
     }
 
     /// What follows SIGTERM: the grace, then SIGKILL, for resource trackers last.
@@ -282,41 +364,30 @@ impl Helpers {
     /// start nobody while they are looked through.
     fn kill_all_but_trackers(&mut self) {
         for _ in 0..ROUNDS {
-            let mut stopped = 0;
             self.hold_group();
-            for helper in self.tree.helpers() {
-                let is_running = !helper.is_stopped && !helper.has_ended();
-                if is_running && !sys::is_resource_tracker(helper.pid) {
-                    helper.is_stopped = true;
-                    helper.signal(libc::SIGSTOP);
-                    stopped += 1;
-                }
-            }
-            if stopped == 0 {
+            if self.stop(|helper| !sys::is_resource_tracker(helper.pid)) == 0 {
                 break;
             }
-            if self.has_tree {
-                self.tree.collect(|_| {});
-            }
+            self.collect(|_| {});
         }
         for helper in self.tree.helpers().iter().filter(|helper| helper.is_stopped) {
             helper.signal(libc::SIGKILL);
         }
     }
 
-    /// Holds the members of the group, by a look at all processes. With thousands of them that takes its time: it
-    /// is for helpers that are left when their time is over.
+    /// Holds the members of the group. To find them may take its time: it is for helpers that are left when their
+    /// time is over.
     fn hold_group(&mut self) {
         let Some(group) = self.group.as_ref().filter(|group| group.has_members()) else { return };
         if !sys::procfs_is_ours() {
             return;
         }
-        for pid in sys::processes() {
+        for pid in sys::members(group.id) {
             let is_member = |stat: &sys::Stat| stat.group == group.id;
-            if sys::stat(pid).is_some_and(|stat| is_member(&stat)) {
-                // As long as the group has members, its number cannot be another's.
-                self.tree.add(pid, |_, stat| is_member(stat) && group.has_members(), &mut |_| {});
-            }
+            // As long as the group has members, its number cannot be another's.
+            self.tree.add(pid, |_, stat| is_member(stat) && group.has_members(), &mut |helper| {
+                helper.is_member_alone = true
+            });
         }
     }
 }
@@ -329,7 +400,7 @@ fn is_living_tracker(helper: &Helper) -> bool {
 /// where there is no pidfd. A worker that is not gone by then is stuck, and is killed.
 fn wait_until_gone(worker: i32, pidfd: Option<Pidfd>, patience: Duration) {
     if let Some(pidfd) = pidfd {
-        sys::wait([Some(pidfd), None], Some(patience));
+        pidfd.wait(patience);
         pidfd.signal(libc::SIGKILL);
         return;
     }

@@ -9,9 +9,13 @@ pub(super) struct Helper {
     pidfd: Option<Pidfd>,
     start: u64,
     pub group: i32,
+    /// It is in the group and no descendant: what descends from it is none of ours.
+    pub is_member_alone: bool,
     /// It has had its SIGTERM.
     pub is_told: bool,
     pub is_stopped: bool,
+    /// It ran before it was stopped.
+    was_running: bool,
 }
 
 impl Helper {
@@ -27,6 +31,20 @@ impl Helper {
         // A filter may refuse that call.
         if !matches!(sent, Some(0 | libc::ESRCH)) && !self.has_ended() {
             sys::signal_process(self.pid, signal);
+        }
+    }
+
+    pub fn stop(&mut self) {
+        self.was_running = sys::stat(self.pid).is_some_and(|stat| stat.state != b'T');
+        self.is_stopped = true;
+        self.signal(libc::SIGSTOP);
+    }
+
+    /// Takes a stop back.
+    pub fn go_on(&mut self) {
+        self.is_stopped = false;
+        if self.was_running {
+            self.signal(libc::SIGCONT);
         }
     }
 
@@ -49,6 +67,8 @@ pub(super) struct Tree {
     root: Option<i32>,
     held: [Helper; MOST],
     count: usize,
+    /// Nobody in it had ended when there was no room: it is not asked again before the next look.
+    is_full: bool,
     sight: Option<Sight>,
     mark: Option<Mark>,
     /// The mark counts in this process group alone.
@@ -67,12 +87,21 @@ enum Sight {
 
 impl Tree {
     pub fn below(root: i32) -> Tree {
-        let nobody =
-            Helper { pid: 0, pidfd: None, start: 0, group: 0, is_told: false, is_stopped: false };
+        let nobody = Helper {
+            pid: 0,
+            pidfd: None,
+            start: 0,
+            group: 0,
+            is_member_alone: false,
+            is_told: false,
+            is_stopped: false,
+            was_running: false,
+        };
         Tree {
             root: Some(root),
             held: [nobody; MOST],
             count: 0,
+            is_full: false,
             sight: None,
             mark: None,
             marked_in: None,
@@ -113,6 +142,7 @@ impl Tree {
 
     /// One look at the mark of every process. Returns how many that carry ours were new.
     pub fn look_for_marks(&mut self, greet: &mut dyn FnMut(&mut Helper)) -> usize {
+        self.is_full = false;
         let Some(mark) = self.mark.filter(|_| self.sight() != Sight::Blind) else { return 0 };
         let group = self.marked_in;
         sys::processes()
@@ -135,6 +165,7 @@ impl Tree {
 
     /// One look for descendants. Returns how many were new.
     pub fn look(&mut self, greet: &mut dyn FnMut(&mut Helper)) -> usize {
+        self.is_full = false;
         match self.sight() {
             Sight::Blind => 0,
             Sight::Lists => self.walk(greet),
@@ -150,7 +181,7 @@ impl Tree {
         }
         let mut next = 0;
         while let Some(helper) = self.held.get(..self.count).and_then(|held| held.get(next)) {
-            if !helper.has_ended() {
+            if !helper.is_member_alone && !helper.has_ended() {
                 let pid = helper.pid;
                 sys::children(pid, |child| new += usize::from(self.add_child(child, greet)));
             }
@@ -169,17 +200,28 @@ impl Tree {
         let is_child = |tree: &Tree, stat: &Stat| {
             group.is_none_or(|group| stat.group == group) && tree.is_root_or_lives(stat.parent)
         };
+        if self.held(pid).is_some_and(|helper| helper.is_member_alone) {
+            return self.is_descendant_after_all(pid);
+        }
         self.add(pid, is_child, greet)
+    }
+
+    fn is_descendant_after_all(&mut self, member: i32) -> bool {
+        let is_one = sys::stat(member).is_some_and(|stat| self.is_root_or_lives(stat.parent));
+        for helper in self.helpers().iter_mut().filter(|helper| helper.pid == member) {
+            helper.is_member_alone = !is_one;
+        }
+        is_one
     }
 
     /// Asked after the parent of a process: a helper that lives has the number, so that nobody else had it.
     fn is_root_or_lives(&self, pid: i32) -> bool {
-        self.root == Some(pid) || self.has(pid)
+        self.root == Some(pid) || self.held(pid).is_some_and(|helper| !helper.is_member_alone)
     }
 
-    fn has(&self, pid: i32) -> bool {
+    fn held(&self, pid: i32) -> Option<&Helper> {
         let held = self.held.get(..self.count).unwrap_or_default();
-        held.iter().any(|helper| helper.pid == pid && !helper.has_ended())
+        held.iter().find(|helper| helper.pid == pid && !helper.has_ended())
     }
 
     /// Holds a process if it `belongs`, which is asked once its number cannot be given to another. Whether it is new.
@@ -189,7 +231,7 @@ impl Tree {
         belongs: impl FnOnce(&Tree, &Stat) -> bool,
         greet: &mut dyn FnMut(&mut Helper),
     ) -> bool {
-        if self.has(pid) {
+        if pid == sys::own_pid() || self.root == Some(pid) || self.held(pid).is_some() {
             return false;
         }
         let pidfd = match Pidfd::open(pid) {
@@ -208,8 +250,10 @@ impl Tree {
             pidfd,
             start: stat.start,
             group: stat.group,
+            is_member_alone: false,
             is_told: false,
             is_stopped: false,
+            was_running: false,
         };
         match self.room() {
             Some(room) => {
@@ -233,8 +277,10 @@ impl Tree {
                 pidfd: Pidfd::open(pid).ok(),
                 start: stat.map_or(0, |stat| stat.start),
                 group: stat.map_or(0, |stat| stat.group),
+                is_member_alone: false,
                 is_told: false,
                 is_stopped: false,
+                was_running: false,
             };
         }
     }
@@ -244,7 +290,12 @@ impl Tree {
             self.count += 1;
             return self.held.get_mut(self.count - 1);
         }
-        let ended = self.held.iter_mut().find(|helper| helper.has_ended())?;
+        if self.is_full {
+            return None;
+        }
+        let ended = self.held.iter_mut().find(|helper| helper.has_ended());
+        self.is_full = ended.is_none();
+        let ended = ended?;
         if let Some(pidfd) = ended.pidfd.take() {
             pidfd.close();
         }

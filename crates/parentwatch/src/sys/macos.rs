@@ -1,95 +1,38 @@
-//! macOS. It compiles and is type-checked; it has never run.
+//! macOS. Its logic also runs on Linux, for tests: see macos/shim.rs. It has never run on a Mac.
+
+mod kqueue;
+mod processes;
+mod reaping;
+#[cfg(parentwatch_macos_shim)]
+mod shim;
+
+pub(crate) use kqueue::{Handle, wait};
+pub(crate) use processes::*;
+pub(crate) use reaping::*;
+
+pub(crate) use super::posix::*;
 
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::ptr;
 use std::time::Duration;
 
-pub(crate) use super::posix::*;
-use super::{OpenError, OwnTable, Stat};
+use super::OwnTable;
+/// The calls that only macOS has.
+#[cfg(target_os = "macos")]
+use libc as darwin;
+#[cfg(parentwatch_macos_shim)]
+use shim as darwin;
 
 /// Whether `pid`, once our direct parent, no longer is. `getppid()` alone does not tell: a debugger that
-/// attaches becomes the parent. So it has to be launchd, or the event has to have fired, or the number
-/// has to be free.
-pub(crate) fn parent_is_gone(pid: i32, fired: bool) -> bool {
+/// attaches becomes the parent. So it has to be launchd, or no debugger (asked twice: one may just have left), or the
+/// old parent has to have ended.
+pub(crate) fn parent_is_gone(pid: i32, _fired: bool) -> bool {
     let parent = parent_pid();
-    parent != pid && (parent == 1 || fired || is_absent(pid))
-}
-
-/// A kqueue with one filter: the exit of one process (kqueue(2), `EVFILT_PROC`, `NOTE_EXIT`). A kqueue is not inherited
-/// by a fork, and can itself be polled. It lies in the program's descriptor table, and is never closed: what has its
-/// number by then may be the program's.
-#[derive(Clone, Copy)]
-pub(crate) struct Handle(i32);
-
-impl Handle {
-    pub(crate) fn open_in(_: Option<&OwnTable>, pid: i32) -> Result<Handle, OpenError> {
-        if cfg!(parentwatch_force_poll) {
-            return Err(OpenError::Unavailable);
-        }
-        // SAFETY: no arguments. The descriptor is ours; a kqueue may be duplicated within its process.
-        let fd = unsafe {
-            let mut fd = libc::kqueue();
-            if (0..=2).contains(&fd) {
-                // A program that was started with a closed 0, 1 or 2 must not find it there.
-                let high = libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3);
-                libc::close(fd);
-                fd = high;
-            }
-            libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC);
-            fd
-        };
-        if fd < 0 {
-            return Err(OpenError::Unavailable);
-        }
-        let change = libc::kevent {
-            // a pid_t is positive
-            ident: pid.unsigned_abs() as usize,
-            filter: libc::EVFILT_PROC,
-            flags: libc::EV_ADD | libc::EV_ONESHOT,
-            fflags: libc::NOTE_EXIT,
-            data: 0,
-            udata: ptr::null_mut(),
-        };
-        // SAFETY: one valid change, no room for events.
-        let added =
-            unsafe { libc::kevent(fd, &raw const change, 1, ptr::null_mut(), 0, ptr::null()) };
-        if added == 0 {
-            return Ok(Handle(fd));
-        }
-        let is_gone = errno() == libc::ESRCH;
-        // SAFETY: opened above.
-        unsafe { libc::close(fd) };
-        Err(if is_gone { OpenError::Gone } else { OpenError::Unavailable })
-    }
-
-    pub(crate) fn has_ended(self) -> bool {
-        wait([Some(self), None], Some(Duration::ZERO)) == Some([true, false])
-    }
-}
-
-/// Sleeps until one of the handles is ready, or the timeout is over, or a signal came; which of them were. `None`: the
-/// wait failed, after a sleep of that time.
-pub(crate) fn wait(handles: [Option<Handle>; 2], timeout: Option<Duration>) -> Option<[bool; 2]> {
-    // A negative descriptor is passed over (poll(2)).
-    let mut entries = handles.map(|handle| libc::pollfd {
-        fd: handle.map_or(-1, |handle| handle.0),
-        events: libc::POLLIN,
-        revents: 0,
-    });
-    // Milliseconds, rounded up, so that a short time is never a wait that returns at once.
-    let millis = match timeout {
-        None => -1,
-        Some(time) => i32::try_from(time.as_micros().div_ceil(1_000)).unwrap_or(i32::MAX),
-    };
-    // SAFETY: valid entries.
-    let ready = unsafe { libc::poll(entries.as_mut_ptr(), entries.len() as libc::nfds_t, millis) };
-    if ready == -1 && errno() != libc::EINTR {
-        // Waiting again would return at once.
-        sleep(timeout.unwrap_or(Duration::ZERO));
-        return None;
-    }
-    Some(entries.map(|entry| ready > 0 && entry.revents != 0))
+    parent != pid
+        && (parent == 1
+            || looks_gone(pid, None)
+            || (has_other_parent_than(pid) && has_other_parent_than(pid)))
 }
 
 /// One sleep; a signal may end it early.
@@ -105,38 +48,29 @@ fn sleep(time: Duration) {
 
 pub(crate) fn name_this_thread(name: &CStr) {
     // SAFETY: a C string.
-    unsafe { libc::pthread_setname_np(name.as_ptr()) };
+    unsafe { darwin::pthread_setname_np(name.as_ptr()) };
 }
+
+/// Keeps the library in memory for as long as this process lives, since its threads run it: Linux's linker is told so
+/// (`-z nodelete`), macOS's knows no such flag. Where it is linked into the program that is in memory anyway.
+#[cfg(target_os = "macos")]
+pub(crate) fn keep_loaded() {
+    let mut image = MaybeUninit::<libc::Dl_info>::uninit();
+    // SAFETY: an address of ours, and room for the answer, whose name is a C string. Nothing is loaded.
+    unsafe {
+        if libc::dladdr((keep_loaded as fn() as *const ()).cast(), image.as_mut_ptr()) != 0 {
+            libc::dlopen(image.assume_init().dli_fname, RTLD_LAZY_NOLOAD_NODELETE);
+        }
+    }
+}
+
+/// `<dlfcn.h>`
+#[cfg(target_os = "macos")]
+const RTLD_LAZY_NOLOAD_NODELETE: i32 = 0x1 | 0x10 | 0x80;
 
 /// Whether a SIGTERM to this process would end it at once.
 pub(crate) fn sigterm_ends_this_process() -> bool {
     disposition(libc::SIGTERM) == libc::SIG_DFL
-}
-
-/// No identity but the direct parent's is proven here: a named supervisor further up is unproven, and
-/// only the parent is watched.
-pub(crate) fn stat(_pid: i32) -> Option<Stat> {
-    None
-}
-
-pub(crate) fn looks_gone(pid: i32, _start: Option<u64>) -> bool {
-    is_absent(pid)
-}
-
-pub(crate) fn own_start_time() -> Option<u64> {
-    None
-}
-
-pub(crate) fn pid_namespace() -> Option<u64> {
-    None
-}
-
-pub(crate) fn clock_is_initial() -> bool {
-    false
-}
-
-pub(crate) fn procfs_is_ours() -> bool {
-    false
 }
 
 /// minherit(2), `VM_INHERIT_ZERO`: a child finds zeros.
@@ -145,7 +79,7 @@ pub(crate) fn page_wiped_on_fork(size: usize) -> Option<*mut u8> {
     const VM_INHERIT_ZERO: i32 = 3;
     let page = map_page(size)?;
     // SAFETY: the mapping just made. Its failure is provided for by the process id in it.
-    unsafe { libc::minherit(page.cast(), size, VM_INHERIT_ZERO) };
+    unsafe { darwin::minherit(page.cast(), size, VM_INHERIT_ZERO) };
     Some(page)
 }
 
@@ -156,14 +90,6 @@ pub(crate) fn write_to_stderr(line: &[u8], _table: Option<&OwnTable>) {
         Some(libc::S_IFREG) => write_once(2, line),
         Some(libc::S_IFSOCK) => send_once(2, line, libc::MSG_DONTWAIT),
         _ => {}
-    }
-}
-
-/// The group ends at once, this process with it. One that another process leads is left alone.
-pub(crate) fn end_group(group: i32) {
-    if group == own_pid() {
-        // SAFETY: our own group.
-        unsafe { libc::kill(-group, libc::SIGKILL) };
     }
 }
 

@@ -8,14 +8,16 @@ use std::time::Duration;
 #[cfg(any(target_os = "linux", target_os = "macos"))]
 mod posix;
 
+// With `--cfg parentwatch_macos_shim`, for tests alone, macOS's module runs on Linux: see macos/shim.rs.
 #[cfg(target_os = "linux")]
+#[cfg_attr(parentwatch_macos_shim, allow(dead_code, unused_imports))]
 mod linux;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(parentwatch_macos_shim)))]
 pub(crate) use linux::*;
 
-#[cfg(target_os = "macos")]
+#[cfg(any(target_os = "macos", parentwatch_macos_shim))]
 mod macos;
-#[cfg(target_os = "macos")]
+#[cfg(any(target_os = "macos", parentwatch_macos_shim))]
 pub(crate) use macos::*;
 
 #[cfg(windows)]
@@ -31,14 +33,10 @@ pub(crate) use unsupported::*;
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
 mod not_posix;
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(any(not(target_os = "linux"), parentwatch_macos_shim))]
 mod other;
-#[cfg(not(target_os = "linux"))]
+#[cfg(any(not(target_os = "linux"), parentwatch_macos_shim))]
 pub(crate) use other::*;
-
-/// The inode of the PID namespace that the system booted with: `PROC_PID_INIT_INO` of the kernel's
-/// `include/linux/proc_ns.h` (part of its interface since 3.8: CRIU and systemd rely on it).
-pub(crate) const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 
 /// A process whose parent has ended gets another one, an ancestor of that. On Windows it keeps the number of the one that
 /// has ended.

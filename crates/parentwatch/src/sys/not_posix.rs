@@ -34,3 +34,15 @@ pub(crate) fn page_wiped_on_fork(_size: usize) -> Option<*mut u8> {
 }
 
 pub(crate) fn release_page(_page: *mut u8, _size: usize) {}
+
+/// There are no PID namespaces, and every process is in the same one.
+pub(crate) const INITIAL_PID_NAMESPACE: u64 = 0;
+
+/// There is none.
+pub(crate) struct NoReaper(std::convert::Infallible);
+
+impl NoReaper {
+    pub(crate) fn kill(self) {
+        match self.0 {}
+    }
+}

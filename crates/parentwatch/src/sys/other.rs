@@ -63,9 +63,6 @@ impl OwnTable {
     }
 }
 
-/// Descendants can be found.
-pub(crate) const HAS_TREE: bool = cfg!(windows);
-
 /// Another copy of this library is not noticed.
 pub(crate) fn has_other_hook(_own_hook: i32) -> bool {
     false
@@ -75,41 +72,4 @@ pub(crate) fn mark_hook() {}
 
 pub(crate) fn thread_id() -> i32 {
     0
-}
-
-#[cfg(not(windows))]
-/// The helpers: without a fork that takes no locks there is no reaper.
-pub(crate) struct Helpers {
-    group: Option<i32>,
-}
-
-#[cfg(not(windows))]
-impl Helpers {
-    pub(crate) fn of(
-        group: Option<i32>,
-        _has_tree: bool,
-        _grace: Option<Duration>,
-        _has_own_table: bool,
-    ) -> Helpers {
-        Helpers { group }
-    }
-
-    pub(crate) fn reap_once_gone(&mut self, _patience: Duration) -> Option<NoReaper> {
-        None
-    }
-
-    pub(crate) fn end(&mut self) {
-        if let Some(group) = self.group {
-            super::end_group(group);
-        }
-    }
-}
-
-/// There is none.
-pub(crate) struct NoReaper(std::convert::Infallible);
-
-impl NoReaper {
-    pub(crate) fn kill(self) {
-        match self.0 {}
-    }
 }

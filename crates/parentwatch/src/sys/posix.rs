@@ -4,6 +4,7 @@ use std::ffi::{CStr, c_void};
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use super::name_this_thread;
 
@@ -48,6 +49,25 @@ pub(crate) fn disposition(signal: i32) -> libc::sighandler_t {
         libc::sigaction(signal, ptr::null(), action.as_mut_ptr());
         action.assume_init().sa_sigaction
     }
+}
+
+/// Whether the process may ever have had a child, also before an exec (getrusage(2)). Those whom the kernel reaps
+/// by itself leave no trace: where it may, the answer is yes.
+pub(crate) fn has_had_child() -> bool {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: room for both answers, which are valid when they are all zeros.
+    let (action, usage) = unsafe {
+        libc::sigaction(libc::SIGCHLD, ptr::null(), action.as_mut_ptr());
+        libc::getrusage(libc::RUSAGE_CHILDREN, usage.as_mut_ptr());
+        (action.assume_init(), usage.assume_init())
+    };
+    let reaps_itself =
+        action.sa_sigaction == libc::SIG_IGN || action.sa_flags & libc::SA_NOCLDWAIT != 0;
+    // No field alone is sure: a child by vfork(2) of a tiny program may show nothing but the time that it ran.
+    let used = [usage.ru_maxrss, usage.ru_minflt, usage.ru_nvcsw, usage.ru_nivcsw];
+    let times = [usage.ru_utime, usage.ru_stime].map(|time| (time.tv_sec, time.tv_usec));
+    reaps_itself || used != [0; 4] || times != [(0, 0); 2] || super::has_child()
 }
 
 /// Whether no process has the number. Signal 0 only asks (kill(2)).
@@ -182,6 +202,8 @@ pub(crate) fn spawn_thread(
     fn begin_of<F: FnOnce()>(_: &F) -> extern "C" fn(*mut c_void) -> *mut c_void {
         begin::<F>
     }
+    #[cfg(target_os = "macos")]
+    super::keep_loaded();
     let begin = begin_of(&body);
     let body = Box::into_raw(Box::new(Body { name, run: body }));
     let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
@@ -249,6 +271,40 @@ pub(crate) fn map_page(size: usize) -> Option<*mut u8> {
 pub(crate) fn release_page(page: *mut u8, size: usize) {
     // SAFETY: the caller gives back a mapping of `map_page` that nobody else knows.
     unsafe { libc::munmap(page.cast(), size) };
+}
+
+/// A number, 0 at first, that a forked child sets for its parent.
+pub(crate) struct SharedNumber(*mut u8);
+
+impl SharedNumber {
+    const SIZE: usize = size_of::<AtomicI32>();
+
+    pub(crate) fn new() -> Option<SharedNumber> {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        let kind = libc::MAP_SHARED | libc::MAP_ANON;
+        // SAFETY: an anonymous mapping at an address of the kernel's choice.
+        let page = unsafe { libc::mmap(ptr::null_mut(), SharedNumber::SIZE, access, kind, -1, 0) };
+        (page != libc::MAP_FAILED).then_some(SharedNumber(page.cast()))
+    }
+
+    fn number(&self) -> &AtomicI32 {
+        // SAFETY: a page of ours, aligned, and zeros are a number.
+        unsafe { &*self.0.cast::<AtomicI32>() }
+    }
+
+    pub(crate) fn set(&self, number: i32) {
+        self.number().store(number, Ordering::Release);
+    }
+
+    pub(crate) fn get(&self) -> i32 {
+        self.number().load(Ordering::Acquire)
+    }
+}
+
+impl Drop for SharedNumber {
+    fn drop(&mut self) {
+        release_page(self.0, SharedNumber::SIZE);
+    }
 }
 
 /// The type of what is behind a descriptor; `None` when it is closed.

@@ -79,12 +79,33 @@ pub(crate) fn procfs_is_ours() -> bool {
 
 pub(crate) fn write_to_stderr(_line: &[u8], _table: Option<&OwnTable>) {}
 
-pub(crate) fn end_group(_group: i32) {}
-
 pub(crate) fn exec(_: &[&CStr], _: Option<&[&CStr]>) -> std::io::Error {
     std::io::ErrorKind::Unsupported.into()
 }
 
 pub(crate) fn exit_now() -> ! {
     std::process::exit(1)
+}
+
+/// Descendants are not looked for.
+pub(crate) const HAS_TREE: bool = false;
+
+/// Nobody's end is seen here, and nobody has helpers to end.
+pub(crate) struct Helpers;
+
+impl Helpers {
+    pub(crate) fn of(
+        _group: Option<i32>,
+        _has_tree: bool,
+        _grace: Option<Duration>,
+        _has_own_table: bool,
+    ) -> Helpers {
+        Helpers
+    }
+
+    pub(crate) fn reap_once_gone(&mut self, _patience: Duration) -> Option<NoReaper> {
+        None
+    }
+
+    pub(crate) fn end(&mut self) {}
 }

@@ -25,6 +25,8 @@ use windows_sys::Win32::System::Threading::{
 use super::{OpenError, OwnTable};
 
 pub(crate) const SUPPORTED: bool = true;
+/// Descendants can be found.
+pub(crate) const HAS_TREE: bool = true;
 
 fn last_error() -> u32 {
     // SAFETY: no arguments, no failure.

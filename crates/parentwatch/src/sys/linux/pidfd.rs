@@ -45,6 +45,11 @@ impl Pidfd {
         unsafe { libc::syscall(libc::SYS_close, self.0) };
     }
 
+    /// Returns when it is readable, or the time is over.
+    pub(crate) fn wait(self, patience: Duration) {
+        wait([Some(self), None], Some(patience));
+    }
+
     /// Whether it is readable now.
     pub(crate) fn is_readable(self) -> bool {
         wait([Some(self), None], Some(Duration::ZERO)) == Some([true, false])

@@ -12,6 +12,12 @@ use super::{Pidfd, errno, has_thread, wait};
 /// Descendants can be found, whatever their group.
 pub(crate) const HAS_TREE: bool = true;
 
+/// Whoever loses its parent can become this process's child.
+pub(crate) const HAS_SUBREAPERS: bool = true;
+
+/// The members of a process group are found by a look at all processes.
+pub(crate) const LISTS_MEMBERS: bool = false;
+
 /// Nothing: only asks (kill(2)).
 pub(crate) const NO_SIGNAL: i32 = 0;
 
@@ -56,25 +62,6 @@ pub(crate) fn has_child() -> bool {
     // SAFETY: room for the answer; nobody is waited for, and nobody reaped.
     let asked = unsafe { libc::waitid(libc::P_ALL, 0, found.as_mut_ptr(), options) };
     asked == 0 || errno() != libc::ECHILD
-}
-
-/// Whether the process may ever have had a child, also before an exec (getrusage(2)). Those whom the kernel reaps
-/// by itself leave no trace: where it may, the answer is yes.
-pub(crate) fn has_had_child() -> bool {
-    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
-    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: room for both answers, which are valid when they are all zeros.
-    let (action, usage) = unsafe {
-        libc::sigaction(libc::SIGCHLD, std::ptr::null(), action.as_mut_ptr());
-        libc::getrusage(libc::RUSAGE_CHILDREN, usage.as_mut_ptr());
-        (action.assume_init(), usage.assume_init())
-    };
-    let reaps_itself =
-        action.sa_sigaction == libc::SIG_IGN || action.sa_flags & libc::SA_NOCLDWAIT != 0;
-    // No field alone is sure: a child by vfork(2) of a tiny program may show nothing but the time that it ran.
-    let used = [usage.ru_maxrss, usage.ru_minflt, usage.ru_nvcsw, usage.ru_nivcsw];
-    let times = [usage.ru_utime, usage.ru_stime].map(|time| (time.tv_sec, time.tv_usec));
-    reaps_itself || used != [0; 4] || times != [(0, 0); 2] || has_child()
 }
 
 /// The calling thread's id.

@@ -10,6 +10,10 @@ use super::numbers::Numbers;
 use super::pieces::Pieces;
 use super::{disposition, is_absent, own_pid};
 
+/// The inode of the PID namespace that the system booted with: `PROC_PID_INIT_INO` of the kernel's
+/// `include/linux/proc_ns.h` (part of its interface since 3.8: CRIU and systemd rely on it).
+pub(crate) const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
+
 /// Whether a polled process is dead: no process has its number, another one has, or it is a zombie with
 /// nothing left running. A look that fails says nothing.
 pub(crate) fn looks_gone(pid: i32, start: Option<u64>) -> bool {
@@ -110,6 +114,11 @@ pub(crate) fn children(pid: i32, mut each: impl FnMut(i32)) {
 /// The process ids in `/proc`.
 pub(crate) fn processes() -> impl Iterator<Item = i32> {
     Numbers::of(c"/proc").into_iter().flatten()
+}
+
+/// The members of a process group, by a look at all processes. With thousands of them that takes its time.
+pub(crate) fn members(group: i32) -> impl Iterator<Item = i32> {
+    processes().filter(move |pid| stat(*pid).is_some_and(|stat| stat.group == group))
 }
 
 /// The threads of this process, the main thread first if it has not ended.
@@ -238,9 +247,14 @@ fn read<'a>(path: &CStr, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
 pub(crate) fn is_resource_tracker(pid: i32) -> bool {
     const COMMAND: &[u8] = b"resource_tracker import main";
     let mut buffer = [0; 2048];
+    let length = command_line(pid, &mut buffer).unwrap_or(0);
+    buffer.get(..length).is_some_and(|line| line.windows(COMMAND.len()).any(|it| it == COMMAND))
+}
+
+/// The length of what the buffer holds of it.
+pub(crate) fn command_line(pid: i32, buffer: &mut [u8]) -> Option<usize> {
     let path = Path::new(format_args!("/proc/{pid}/cmdline"));
-    let line = path.as_c_str().and_then(|path| read(path, &mut buffer));
-    line.is_some_and(|line| line.windows(COMMAND.len()).any(|part| part == COMMAND))
+    read(path.as_c_str()?, buffer).map(|line| line.len())
 }
 
 fn read_stat(path: &CStr) -> Option<Stat> {
