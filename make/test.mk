@@ -1,7 +1,7 @@
 # Everything that must hold. Each step is a target of its own too; scripts/test.sh runs them all and sums up.
 
 TEST_PACKAGES := binutils g++ gdb make pkg-config python3-venv shellcheck util-linux
-C_TESTS := abi threads dying exec hosts orphans children memory watched
+C_TESTS := abi threads dying exec hosts orphans children memory watched atfork
 
 .PHONY: test
 test: toolchains ## everything that must hold, with a summary of what ran and what was skipped
