@@ -130,6 +130,9 @@ toolchains:
 -include make/soak.mk
 -include make/kernels.mk
 -include make/windows.mk
+-include make/macos.mk
+-include make/release.mk
+-include make/packages.mk
 
 .PHONY: clean
 clean: ## remove everything that was built

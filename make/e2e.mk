@@ -2,12 +2,14 @@
 # make e2e ARGS="-k f05 --worker=c". The trees are independent of each other: E2E_JOBS of them at a time.
 E2E_JOBS ?= 4
 E2E := $(FOR)/e2e
+# Where the library is that the workers are linked with.
+E2E_PREFIX ?= $(PREFIX_TEST)
 E2E_CC ?= $(CC)
 E2E_CXX ?= c++
 E2E_FLAGS := -O2 -g -Wall -Wextra -Werror -pthread -Ie2e/protocol -Ie2e/workers/c
 E2E_CFLAGS := -std=c11 $(E2E_FLAGS)
 E2E_CXXFLAGS := -std=c++17 -Wpedantic $(E2E_FLAGS)
-E2E_PKG_CONFIG = PKG_CONFIG_PATH='$(PREFIX_TEST)/lib/pkgconfig' pkg-config
+E2E_PKG_CONFIG = PKG_CONFIG_PATH='$(E2E_PREFIX)/lib/pkgconfig' pkg-config
 E2E_PROTOCOL := e2e/protocol/protocol.c e2e/protocol/protocol.h
 E2E_REQUESTS := e2e/workers/c/requests.c e2e/workers/c/requests.h
 E2E_PROGRAMS := $(addprefix $(E2E)/,supervisor helper file_server launch \
@@ -45,15 +47,15 @@ $(E2E)/launch: e2e/launchers/launch.c $(E2E_PROTOCOL) | $(E2E)
 E2E_ARCHIVE = "$$($(E2E_PKG_CONFIG) --variable=libdir localai_parentwatch)/liblocalai_parentwatch.a" \
 	$$($(E2E_PKG_CONFIG) --static --libs-only-l localai_parentwatch | sed 's/-llocalai_parentwatch//')
 
-$(E2E)/worker-c: e2e/workers/c/worker.c $(E2E_REQUESTS) $(E2E_PROTOCOL) $(PREFIX_TEST)/.stamp | $(E2E)
+$(E2E)/worker-c: e2e/workers/c/worker.c $(E2E_REQUESTS) $(E2E_PROTOCOL) $(E2E_PREFIX)/.stamp | $(E2E)
 	$(E2E_CC) $(E2E_CFLAGS) $$($(E2E_PKG_CONFIG) --cflags localai_parentwatch) $(filter %.c,$^) -o $@.new $(E2E_ARCHIVE)
 	@mv $@.new $@
 
-$(E2E)/worker-cpp: e2e/workers/cpp/worker.cpp $(E2E)/requests.o $(E2E)/protocol.o $(PREFIX_TEST)/.stamp | $(E2E)
+$(E2E)/worker-cpp: e2e/workers/cpp/worker.cpp $(E2E)/requests.o $(E2E)/protocol.o $(E2E_PREFIX)/.stamp | $(E2E)
 	$(E2E_CXX) $(E2E_CXXFLAGS) $$($(E2E_PKG_CONFIG) --cflags localai_parentwatch) $(filter %.cpp %.o,$^) -o $@.new $(E2E_ARCHIVE)
 	@mv $@.new $@
 
-$(E2E)/requests.o: $(E2E_REQUESTS) $(E2E_PROTOCOL) $(PREFIX_TEST)/.stamp | $(E2E)
+$(E2E)/requests.o: $(E2E_REQUESTS) $(E2E_PROTOCOL) $(E2E_PREFIX)/.stamp | $(E2E)
 	$(E2E_CC) $(E2E_CFLAGS) $$($(E2E_PKG_CONFIG) --cflags localai_parentwatch) -c $< -o $@
 
 $(E2E)/protocol.o: $(E2E_PROTOCOL) | $(E2E)
@@ -61,12 +63,12 @@ $(E2E)/protocol.o: $(E2E_PROTOCOL) | $(E2E)
 
 # The negative controls: the same worker, over a watcher that is known to be wrong.
 $(E2E)/worker-poller $(E2E)/worker-pdeathsig $(E2E)/worker-naive: $(E2E)/worker-%: e2e/workers/c/worker.c e2e/controls/%.c \
-		e2e/controls/texts.c $(E2E_REQUESTS) $(E2E_PROTOCOL) $(PREFIX_TEST)/.stamp | $(E2E)
+		e2e/controls/texts.c $(E2E_REQUESTS) $(E2E_PROTOCOL) $(E2E_PREFIX)/.stamp | $(E2E)
 	$(E2E_CC) $(E2E_CFLAGS) $$($(E2E_PKG_CONFIG) --cflags localai_parentwatch) $(filter %.c,$^) -o $@.new && mv $@.new $@
 
 # A worker that arms nothing, and what runs it: the installed program.
 $(E2E)/worker-exec: e2e/workers/c/worker.c e2e/workers/exec/guarded.c e2e/controls/texts.c \
-		$(E2E_REQUESTS) $(E2E_PROTOCOL) $(PREFIX_TEST)/.stamp | $(E2E)
+		$(E2E_REQUESTS) $(E2E_PROTOCOL) $(E2E_PREFIX)/.stamp | $(E2E)
 	$(E2E_CC) $(E2E_CFLAGS) $$($(E2E_PKG_CONFIG) --cflags localai_parentwatch) $(filter %.c,$^) -o $@.new && mv $@.new $@
 
 $(E2E)/localai-parentwatch: $(PREFIX_TEST)/.stamp | $(E2E)
