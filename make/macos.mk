@@ -32,3 +32,7 @@ $(SHIM_PREFIX)/.stamp: FORCE
 $(SHIM)/c/%: crates/parentwatch-capi/tests/c/%.c crates/parentwatch-capi/tests/c/check.h $(SHIM_PREFIX)/.stamp
 	@mkdir -p $(@D)
 	@cc -std=gnu11 -Wall -Wextra -g -I$(SHIM_PREFIX)/include -o $@ $< $(E2E_ARCHIVE)
+
+.PHONY: check-macos
+check-macos: toolchains ## the library and the program linked for macOS, both processors; nothing of it is run
+	@status=0; scripts/check-macos.sh || status=$$?; ((status == 0 || status == 77))

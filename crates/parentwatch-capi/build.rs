@@ -2,7 +2,14 @@
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
+    let system = std::env::var("CARGO_CFG_TARGET_OS").unwrap_or_default();
+    if system == "macos" {
+        // Else programs depend on the path that it was built at.
+        println!(
+            "cargo::rustc-cdylib-link-arg=-Wl,-install_name,@rpath/liblocalai_parentwatch.0.dylib"
+        );
+    }
+    if system == "linux" {
         // Programs depend on this name, and not on that of a file. The number is the ABI version's
         // major: 0 until the first stable release.
         println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,liblocalai_parentwatch.so.0");
