@@ -1,4 +1,4 @@
-# macOS, without a Mac: what runs here of its module, and what can be compiled and linked. See docs/platforms-macos.md.
+# macOS, without a Mac: what runs here of its module, and what can be compiled and linked. See docs/platforms.md.
 
 # macOS's module in place of Linux's, over crates/parentwatch/src/sys/macos/shim.rs. Never optimised: a release with the
 # shim does not compile.

@@ -31,3 +31,31 @@ release-wheels: $(VENV)/.wheel
 .PHONY: release-sums
 release-sums:
 	@cd dist && rm -f *.sha256 SHA256SUMS && sha256sum -- * >../target/SHA256SUMS && mv ../target/SHA256SUMS .
+
+# What is not for Linux: the shared library, the program, and the header. LINKED, below target/cross/TARGET, is where they
+# lie; NAMES is what the library consists of.
+RELEASE_LIBRARY = scripts/cross.sh rustc $1 --quiet --locked -p parentwatch-capi --profile release-library --crate-type cdylib
+RELEASE_PROGRAM = scripts/cross.sh build $1 --quiet --locked -p parentwatch-cli --profile release-program
+define RELEASE_OTHER
+	@name=localai-parentwatch-$(VERSION)-$1 && from=target/cross/$2 && to=target/release-$1 && rm -rf "$$to" && \
+		install -d "$$to/$$name"/{bin,include,lib} && install -m 644 LICENSE "$$to/$$name/" && \
+		install -m 644 include/localai_parentwatch.h "$$to/$$name/include/" && \
+		for file in $3; do install -m 755 "$$from/release-library/$$file" "$$to/$$name/lib/"; done && \
+		install -m 755 "$$from/release-program/$4" "$$to/$$name/bin/" && mkdir -p dist && \
+		tar --sort=name --owner=0 --group=0 --numeric-owner --mtime='@$(SOURCE_DATE_EPOCH)' --mode=go=u,go-w \
+			-C "$$to" -c "$$name" | gzip -n -9 >"dist/$$name.tar.gz"
+endef
+
+# `make test-windows` has run this code, in a debug build, under Wine. Here the program runs, as it is released.
+.PHONY: dist-windows
+dist-windows:
+	@$(call RELEASE_LIBRARY,x86_64-pc-windows-gnu)
+	@$(call RELEASE_PROGRAM,x86_64-pc-windows-gnu)
+	$(call RELEASE_OTHER,windows-x86_64,x86_64-pc-windows-gnu,localai_parentwatch.dll liblocalai_parentwatch.dll.a,localai-parentwatch.exe)
+	@cp target/release-windows-x86_64/*/bin/*.exe target/release-windows-x86_64/ && \
+		scripts/cross.sh run-windows target/release-windows-x86_64/localai-parentwatch.exe --version | grep -F '$(VERSION)'
+
+.PHONY: dist-macos
+dist-macos: check-macos
+	$(call RELEASE_OTHER,macos-arm64,aarch64-apple-darwin,liblocalai_parentwatch.dylib,localai-parentwatch)
+	$(call RELEASE_OTHER,macos-x86_64,x86_64-apple-darwin,liblocalai_parentwatch.dylib,localai-parentwatch)

@@ -36,7 +36,9 @@ test-all: test ## make test, then what takes long: the whole suite on Linux 6.1,
 .PHONY: test-long
 test-long: toolchains
 	@scripts/test.sh kernels 'make kernels' soak 'make soak' sanitize 'make sanitize' mutations 'make mutations' \
-		deny 'make check-deny' 'what a Mac runs' 'scripts/test-macos.sh'
+		deny 'make check-deny' 'what a Mac runs' 'scripts/test-macos.sh' arm64 'make test-arm64' musl 'make check-musl' \
+		Windows 'make test-windows' 'macOS, linked' 'make check-macos' 'macOS, shim' 'make test-macos-shim' \
+		release 'make release'
 
 .PHONY: check-format check-lint check-docs check-core check-core-poll check-library check-c-abi
 check-format:

@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/install-packages.sh llvm >/dev/null
 # The compiler for other systems has no tool to strip with.
-export CARGO_PROFILE_RELEASE_SHARED_STRIP=none CARGO_PROFILE_RELEASE_PROGRAM_STRIP=none
+export CARGO_PROFILE_RELEASE_LIBRARY_STRIP=none CARGO_PROFILE_RELEASE_PROGRAM_STRIP=none
 failed=0
 
 expect() { # what, expected, found
@@ -33,9 +33,9 @@ documented=$(sed -nE 's/^[a-z].*[ *]([a-z_]+)\(.*/_\1/p' include/localai_parentw
 wanted=$(printf '_%s\n' fork kevent kqueue minherit proc_listpids proc_pidinfo pthread_setname_np sysctl | sort)
 
 for target in aarch64-apple-darwin x86_64-apple-darwin; do
-  build rustc "$target" -p parentwatch-capi --profile release-shared --crate-type cdylib
-  build build "$target" -p parentwatch-cli --no-default-features --profile release-program
-  library=target/cross/$target/release-shared/liblocalai_parentwatch.dylib
+  build rustc "$target" -p parentwatch-capi --profile release-library --crate-type cdylib
+  build build "$target" -p parentwatch-cli --profile release-program
+  library=target/cross/$target/release-library/liblocalai_parentwatch.dylib
   program=target/cross/$target/release-program/localai-parentwatch
   expect "$target: exported symbols are the documented ones" "$documented" \
     "$(llvm-nm -g --defined-only "$library" | sed -n 's/.* T //p' | grep -v '^_rust_eh_personality$' | sort)"

@@ -32,7 +32,7 @@ build() {
   ((status == 0)) || exit "$status"
 }
 build build -p parentwatch-capi
-build build -p parentwatch-cli --no-default-features
+build build -p parentwatch-cli
 build test -p parentwatch --lib --no-run
 
 "$compiler" -std=gnu11 -Wall -Wextra -Werror -O1 -I include -o "$out/scenarios.exe" windows-tests/scenarios.c \
