@@ -21,8 +21,6 @@ skip() {
   exit 77
 }
 
-made_by() { cat "$root/scripts/cross.sh" "$root/scripts/cross-requirements.txt"; }
-
 # Debian's packages: the compiler, its libraries, and the source of the standard library of the same release.
 unpack_compiler() {
   local packages=(rustc-web rust-web-src libstd-rust-web-dev) library deb
@@ -41,6 +39,8 @@ install_linker() {
   python3 -m venv "$tools/zig" &&
     "$tools/zig/bin/pip" install --quiet --disable-pip-version-check -r "$root/scripts/cross-requirements.txt"
 }
+
+made_by() { declare -f unpack_compiler install_linker && cat "$root/scripts/cross-requirements.txt"; }
 
 fetch() {
   # What is there may be of another edition of this script, or not complete.
@@ -65,8 +65,8 @@ environment() {
   export ZIG_GLOBAL_CACHE_DIR=$root/target/cross/zig ZIG_LOCAL_CACHE_DIR=$root/target/cross/zig
   export CARGO_TARGET_X86_64_PC_WINDOWS_GNU_LINKER=x86_64-w64-mingw32-gcc
   # Where the sources were is nobody's business, and the same sources make the same bytes elsewhere. The last that
-  # matches counts.
-  export RUSTFLAGS="${RUSTFLAGS:-} --remap-path-prefix=$root=. --remap-path-prefix=$tools/root/usr=rust --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo"
+  # matches counts. cargo names what is below the workspace by a relative path.
+  export RUSTFLAGS="${RUSTFLAGS:-} --remap-path-prefix=$root=. --remap-path-prefix=$tools/root/usr=rust --remap-path-prefix=${tools#"$root/"}/root/usr=rust --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo"
   unset RUSTC_WRAPPER
 }
 
