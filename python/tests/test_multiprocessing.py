@@ -35,6 +35,8 @@ def main(method, armed, memory):
     process.start()
     say("main", outcome.name, os.getpid())
     process.join()
+    # The child has its SIGTERM before this worker exits: the worker must not end by itself.
+    signal.pause()
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
