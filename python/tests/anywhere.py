@@ -1,8 +1,9 @@
-"""Is the package of use on this machine? Needs nothing but the standard library: it is run where there is no pytest.
+"""Is the package of use on this machine? For machines without pytest: it needs the standard library alone.
 
     PYTHONPATH=FOLDER_OF_THE_PACKAGE python3 anywhere.py
 
-A worker arms, and its supervisor is killed. Prints one line, and ends with 1 when the worker did not end as it must.
+A worker arms, and its supervisor is killed. Prints one line, and ends with 1 when the worker did not end as
+it must.
 """
 
 import os
@@ -49,8 +50,7 @@ while part := said():
     text += part
 supervisor.wait()
 good = b"is gone, worker" in text
-print(
-    f"{'ok    ' if good else 'FAILED'} the wheel, Python {platform.python_version()}, {platform.machine()}, "
-    f"{platform.libc_ver()[0]} {platform.libc_ver()[1]}: {armed.decode().strip()}: {text.decode().strip()}"
-)
+where = f"Python {platform.python_version()}, {platform.machine()}, {' '.join(platform.libc_ver())}"
+what = f"{armed.decode().strip()}: {text.decode().strip()}"
+print("ok    " if good else "FAILED", f"the wheel, {where}: {what}")
 sys.exit(not good)
