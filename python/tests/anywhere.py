@@ -1,9 +1,9 @@
-"""Is the package of use on this machine? For machines without pytest: it needs the standard library alone.
+"""Is the package of use on this machine? For machines without pytest: the standard library is enough.
 
     PYTHONPATH=FOLDER_OF_THE_PACKAGE python3 anywhere.py
 
-A worker arms, and its supervisor is killed. Prints one line, and ends with 1 when the worker did not end as
-it must.
+A worker arms, and its supervisor is killed. Prints one line, and ends with 1 when the worker did not end
+as it must.
 """
 
 import os
