@@ -2,8 +2,8 @@
 
     PYTHONPATH=FOLDER_OF_THE_PACKAGE python3 anywhere.py
 
-A worker arms, and its supervisor is killed. Prints one line, and ends with 1 when the worker did not end
-as it must.
+A worker arms, and its supervisor is killed. Prints one line, and ends with 1 when the worker does
+not end as it must.
 """
 
 import os
