@@ -254,7 +254,6 @@ class Report:
             self.figures["idle"][who] = {"seconds": seconds, "switches": use[:2], "cpu_ns": use[2]}
         self.end_table()
 
-
     def program(self, samples: Samples) -> None:
         """`localai-parentwatch exec`: what it costs."""
         bare, guarded = (medians(samples.start[how]) for how in ("true", "exec"))
