@@ -21,11 +21,12 @@ ARM64_WORKERS := c exec
 ARM64_SCENARIOS ?= $(KERNELS_LONG)
 ARM64_PROGRAMS := supervisor helper file_server launch $(ARM64_WORKERS:%=worker-%) localai-parentwatch
 .PHONY: test-arm64
-test-arm64: ## the C tests, and the process trees in C and under exec, on 64-bit Arm under QEMU (15 minutes or more)
+test-arm64: ## the C tests, the process trees in C and under exec, and the wheel, on 64-bit Arm under QEMU (20 minutes or more)
 	@$(MAKE) --no-print-directory arm64-glibc TARGET=aarch64-unknown-linux-gnu.$(GLIBC)
 	@$(MAKE) --no-print-directory arm64-musl TARGET=aarch64-unknown-linux-musl
+	@$(MAKE) --no-print-directory arm64-wheel
 
-.PHONY: arm64-glibc arm64-musl
+.PHONY: arm64-glibc arm64-musl arm64-wheel
 arm64-glibc: $(KERNELS_TESTS) $(ARM64_PROGRAMS:%=$(E2E)/%) $(VENV)/.e2e
 	@ARCH=arm64 BOOT_TIMEOUT=3600 scripts/check-kernels.sh '$(PREFIX_TEST)' $(E2E) '$(VENV)/bin/python' \
 		'$(KERNELS_TESTS)' '$(ARM64_SCENARIOS)' $(ARM64_WORKERS)
@@ -33,6 +34,13 @@ arm64-glibc: $(KERNELS_TESTS) $(ARM64_PROGRAMS:%=$(E2E)/%) $(VENV)/.e2e
 arm64-musl: $(KERNELS_TESTS)
 	@work=$$(mktemp -d) && trap 'rm -rf "$$work"' EXIT && cp $(KERNELS_TESTS) scripts/run-c-tests.sh "$$work" && \
 		ARCH=arm64 scripts/boot.sh "$$work" bash -c '/run-c-tests.sh /*-static'
+
+arm64-wheel: $(VENV)/.wheel
+	@work=$$(mktemp -d) && trap 'rm -rf "$$work"' EXIT && \
+		RUSTFLAGS= scripts/cross.sh env $(VENV)/bin/maturin build --quiet --zig --locked --target aarch64-unknown-linux-gnu \
+			--compatibility manylinux_2_17 --out "$$work/wheels" && \
+		python3 -m zipfile -e "$$work"/wheels/*.whl "$$work/site" && cp python/tests/anywhere.py "$$work" && \
+		ARCH=arm64 scripts/boot.sh "$$work" bash -c 'PYTHONPATH=/site python3 /anywhere.py'
 
 # The archive for musl in programs of Debian's musl-gcc.
 .PHONY: check-musl musl-c-tests
