@@ -18,13 +18,14 @@ skip() {
 
 ((EUID == 0)) || skip 'debootstrap and chroot need root'
 scripts/install-packages.sh debootstrap || skip 'there is no debootstrap'
-# Complete when the file is there.
-if [[ ! -e $root/.ready ]]; then
+packages=gcc,libc6-dev,musl-tools,pkg-config,python3
+# Complete when the file says so.
+if [[ $(cat "$root/.ready" 2>/dev/null) != "$packages" ]]; then
   rm -rf "$root"
   mkdir -p "$root"
-  debootstrap --variant=minbase --include=gcc,libc6-dev,musl-tools,pkg-config,python3 "$suite" "$root" >"$root.log" 2>&1 ||
+  debootstrap --variant=minbase --include="$packages" "$suite" "$root" >"$root.log" 2>&1 ||
     skip "debootstrap: $(grep -m 1 '^E:' "$root.log" || tail -n 1 "$root.log")"
-  touch "$root/.ready"
+  echo "$packages" >"$root/.ready"
 fi
 
 rm -rf "${root:?}/try"
