@@ -132,7 +132,6 @@ toolchains:
 -include make/windows.mk
 -include make/macos.mk
 -include make/release.mk
--include make/packages.mk
 
 .PHONY: clean
 clean: ## remove everything that was built
