@@ -26,7 +26,7 @@ release-wheels: $(VENV)/.wheel
 		RUSTFLAGS= SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) scripts/cross.sh env $(VENV)/bin/maturin build --quiet --zig --locked --target "$${wheel%:*}" \
 			--compatibility "$${wheel#*:}" --out dist; \
 	done
-	@$(VENV)/bin/maturin sdist --quiet --out dist
+	@$(VENV)/bin/maturin sdist --out dist
 
 .PHONY: release-sums
 release-sums:
