@@ -11,13 +11,15 @@ release: toolchains ## everything that can be downloaded, into dist/, with SHA25
 		wheels '$(RELEASE_CAN) make release-wheels' \
 		Windows '$(RELEASE_CAN) make dist-windows' macOS '$(RELEASE_CAN) make dist-macos' \
 		sums 'make release-sums' \
-		'Debian 11' '$(call RELEASE_ELSEWHERE,bullseye)' 'Debian 13' '$(call RELEASE_ELSEWHERE,trixie)'
+		'Debian 11' '$(call RELEASE_ELSEWHERE,bullseye)' \
+		'Debian 13' '$(call RELEASE_ELSEWHERE,trixie,dist/localai_parentwatch-$(VERSION)-*-manylinux*_x86_64.whl)'
 	@cd dist && ls -l && cat SHA256SUMS
 
 # What cannot be built here has said so in one line that begins with SKIPPED.
 RELEASE_CAN := scripts/cross.sh env true || exit $$(($$? != 77));
-RELEASE_ELSEWHERE = scripts/check-elsewhere.sh $1 dist/localai-parentwatch-$(VERSION)-linux-x86_64-{gnu,musl}.tar.gz \
-	dist/localai_parentwatch-$(VERSION)-*-manylinux*_x86_64.whl || exit $$(($$? != 77))
+# The tarballs of this processor, and more files, on another Debian.
+RELEASE_ELSEWHERE = scripts/check-elsewhere.sh $1 dist/localai-parentwatch-$(VERSION)-linux-x86_64-{gnu,musl}.tar.gz $2 || \
+	exit $$(($$? != 77))
 
 .PHONY: release-wheels
 release-wheels: $(VENV)/.wheel
