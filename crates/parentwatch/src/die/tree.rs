@@ -67,8 +67,6 @@ pub(super) struct Tree {
     root: Option<i32>,
     held: [Helper; MOST],
     count: usize,
-    /// Nobody in it had ended when there was no room: it is not asked again before the next look.
-    is_full: bool,
     sight: Option<Sight>,
     mark: Option<Mark>,
     /// The mark counts in this process group alone.
@@ -101,7 +99,6 @@ impl Tree {
             root: Some(root),
             held: [nobody; MOST],
             count: 0,
-            is_full: false,
             sight: None,
             mark: None,
             marked_in: None,
@@ -142,7 +139,6 @@ impl Tree {
 
     /// One look at the mark of every process. Returns how many that carry ours were new.
     pub fn look_for_marks(&mut self, greet: &mut dyn FnMut(&mut Helper)) -> usize {
-        self.is_full = false;
         let Some(mark) = self.mark.filter(|_| self.sight() != Sight::Blind) else { return 0 };
         let group = self.marked_in;
         sys::processes()
@@ -165,7 +161,6 @@ impl Tree {
 
     /// One look for descendants. Returns how many were new.
     pub fn look(&mut self, greet: &mut dyn FnMut(&mut Helper)) -> usize {
-        self.is_full = false;
         match self.sight() {
             Sight::Blind => 0,
             Sight::Lists => self.walk(greet),
@@ -290,12 +285,7 @@ impl Tree {
             self.count += 1;
             return self.held.get_mut(self.count - 1);
         }
-        if self.is_full {
-            return None;
-        }
-        let ended = self.held.iter_mut().find(|helper| helper.has_ended());
-        self.is_full = ended.is_none();
-        let ended = ended?;
+        let ended = self.held.iter_mut().find(|helper| helper.has_ended())?;
         if let Some(pidfd) = ended.pidfd.take() {
             pidfd.close();
         }
