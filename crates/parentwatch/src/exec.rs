@@ -92,7 +92,7 @@ impl Exec {
         return job::run(self, program, command, environment);
         #[cfg(not(windows))]
         {
-            let guarded = guarded::begin(self, program);
+            let guarded = guarded::begin(self, program, environment);
             let error = crate::sys::exec(command, environment);
             guarded.take_back();
             ExecError::NotExecuted(error)
@@ -180,7 +180,7 @@ mod guarded {
     }
 
     /// Starts the guardian, and makes this process one that is guarded.
-    pub(super) fn begin(exec: Exec, program: &CStr) -> Guarded {
+    pub(super) fn begin(exec: Exec, program: &CStr, new: Option<&[&CStr]>) -> Guarded {
         let Exec { mut options, in_cgroup, is_verbose } = exec;
         let read = options.environment.take();
         let (environment, warnings) = read.unwrap_or_else(|| Config::from_lookup(std::env::var_os));
@@ -188,7 +188,7 @@ mod guarded {
             return Guarded::default();
         }
         warn_of_bad_values(&warnings, &options);
-        if sys::is_out_of_reach(program) {
+        if sys::is_out_of_reach(program, new) {
             warn(
                 format_args!(
                     "{}: set-user-ID: it runs as another user, whom its guardian cannot end",
@@ -300,7 +300,7 @@ mod guarded {
         pub(super) fn take_back(self) {}
     }
 
-    pub(super) fn begin(mut exec: Exec, _program: &CStr) -> Guarded {
+    pub(super) fn begin(mut exec: Exec, _: &CStr, _: Option<&[&CStr]>) -> Guarded {
         let read = exec.options.environment.take();
         let (environment, _) = read.unwrap_or_else(|| Config::from_lookup(std::env::var_os));
         if environment.enabled {

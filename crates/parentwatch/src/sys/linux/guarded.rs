@@ -1,6 +1,6 @@
 //! What a guarded program and its guardian have that others do not: the mark, and a guardian's name and session.
 
-use std::ffi::{CStr, OsStr};
+use std::ffi::{CStr, OsStr, OsString};
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -172,19 +172,33 @@ pub(crate) fn read_record<const N: usize>(fd: i32) -> Option<[u8; N]> {
     }
 }
 
-/// Whether the program runs as a user whom this one cannot signal: it is another user's, and set-user-ID.
-pub(crate) fn is_out_of_reach(program: &CStr) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let program = Path::new(OsStr::from_bytes(program.to_bytes()));
-    let found = match program.components().count() {
-        1 if !program.as_os_str().as_bytes().contains(&b'/') => std::env::var_os("PATH")
-            .iter()
-            .flat_map(std::env::split_paths)
-            .find_map(|folder| folder.join(program).metadata().ok().filter(|it| it.is_file())),
-        _ => program.metadata().ok(),
-    };
+/// Whether the program, looked for in the `PATH` of that environment, runs as a user whom this process cannot signal.
+pub(crate) fn is_out_of_reach(program: &CStr, environment: Option<&[&CStr]>) -> bool {
     // SAFETY: asks about ourselves.
     let user = unsafe { libc::geteuid() };
+    sets_another_user(OsStr::from_bytes(program.to_bytes()), &search_path(environment), user)
+}
+
+fn search_path(environment: Option<&[&CStr]>) -> OsString {
+    let path = match environment {
+        None => std::env::var_os("PATH"),
+        Some(variables) => variables
+            .iter()
+            .find_map(|variable| variable.to_bytes().strip_prefix(b"PATH="))
+            .map(|path| OsStr::from_bytes(path).to_owned()),
+    };
+    // What execvp(3) does without one.
+    path.unwrap_or_else(|| "/bin:/usr/bin".into())
+}
+
+/// Root may signal everybody.
+fn sets_another_user(program: &OsStr, path: &OsStr, user: libc::uid_t) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let look = |program: &Path| program.metadata().ok().filter(std::fs::Metadata::is_file);
+    let found = match program.as_bytes().contains(&b'/') {
+        true => look(Path::new(program)),
+        false => std::env::split_paths(path).find_map(|folder| look(&folder.join(program))),
+    };
     found.is_some_and(|it| it.mode() & libc::S_ISUID != 0 && it.uid() != user && user != 0)
 }
 
@@ -210,5 +224,31 @@ mod tests {
         assert!(!mark.is_carried_by(own_pid()) && !mark.is_carried_by(i32::MAX));
         let now = Limit::of(0).unwrap();
         assert_eq!((now.soft, now.hard), (own.soft, own.hard));
+    }
+
+    #[test]
+    fn a_program_of_another_user_is_looked_for_where_it_will_run() {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt};
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("program");
+        std::fs::write(&program, "").unwrap();
+        let sets_user = |mode, path: &str, user| {
+            std::fs::set_permissions(&program, std::fs::Permissions::from_mode(mode)).unwrap();
+            sets_another_user("program".as_ref(), path.as_ref(), user)
+        };
+        let owner = program.metadata().unwrap().uid();
+        let path = format!("/nowhere:{}", folder.path().display());
+        assert!(sets_user(0o4755, &path, owner + 1));
+        assert!(!sets_user(0o755, &path, owner + 1));
+        assert!(!sets_user(0o4755, &path, owner) && !sets_user(0o4755, &path, 0));
+        assert!(!sets_user(0o4755, "/nowhere", owner + 1));
+        assert!(sets_another_user(program.as_ref(), "/nowhere".as_ref(), owner + 1));
+    }
+
+    #[test]
+    fn the_search_path_is_that_of_the_new_environment() {
+        assert_eq!(search_path(Some(&[c"HOME=/", c"PATH=/a:/b"])), "/a:/b");
+        assert_eq!(search_path(Some(&[c"HOME=/"])), "/bin:/usr/bin");
+        assert_eq!(Some(search_path(None)), std::env::var_os("PATH"));
     }
 }
