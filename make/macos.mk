@@ -29,7 +29,7 @@ $(SHIM_PREFIX)/.stamp: FORCE
 	@# It changes only when the library does.
 	@sum=$$(sha256sum $(@D)/lib/*.a) && { [[ $$(cat $@ 2>/dev/null) == "$$sum" ]] || echo "$$sum" >$@; }
 
-$(SHIM)/c/%: crates/parentwatch-capi/tests/c/%.c crates/parentwatch-capi/tests/c/check.h $(SHIM_PREFIX)/.stamp
+$(SHIM)/c/%: crates/parentwatch-capi/tests/c/%.c $(wildcard crates/parentwatch-capi/tests/c/*.h) $(SHIM_PREFIX)/.stamp
 	@mkdir -p $(@D)
 	@cc -std=gnu11 -Wall -Wextra -g -I$(SHIM_PREFIX)/include -o $@ $< $(E2E_ARCHIVE)
 

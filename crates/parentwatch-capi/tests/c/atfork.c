@@ -7,14 +7,9 @@
 #include <localai_parentwatch.h>
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdbool.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 
-#include "check.h"
+#include "tree.h"
 
 static volatile bool hangs;
 static volatile pid_t worker;
@@ -29,32 +24,20 @@ static void hang(void) {
     while (hangs) pause();
 }
 
-static void work(bool in_child, int ready) {
-    CHECK(setpgid(0, 0) == 0);
+static void work(int ready, const void *how) {
+    bool in_child = *(const bool *)how;
     CHECK(pthread_atfork(in_child ? NULL : hang, NULL, in_child ? hang : NULL) == 0);
     signal(SIGALRM, SIG_DFL);
-    if (fork() == 0) {
-        for (;;) pause();
-    }
+    if (fork() == 0) pause_for_ever();
     CHECK(start_parent_death_watcher() == LOCALAI_PARENTWATCH_ARMED);
     hangs = true;
-    pid_t pid = getpid();
-    CHECK(write(ready, &pid, sizeof pid) == sizeof pid);
-    for (;;) pause();
+    report(ready, getpid());
+    pause_for_ever();
 }
 
 static void nobody_is_left(bool in_child) {
-    int ready[2];
-    CHECK(pipe(ready) == 0);
-    pid_t supervisor = fork();
-    CHECK(supervisor >= 0);
-    if (supervisor == 0) {
-        CHECK(prctl(PR_SET_PDEATHSIG, (long)SIGKILL, 0L, 0L, 0L) == 0);
-        if (fork() == 0) work(in_child, ready[1]);
-        for (;;) pause();
-    }
     pid_t started = 0;
-    CHECK(read(ready[0], &started, sizeof started) == sizeof started);
+    pid_t supervisor = supervise(work, &in_child, &started);
     worker = started;
     CHECK(kill(supervisor, SIGKILL) == 0);
     bool gone = false;
@@ -66,7 +49,6 @@ static void nobody_is_left(bool in_child) {
         CHECK((WIFEXITED(status) && WEXITSTATUS(status) == 1) || (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL));
     }
     CHECK(gone);
-    close(ready[0]), close(ready[1]);
     printf("a handler that hangs %s: all are gone\n", in_child ? "in the child" : "before the fork");
     fflush(stdout);
 }
@@ -74,8 +56,7 @@ static void nobody_is_left(bool in_child) {
 int main(void) {
     signal(SIGALRM, give_up);
     alarm(60);
-    unsetenv("LOCALAI_BACKEND_PARENT_WATCH"), unsetenv("LOCALAI_BACKEND_PARENT_PID");
-    CHECK(prctl(PR_SET_CHILD_SUBREAPER, 1L, 0L, 0L, 0L) == 0);
+    adopt_orphans();
     nobody_is_left(false);
     nobody_is_left(true);
     return 0;

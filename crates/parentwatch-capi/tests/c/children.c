@@ -18,7 +18,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#include "check.h"
+#include "tree.h"
 
 extern char **environ;
 static char stack[64 << 10];
@@ -90,38 +90,30 @@ static const struct way {
 
 static _Noreturn void work(int ready) {
     CHECK(start_parent_death_watcher() == LOCALAI_PARENTWATCH_ARMED);
-    pid_t pid = getpid();
-    CHECK(write(ready, &pid, sizeof pid) == sizeof pid);
-    for (;;) pause();
+    report(ready, getpid());
+    pause_for_ever();
+}
+
+static void have_child_and_work(int ready, const void *how) {
+    const struct way *way = how;
+    way->have_child();
+    if (way->before_exec) {
+        char number[16];
+        snprintf(number, sizeof number, "%d", ready);
+        execl("/proc/self/exe", "children", "--work", number, (char *)NULL);
+        _exit(3);
+    }
+    work(ready);
 }
 
 static void the_group_goes_as_it_must(const struct way *way) {
-    int ready[2];
-    CHECK(pipe(ready) == 0);
-    pid_t supervisor = fork();
-    CHECK(supervisor >= 0);
-    if (supervisor == 0) {
-        CHECK(prctl(PR_SET_PDEATHSIG, (long)SIGKILL, 0L, 0L, 0L) == 0);
-        if (fork() == 0) {
-            CHECK(setpgid(0, 0) == 0);
-            way->have_child();
-            if (way->before_exec) {
-                char number[16];
-                snprintf(number, sizeof number, "%d", ready[1]);
-                execl("/proc/self/exe", "children", "--work", number, (char *)NULL);
-                _exit(3);
-            }
-            work(ready[1]);
-        }
-        for (;;) pause();
-    }
     pid_t worker = 0;
-    CHECK(read(ready[0], &worker, sizeof worker) == sizeof worker);
+    pid_t supervisor = supervise(have_child_and_work, way, &worker);
     pid_t bystander = fork();
     CHECK(bystander >= 0);
     if (bystander == 0) {
         CHECK(prctl(PR_SET_PDEATHSIG, (long)SIGKILL, 0L, 0L, 0L) == 0);
-        for (;;) pause();
+        pause_for_ever();
     }
     CHECK(setpgid(bystander, worker) == 0);
     CHECK(kill(supervisor, SIGKILL) == 0);
@@ -137,7 +129,6 @@ static void the_group_goes_as_it_must(const struct way *way) {
         }
     }
     CHECK(!lives);
-    close(ready[0]), close(ready[1]);
     printf("%s: the group %s\n", way->name, way->ends_group ? "is ended" : "is left alone");
     fflush(stdout);
 }
@@ -146,8 +137,7 @@ int main(int argc, char **argv) {
     if (argc > 1 && strcmp(argv[1], "--end") == 0) return 0;
     if (argc > 2 && strcmp(argv[1], "--work") == 0) work(atoi(argv[2]));
     alarm(600);
-    unsetenv("LOCALAI_BACKEND_PARENT_WATCH"), unsetenv("LOCALAI_BACKEND_PARENT_PID");
-    CHECK(prctl(PR_SET_CHILD_SUBREAPER, 1L, 0L, 0L, 0L) == 0);
+    adopt_orphans();
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) the_group_goes_as_it_must(&ways[i]);
     return 0;
 }

@@ -3,15 +3,12 @@
 #define _GNU_SOURCE
 #include <localai_parentwatch.h>
 
-#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 
-#include "check.h"
+#include "tree.h"
 
 /* Large enough for a reaper to take them for memory. */
 __asm__(".section .rodata\n.fill 3 << 20, 1, 7\n.text\n.fill 3 << 20, 1, 0x90\n");
@@ -76,30 +73,23 @@ __attribute__((noinline)) static void move_program(void) {
     }
 }
 
+static void move_and_work(int ready, const void *how) {
+    (void)how;
+    pid_t helper = fork();
+    if (helper == 0) {
+        signal(SIGTERM, SIG_IGN);
+        pause_for_ever();
+    }
+    move_program();
+    CHECK(start_parent_death_watcher() == LOCALAI_PARENTWATCH_ARMED);
+    report(ready, helper);
+    pause_for_ever();
+}
+
 /* test, adopts ── supervisor † ── worker, has moved ── helper, ignores SIGTERM */
 static void the_reaper_works_in_a_moved_program(void) {
-    int ready[2];
-    CHECK(pipe(ready) == 0);
-    pid_t supervisor = fork();
-    CHECK(supervisor >= 0);
-    if (supervisor == 0) {
-        CHECK(prctl(PR_SET_PDEATHSIG, (long)SIGKILL, 0L, 0L, 0L) == 0);
-        if (fork() == 0) {
-            CHECK(setpgid(0, 0) == 0);
-            pid_t helper = fork();
-            if (helper == 0) {
-                signal(SIGTERM, SIG_IGN);
-                for (;;) pause();
-            }
-            move_program();
-            CHECK(start_parent_death_watcher() == LOCALAI_PARENTWATCH_ARMED);
-            CHECK(write(ready[1], &helper, sizeof helper) == sizeof helper);
-            for (;;) pause();
-        }
-        for (;;) pause();
-    }
     pid_t helper = 0;
-    CHECK(read(ready[0], &helper, sizeof helper) == sizeof helper);
+    pid_t supervisor = supervise(move_and_work, NULL, &helper);
     CHECK(kill(supervisor, SIGKILL) == 0);
     int status = 0;
     bool has_ended = false;
@@ -115,8 +105,7 @@ static void the_reaper_works_in_a_moved_program(void) {
 
 int main(void) {
     alarm(60);
-    unsetenv("LOCALAI_BACKEND_PARENT_WATCH"), unsetenv("LOCALAI_BACKEND_PARENT_PID");
-    CHECK(prctl(PR_SET_CHILD_SUBREAPER, 1L, 0L, 0L, 0L) == 0);
+    adopt_orphans();
     arming_adds_little_address_space();
     the_reaper_works_in_a_moved_program();
     return 0;
