@@ -544,25 +544,31 @@ def test_x11_adopter_that_does_not_reap(tree: Tree, supervisor: Supervisor) -> N
     adopter.assert_serving()
 
 
-@pytest.mark.parametrize("in_cgroup", [True, False], ids=["cgroup", "mark"])
-def test_x01_helper_without_the_mark(tree: Tree, supervisor: Supervisor, in_cgroup: bool) -> None:
+@pytest.mark.parametrize(
+    "options, in_cgroup",
+    [([], False), (["--cgroup"], True), (["--cgroup", "--scope", "process"], False)],
+    ids=["mark", "cgroup", "cgroup-scope-process"],
+)
+def test_x01_helper_without_the_mark(
+    tree: Tree, supervisor: Supervisor, options: list[str], in_cgroup: bool
+) -> None:
     """driver ── supervisor ── worker † ┄ helper, forked twice, has set another RLIMIT_RTTIME"""
     command = tree.worker_command("worker")
-    if in_cgroup:
-        command.insert(command.index("exec") + 1, "--cgroup")
+    after = command.index("exec") + 1
+    command[after:after] = options
     worker = tree.await_worker("worker", (supervisor.name, supervisor.spawn(*command)))
     if in_cgroup and "no control group" in tree.log():
         pytest.skip("needs a cgroup v2 in which one may be made")
-    folders = Path(f"/proc/{worker.pid}/cgroup").read_text().split("0::", 1)[1].strip()
+    cgroup = Path(f"/proc/{worker.pid}/cgroup").read_text().split("0::", 1)[1].strip()
+    own = f"localai-parentwatch.{tree.inner_pid('worker')}"
+    assert cgroup.endswith(f"/{own}") == in_cgroup
     unmarked = ["prlimit", "--rttime=1000000:unlimited"]
     left = worker.start_helper("helper", via=[*LEAVES, *unmarked, *tree.launch("--setsid")])
     worker.kill()
     assert_no_guardian(tree.inner_pid("worker"))
     # Without a control group it is out of sight, as docs/limits.md says.
     assert left.pidfd.has_ended() == in_cgroup
-    if in_cgroup:
-        assert folders.endswith(f"/localai-parentwatch.{tree.inner_pid('worker')}")
-        assert not list(Path("/sys/fs/cgroup").rglob(folders.rsplit("/", 1)[1]))
+    assert not list(Path("/sys/fs/cgroup").rglob(own))
 
 
 # -- X12: a program that is linked with the library, too -------------------------------------------
