@@ -131,8 +131,8 @@ static void start_helper(char *program, const char *where, char *gib) {
 
 static int32_t tier(void) {
     localai_parentwatch_info_t info = {.size = sizeof info};
-    if (localai_parentwatch_info(&info) != 0) {
-        fail("localai_parentwatch_info");
+    if (localai_parentwatch_status(&info) != 0) {
+        fail("localai_parentwatch_status");
     }
     return info.tier;
 }

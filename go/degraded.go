@@ -118,7 +118,7 @@ func (w *goWatcher) Start(asked driver.Options) (string, bool) {
 		select {
 		case w.arming <- struct{}{}:
 		case <-time.After(time.Second):
-			return w.Info().State, false
+			return w.Status().State, false
 		}
 	}
 	state, warnings := w.arm(asked)
@@ -209,7 +209,7 @@ func poll(pid int, interval time.Duration) {
 	}
 }
 
-func (w *goWatcher) Info() driver.Info {
+func (w *goWatcher) Status() driver.Info {
 	w.lock.Lock()
 	defer w.lock.Unlock()
 	if w.state != Armed {

@@ -27,7 +27,7 @@ func TestUnconfirmedWake(t *testing.T) {
 	watcher.become(Armed, TierEvent, config{}, ppid)
 	go watcher.watch(other, ppid, config{interval: time.Hour})
 	child.Process.Kill()
-	processtree.Eventually(t, "the parent is polled", func() bool { return Tier(watcher.Info().Tier) == TierPoll })
+	processtree.Eventually(t, "the parent is polled", func() bool { return Tier(watcher.Status().Tier) == TierPoll })
 }
 
 // Who calls Start while another call hangs is told after a moment that there is no watcher yet.

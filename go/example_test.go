@@ -16,11 +16,11 @@ func ExampleStart() {
 	os.Setenv(parentwatch.EnvParentWatch, "off") // so that this example does not watch the go command
 	defer os.Unsetenv(parentwatch.EnvParentWatch)
 
-	status, err := parentwatch.Start(parentwatch.WithScope(parentwatch.ScopeProcess))
+	info, err := parentwatch.Start(parentwatch.WithScope(parentwatch.ScopeProcess))
 	if err != nil {
 		log.Print(err) // and on: it is a safety net
 	}
-	fmt.Println(status.State)
+	fmt.Println(info.State)
 	// Output: disabled
 }
 

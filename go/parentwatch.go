@@ -25,7 +25,7 @@
 // # Without it
 //
 // Where the import is missing, or the library cannot be loaded, Start watches from a goroutine: the degraded
-// mode. It ends the process with the same line and the same exit status, and Status.Native is false. It is what
+// mode. It ends the process with the same line and the same exit status, and Info.Native is false. It is what
 // protects a static program.
 //
 // On Linux 5.10 and later the goroutine sleeps in the runtime's network poller until the kernel tells of the
@@ -38,8 +38,8 @@
 //   - A supervisor that died before Start was called is not noticed.
 //   - LOCALAI_BACKEND_PARENT_PID is checked, not followed: a wrapper (a shell, sudo) that stays alive between
 //     supervisor and worker hides the supervisor's death. One warning line says so.
-//   - The process ends alone, whatever LOCALAI_BACKEND_PARENT_WATCH_SCOPE says; Status has [ScopeProcess].
-//   - Nobody is given any time, whatever LOCALAI_BACKEND_PARENT_WATCH_GRACE says; Status has a Grace of 0.
+//   - The process ends alone, whatever LOCALAI_BACKEND_PARENT_WATCH_SCOPE says; Info has [ScopeProcess].
+//   - Nobody is given any time, whatever LOCALAI_BACKEND_PARENT_WATCH_GRACE says; Info has a Grace of 0.
 //   - It holds two descriptors on the parent. A program that closes one of them, or puts another file over it, is
 //     still woken. One that closes both is not: it outlives its supervisor. (Who closes every descriptor also closes
 //     the Go runtime's own, and the runtime ends the program.)
@@ -95,7 +95,7 @@ const (
 	NotStarted State = "not_started"
 	// Exhausted: no thread could be had, and a line on stderr said so. Start may be called again later.
 	Exhausted State = "exhausted"
-	// Invalid: what [Start] refuses as [ErrInvalid]. Status.State never is: a refused call leaves it as it was.
+	// Invalid: what [Start] refuses as [ErrInvalid]. Info.State never is: a refused call leaves it as it was.
 	Invalid State = "invalid"
 	// Internal: a bug of the library, kept from the program.
 	Internal State = "internal"
@@ -138,8 +138,8 @@ func word[N ~int32](n N, words ...string) string {
 	return words[n]
 }
 
-// Status tells how this process is being watched.
-type Status struct {
+// Info tells how this process is being watched.
+type Info struct {
 	// State is what came of the last attempt to start the watcher.
 	State State
 	// Tier may go from TierEvent to TierPoll later, never back.
@@ -210,12 +210,12 @@ func WithParent(token string) Option {
 // library is not even opened. With that library, no other goroutine may call [os.Setenv] meanwhile.
 //
 // The error is about what the program asked for ([ErrInvalid]), or a bug of the library. The degraded mode, which
-// the package comment describes, is none: Status.LoadError tells of that, and one line on stderr. The status is the
+// the package comment describes, is none: Info.LoadError tells of that, and one line on stderr. The status is the
 // one after the call, also beside an error.
 //
 // When the supervisor is gone the process ends at once, unless it has a grace ([WithGrace]): no deferred function, no
 // signal handler and no hook runs. Native code ends it, from a thread on which no Go code can run.
-func Start(opts ...Option) (Status, error) {
+func Start(opts ...Option) (Info, error) {
 	asked := driver.Options{Texts: map[string]string{}}
 	for _, opt := range opts {
 		if opt.set != nil {
@@ -236,15 +236,15 @@ func Start(opts ...Option) (Status, error) {
 	default:
 		err = fmt.Errorf("parentwatch: the native library answers %q", word)
 	}
-	return CurrentStatus(), err
+	return Status(), err
 }
 
-// CurrentStatus tells how this process is being watched. It prints nothing. Before the watcher is armed, interval,
+// Status tells how this process is being watched. It prints nothing. Before the watcher is armed, interval,
 // scope and grace are the environment's: with the native library, no other goroutine may call [os.Setenv] meanwhile.
-func CurrentStatus() Status {
+func Status() Info {
 	watcher, missing := chosen()
-	info := watcher.Info()
-	return Status{
+	info := watcher.Status()
+	return Info{
 		State: State(info.State), Tier: Tier(info.Tier), Native: watcher != degraded, LoadError: missing,
 		Parent: info.Parent, Supervisor: info.Supervisor,
 		Interval: info.Interval, Scope: Scope(info.Scope), Grace: info.Grace, GraceSet: info.GraceSet,

@@ -152,7 +152,7 @@ func TestStartWithAFullStderr(t *testing.T) {
 	}
 }
 
-// lookWhileArming reports the longest time that CurrentStatus took until there was a watcher.
+// lookWhileArming reports the longest time that Status took until there was a watcher.
 func lookWhileArming() {
 	var longest time.Duration
 	started := make(chan struct{})
@@ -164,14 +164,14 @@ func lookWhileArming() {
 	for armed := false; !armed; {
 		time.Sleep(time.Millisecond) // A thread that has just slept is not put off in the middle of its look.
 		begin := time.Now()
-		armed = parentwatch.CurrentStatus().State == parentwatch.Armed
+		armed = parentwatch.Status().State == parentwatch.Armed
 		longest = max(longest, time.Since(begin))
 	}
 	fmt.Println(longest)
 }
 
 // While Start waits for whoever reads its warning, 100 ms, others do not.
-func TestCurrentStatusWithAFullStderr(t *testing.T) {
+func TestStatusWithAFullStderr(t *testing.T) {
 	// A machine that is busy may keep one process for as long.
 	var took []time.Duration
 	for range 10 {
@@ -184,7 +184,7 @@ func TestCurrentStatusWithAFullStderr(t *testing.T) {
 		}
 		took = append(took, longest)
 	}
-	t.Errorf("CurrentStatus waits, for %v", took)
+	t.Errorf("Status waits, for %v", took)
 }
 
 // otherLibrary answers Start as a later native library may.
@@ -195,7 +195,7 @@ type otherLibrary struct {
 }
 
 func (o otherLibrary) Start(driver.Options) (string, bool) { return o.word, o.isError }
-func (o otherLibrary) Info() driver.Info                   { return driver.Info{State: o.word} }
+func (o otherLibrary) Status() driver.Info                 { return driver.Info{State: o.word} }
 
 var answers = []struct {
 	word    string
@@ -213,8 +213,8 @@ var answers = []struct {
 func startAnotherLibrary() {
 	for _, answer := range answers {
 		driver.Register(func() (driver.Driver, error) { return otherLibrary{nil, answer.word, answer.isError}, nil })
-		status, err := parentwatch.Start()
-		fmt.Println(status.State, err)
+		info, err := parentwatch.Start()
+		fmt.Println(info.State, err)
 	}
 }
 
@@ -274,8 +274,8 @@ func TestNoParent(t *testing.T) {
 // A supervisor that is named and is not the parent is not followed, and a line says so.
 func TestNamedSupervisor(t *testing.T) {
 	tree, hello := conformance.Worker(t, "worker", soon, parentwatch.EnvParentPID+"="+fmt.Sprint(os.Getpid()))
-	if hello.Status.State != parentwatch.Armed || hello.Status.Parent != tree.Supervisor() || hello.Status.Supervisor != 0 {
-		t.Errorf("%+v, expected the parent %d alone", hello.Status, tree.Supervisor())
+	if hello.Info.State != parentwatch.Armed || hello.Info.Parent != tree.Supervisor() || hello.Info.Supervisor != 0 {
+		t.Errorf("%+v, expected the parent %d alone", hello.Info, tree.Supervisor())
 	}
 	tree.CheckDeath("parent", "event")
 }

@@ -278,7 +278,7 @@ int32_t localai_parentwatch_exec(char *const *argv,
  * # Safety
  * `info` is NULL or points to `size` writable bytes.
  */
-int32_t localai_parentwatch_info(struct localai_parentwatch_info_t *info);
+int32_t localai_parentwatch_status(struct localai_parentwatch_info_t *info);
 
 /**
  * Whether the environment leaves the watcher on: 1 or 0. Reads LOCALAI_BACKEND_PARENT_WATCH at every

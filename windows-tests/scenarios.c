@@ -202,7 +202,7 @@ static void arm(struct told *told) {
     told->status = has("hook") || has("short-grace") || has("scope-process") ? localai_parentwatch_start(&options)
                                                                                : start_parent_death_watcher();
     localai_parentwatch_info_t info = {.size = sizeof info};
-    localai_parentwatch_info(&info);
+    localai_parentwatch_status(&info);
     told->tier = info.tier;
     told->scope = info.scope;
     told->watched[0] = info.watched_pids[0];

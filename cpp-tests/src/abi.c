@@ -32,7 +32,7 @@ const struct entry functions[] = {
     /* by hand: what has been promised */
     ENTRY(start_parent_death_watcher)
     ENTRY(localai_parentwatch_start)
-    ENTRY(localai_parentwatch_info)
+    ENTRY(localai_parentwatch_status)
     ENTRY(localai_parentwatch_enabled)
     ENTRY(localai_parentwatch_interval_ns)
     ENTRY(localai_parentwatch_wait_for_exit)
@@ -63,9 +63,9 @@ int main(void) {
     }
     /* The library tells the same through the structs: one of another layout would not be understood. */
     localai_parentwatch_info_t info = {.size = sizeof info};
-    if (localai_parentwatch_info(&info) != 0 || info.size != sizeof info ||
+    if (localai_parentwatch_status(&info) != 0 || info.size != sizeof info ||
         info.state != LOCALAI_PARENTWATCH_NOT_STARTED || info.flags != 0 || info.interval_ns == 0) {
-        printf("localai_parentwatch_info() does not fill what the header declares\n");
+        printf("localai_parentwatch_status() does not fill what the header declares\n");
         wrong = 1;
     }
     localai_parentwatch_options_t options = {.size = sizeof options, .flags = 2};

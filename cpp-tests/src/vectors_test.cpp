@@ -50,7 +50,7 @@ struct Seen {
 localai_parentwatch_info_t info() {
     localai_parentwatch_info_t now{};
     now.size = sizeof now;
-    localai_parentwatch_info(&now);
+    localai_parentwatch_status(&now);
     return now;
 }
 

@@ -89,7 +89,7 @@ int32_t localai_parentwatch_start(const localai_parentwatch_options_t *options) 
     return LOCALAI_PARENTWATCH_ARMED;
 }
 
-int32_t localai_parentwatch_info(localai_parentwatch_info_t *info) {
+int32_t localai_parentwatch_status(localai_parentwatch_info_t *info) {
     info->state = armed ? LOCALAI_PARENTWATCH_ARMED : LOCALAI_PARENTWATCH_NOT_STARTED;
     info->tier = armed ? LOCALAI_PARENTWATCH_TIER_POLL : LOCALAI_PARENTWATCH_TIER_NONE;
     info->watched_pids[0] = parent;

@@ -26,7 +26,7 @@ int32_t localai_parentwatch_start(const localai_parentwatch_options_t *options) 
     return LOCALAI_PARENTWATCH_ARMED;
 }
 
-int32_t localai_parentwatch_info(localai_parentwatch_info_t *info) {
+int32_t localai_parentwatch_status(localai_parentwatch_info_t *info) {
     size_t size = info->size;
     memset(info, 0, sizeof *info);
     info->size = size;

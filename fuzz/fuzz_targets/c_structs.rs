@@ -73,7 +73,7 @@ fuzz_target!(|input: (u16, Option<&[u8]>, bool, &[u8])| {
         *first = size;
         let before = info.clone();
         // SAFETY: `size` bytes are there.
-        let status = unsafe { localai_parentwatch_info(info.as_mut_ptr().cast()) };
+        let status = unsafe { localai_parentwatch_status(info.as_mut_ptr().cast()) };
         if size < offset_of!(localai_parentwatch_info_t, watched_pids) {
             assert_eq!(status, LOCALAI_PARENTWATCH_INVALID);
             assert_eq!(info, before, "nothing is written");

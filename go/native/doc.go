@@ -21,11 +21,11 @@
 //
 // A library of another ABI version is passed over too. When none can be had, parentwatch.Start uses its degraded
 // mode, writes one line to stderr, and names every place and why in [*LoadError], which is the LoadError of
-// parentwatch.Status.
+// parentwatch.Info.
 //
 // The values of the environment are those of [os.Setenv], which sets the C library's too in every program with
 // this package. They are read there by the call that opens the library, by parentwatch.Start, and by
-// parentwatch.CurrentStatus until the watcher is armed: another goroutine must not call os.Setenv meanwhile, as
+// parentwatch.Status until the watcher is armed: another goroutine must not call os.Setenv meanwhile, as
 // with cgo.
 //
 // The import makes a program dynamic, with CGO_ENABLED=0 too: it needs glibc then. A program that is linked static

@@ -48,7 +48,7 @@ type info struct {
 type library struct {
 	abiVersion  func() uint32
 	start       func(*options) int32
-	info        func(*info) int32
+	status      func(*info) int32
 	statusText  func(int32) string
 	waitForExit func(pid int32, intervalNS uint64) int32
 }
@@ -98,7 +98,7 @@ func load(place place, users trust) (_ *library, err error) {
 	found := new(library)
 	for name, function := range map[string]any{
 		"abi_version": &found.abiVersion,
-		"start":       &found.start, "info": &found.info, "status_text": &found.statusText,
+		"start":       &found.start, "status": &found.status, "status_text": &found.statusText,
 		"wait_for_exit": &found.waitForExit,
 	} {
 		symbol, err := purego.Dlsym(handle, "localai_parentwatch_"+name)
@@ -138,10 +138,10 @@ func (l *library) Start(asked driver.Options) (string, bool) {
 	return l.statusText(status), status < 0
 }
 
-func (l *library) Info() driver.Info {
+func (l *library) Status() driver.Info {
 	var now info
 	now.size = unsafe.Sizeof(now)
-	l.info(&now)
+	l.status(&now)
 	return driver.Info{
 		State: l.statusText(now.state), Tier: now.tier, Scope: now.scope,
 		Parent: int(now.watched[0]), Supervisor: int(now.watched[1]),

@@ -35,13 +35,13 @@ type told struct {
 }
 
 func startAndTell() {
-	status, err := parentwatch.Start()
+	info, err := parentwatch.Start()
 	report := told{
-		State: status.State, Native: status.Native, Tier: status.Tier, StartError: fmt.Sprint(err), LibraryFile: mapped(),
+		State: info.State, Native: info.Native, Tier: info.Tier, StartError: fmt.Sprint(err), LibraryFile: mapped(),
 		EffectiveUID: os.Geteuid(),
 	}
 	var failed *LoadError
-	if errors.As(status.LoadError, &failed) {
+	if errors.As(info.LoadError, &failed) {
 		report.LoadError = failed.Error()
 		for _, attempt := range failed.Attempts {
 			report.Places = append(report.Places, attempt.Place)
@@ -109,7 +109,7 @@ func foreign(t *testing.T, output string) string {
 	t.Helper()
 	var source strings.Builder
 	source.WriteString("int localai_parentwatch_abi_version(void) { return 2; }\n")
-	for _, name := range []string{"start", "info", "status_text", "wait_for_exit"} {
+	for _, name := range []string{"start", "status", "status_text", "wait_for_exit"} {
 		fmt.Fprintf(&source, "int localai_parentwatch_%s(void) { __builtin_trap(); }\n", name)
 	}
 	if err := os.MkdirAll(filepath.Dir(output), 0o755); err != nil {

@@ -106,7 +106,7 @@ func importOnly() {
 	parentwatch.Interval()
 	parentwatch.ChildEnv(nil)
 	before := mapped()
-	parentwatch.CurrentStatus()
+	parentwatch.Status()
 	processtree.Report([]string{before, mapped()})
 }
 
@@ -120,16 +120,16 @@ func TestImportOpensNothing(t *testing.T) {
 
 // startSwitchedOff calls what there is, then switches the watcher on, and off again.
 func startSwitchedOff() {
-	parentwatch.CurrentStatus()
+	parentwatch.Status()
 	parentwatch.WatchParentDeath(0, 0, nil)
-	status, err := parentwatch.Start(parentwatch.WithScope(parentwatch.ScopeProcess))
-	processtree.Report([]string{fmt.Sprintln(status.State, status.Native, status.LoadError, err), mapped()})
+	info, err := parentwatch.Start(parentwatch.WithScope(parentwatch.ScopeProcess))
+	processtree.Report([]string{fmt.Sprintln(info.State, info.Native, info.LoadError, err), mapped()})
 	_, invalid := parentwatch.Start(parentwatch.WithScope(4))
 	os.Unsetenv(parentwatch.EnvParentWatch)
 	parentwatch.Start()
 	os.Setenv(parentwatch.EnvParentWatch, "off")
-	status = parentwatch.CurrentStatus()
-	processtree.Report([]string{fmt.Sprintln(status.State, status.Native, invalid), mapped()})
+	info = parentwatch.Status()
+	processtree.Report([]string{fmt.Sprintln(info.State, info.Native, invalid), mapped()})
 }
 
 // The switch is the way out for whom the library harms: nothing of it is opened, and nothing said about it.
@@ -171,8 +171,8 @@ func setEnvironment() {
 func TestSetenv(t *testing.T) {
 	var hello conformance.Hello
 	stderr := ask(t, &hello, "environment", parentwatch.EnvParentWatchScope+"=process", parentwatch.EnvParentPID+"=soon")
-	if hello.Status.Interval != 7*time.Second || hello.Status.Scope != parentwatch.ScopeTree || stderr != "" {
-		t.Errorf("%+v; stderr %q", hello.Status, stderr)
+	if hello.Info.Interval != 7*time.Second || hello.Info.Scope != parentwatch.ScopeTree || stderr != "" {
+		t.Errorf("%+v; stderr %q", hello.Info, stderr)
 	}
 }
 

@@ -325,7 +325,7 @@ unsafe fn read_options(options: *const localai_parentwatch_options_t) -> Option<
 /// # Safety
 /// `info` is NULL or points to `size` writable bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn localai_parentwatch_info(info: *mut localai_parentwatch_info_t) -> i32 {
+pub unsafe extern "C" fn localai_parentwatch_status(info: *mut localai_parentwatch_info_t) -> i32 {
     const LEAST: usize = offset_of!(localai_parentwatch_info_t, watched_pids);
     guarded(LOCALAI_PARENTWATCH_INTERNAL, || {
         if info.is_null() || !info.is_aligned() {

@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-struct library library = {localai_parentwatch_start, localai_parentwatch_info, localai_parentwatch_token,
+struct library library = {localai_parentwatch_start, localai_parentwatch_status, localai_parentwatch_token,
                           localai_parentwatch_status_text};
 localai_parentwatch_options_t options = {.size = sizeof options};
 const char *library_path;
@@ -82,7 +82,7 @@ static void answer_info(int connection) {
     static const char *const tiers[] = {"none", "event", "poll"};
     static const char *const scopes[] = {"default", "group", "process", "tree"};
     localai_parentwatch_info_t info = {.size = sizeof info};
-    if (library.info(&info) != 0 || info.tier < 0 || info.tier > 2 || info.scope < 0 ||
+    if (library.status(&info) != 0 || info.tier < 0 || info.tier > 2 || info.scope < 0 ||
         info.scope > 3) {
         fail("info");
     }

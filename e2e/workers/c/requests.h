@@ -18,7 +18,7 @@ enum { THREADS = 16 };
 /* The library's functions: as linked, unless the worker puts others here. */
 extern struct library {
     int32_t (*start)(const localai_parentwatch_options_t *);
-    int32_t (*info)(localai_parentwatch_info_t *);
+    int32_t (*status)(localai_parentwatch_info_t *);
     int32_t (*token)(char *, size_t);
     const char *(*status_text)(int32_t);
 } library;

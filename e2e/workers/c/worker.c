@@ -53,10 +53,10 @@ static void load(void) {
         _exit(2);
     }
     *(void **)&library.start = dlsym(library_handle, "localai_parentwatch_start");
-    *(void **)&library.info = dlsym(library_handle, "localai_parentwatch_info");
+    *(void **)&library.status = dlsym(library_handle, "localai_parentwatch_status");
     *(void **)&library.token = dlsym(library_handle, "localai_parentwatch_token");
     *(void **)&library.status_text = dlsym(library_handle, "localai_parentwatch_status_text");
-    if (!library.start || !library.info || !library.token || !library.status_text) {
+    if (!library.start || !library.status || !library.token || !library.status_text) {
         dprintf(2, "worker: %s\n", dlerror());
         _exit(2);
     }

@@ -22,7 +22,7 @@ const char *arm() {
     llama_grpc::start_parent_death_watcher();
     localai_parentwatch_info_t info{};
     info.size = sizeof info;
-    if (localai_parentwatch_info(&info) != 0) {
+    if (localai_parentwatch_status(&info) != 0) {
         fail("info");
     }
     return localai_parentwatch_status_text(info.state);

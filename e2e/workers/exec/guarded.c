@@ -78,7 +78,7 @@ int32_t localai_parentwatch_start(const localai_parentwatch_options_t *options) 
     return is_guarded ? LOCALAI_PARENTWATCH_ARMED : LOCALAI_PARENTWATCH_DISABLED;
 }
 
-int32_t localai_parentwatch_info(localai_parentwatch_info_t *info) {
+int32_t localai_parentwatch_status(localai_parentwatch_info_t *info) {
     size_t size = info->size;
     memset(info, 0, sizeof *info);
     info->size = size;

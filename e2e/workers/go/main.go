@@ -188,20 +188,20 @@ func drain(length time.Duration) {
 }
 
 func arm() string {
-	status, _ := parentwatch.Start()
-	return string(status.State)
+	info, _ := parentwatch.Start()
+	return string(info.State)
 }
 
 func info() message {
-	status := parentwatch.CurrentStatus()
+	info := parentwatch.Status()
 	return message{
-		"state":       status.State,
-		"tier":        status.Tier.String(),
-		"watched":     []int{status.Parent, status.Supervisor},
-		"scope":       status.Scope.String(),
-		"interval_ns": status.Interval.Nanoseconds(),
-		"grace_ns":    status.Grace.Nanoseconds(),
-		"native":      status.Native,
+		"state":       info.State,
+		"tier":        info.Tier.String(),
+		"watched":     []int{info.Parent, info.Supervisor},
+		"scope":       info.Scope.String(),
+		"interval_ns": info.Interval.Nanoseconds(),
+		"grace_ns":    info.Grace.Nanoseconds(),
+		"native":      info.Native,
 	}
 }
 

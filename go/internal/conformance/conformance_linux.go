@@ -43,16 +43,16 @@ func Roles() map[string]func() {
 
 // Hello is the first report of a worker.
 type Hello struct {
-	PID    int
-	Status parentwatch.Status
-	Error  string
+	PID   int
+	Info  parentwatch.Info
+	Error string
 }
 
 // Arm starts the watcher and reports.
 func Arm(opts ...parentwatch.Option) {
-	status, err := parentwatch.Start(opts...)
-	status.LoadError = nil // an interface, which JSON cannot read back
-	processtree.Report(Hello{os.Getpid(), status, fmt.Sprint(err)})
+	info, err := parentwatch.Start(opts...)
+	info.LoadError = nil // an interface, which JSON cannot read back
+	processtree.Report(Hello{os.Getpid(), info, fmt.Sprint(err)})
 }
 
 func worker() {
@@ -90,13 +90,13 @@ func armFromAThousand() {
 		go func() {
 			defer together.Done()
 			<-begin
-			parentwatch.CurrentStatus()
-			status, err := parentwatch.Start()
+			parentwatch.Status()
+			info, err := parentwatch.Start()
 			// Who would have to wait for long, on a machine that stalls, is told to ask again.
-			for status.State == parentwatch.NotStarted && err == nil {
-				status, err = parentwatch.Start()
+			for info.State == parentwatch.NotStarted && err == nil {
+				info, err = parentwatch.Start()
 			}
-			words[i] = fmt.Sprintln(status.State, status.Native, err)
+			words[i] = fmt.Sprintln(info.State, info.Native, err)
 		}()
 	}
 	close(begin)
@@ -122,12 +122,12 @@ func Armed(t *testing.T, mode Mode) {
 	if !mode.Native {
 		scope = parentwatch.ScopeProcess
 	}
-	expected := parentwatch.Status{
+	expected := parentwatch.Info{
 		State: parentwatch.Armed, Tier: mode.Tier, Native: mode.Native, Parent: tree.Supervisor(),
 		Interval: 2 * time.Second, Scope: scope, GraceSet: !mode.Native,
 	}
-	if hello.Status != expected || hello.Error != "<nil>" {
-		t.Errorf("Start = %+v, %v; expected %+v", hello.Status, hello.Error, expected)
+	if hello.Info != expected || hello.Error != "<nil>" {
+		t.Errorf("Start = %+v, %v; expected %+v", hello.Info, hello.Error, expected)
 	}
 }
 
@@ -143,13 +143,13 @@ func Worker(t *testing.T, role string, env ...string) (*processtree.Tree, Hello)
 type seen struct {
 	Enabled       bool
 	Interval      time.Duration
-	Before, After parentwatch.Status
+	Before, After parentwatch.Info
 }
 
 func vector() {
-	report := seen{Enabled: parentwatch.Enabled(), Interval: parentwatch.Interval(), Before: parentwatch.CurrentStatus()}
+	report := seen{Enabled: parentwatch.Enabled(), Interval: parentwatch.Interval(), Before: parentwatch.Status()}
 	parentwatch.Start()
-	report.After = parentwatch.CurrentStatus()
+	report.After = parentwatch.Status()
 	report.Before.LoadError, report.After.LoadError = nil, nil
 	processtree.Report(report)
 }
@@ -267,13 +267,13 @@ func (row row) check(t *testing.T, mode Mode) {
 		if err := json.Unmarshal(row.GraceNS, &grace); err != nil {
 			t.Fatal(err)
 		}
-		expected := parentwatch.Status{GraceSet: grace != nil}
+		expected := parentwatch.Info{GraceSet: grace != nil}
 		if grace != nil {
 			expected.Grace = *grace
 		}
 		after := expected
 		if !mode.Native && state == parentwatch.Armed {
-			after = parentwatch.Status{GraceSet: true}
+			after = parentwatch.Info{GraceSet: true}
 		}
 		if got.Before.Grace != expected.Grace || got.Before.GraceSet != expected.GraceSet ||
 			got.After.Grace != after.Grace || got.After.GraceSet != after.GraceSet {
@@ -292,8 +292,8 @@ func (row row) check(t *testing.T, mode Mode) {
 
 // call is what the role calls reports of each call.
 type call struct {
-	Status parentwatch.Status
-	Error  string
+	Info  parentwatch.Info
+	Error string
 }
 
 // sequence are the options of one call after the other, in one process.
@@ -344,9 +344,9 @@ var expected = []struct {
 
 func calls() {
 	for _, opts := range sequence(os.Getppid()) {
-		status, err := parentwatch.Start(opts...)
-		status.LoadError = nil
-		report := call{status, ""}
+		info, err := parentwatch.Start(opts...)
+		info.LoadError = nil
+		report := call{info, ""}
 		if err != nil {
 			report.Error = err.Error()
 		}
@@ -378,11 +378,11 @@ func Options(t *testing.T, mode Mode) {
 		if want.refused {
 			refusal = parentwatch.ErrInvalid.Error()
 		}
-		if got.Status.State != want.state || got.Error != refusal {
+		if got.Info.State != want.state || got.Error != refusal {
 			t.Errorf("call %d: %+v, expected %+v", i, got, want)
 		}
-		if want.state == parentwatch.Armed && (got.Status.Interval != time.Second || got.Status.Scope != parentwatch.ScopeProcess ||
-			got.Status.Grace != 0 || !got.Status.GraceSet) {
+		if want.state == parentwatch.Armed && (got.Info.Interval != time.Second || got.Info.Scope != parentwatch.ScopeProcess ||
+			got.Info.Grace != 0 || !got.Info.GraceSet) {
 			t.Errorf("call %d: %+v is not what was armed", i, got)
 		}
 	}

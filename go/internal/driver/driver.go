@@ -33,7 +33,7 @@ type Info struct {
 type Driver interface {
 	// Start answers with the word of a status, and whether that is an error.
 	Start(Options) (word string, isError bool)
-	Info() Info
+	Status() Info
 	// WaitForExit blocks until pid is no longer the parent; it tells whether that came to pass.
 	WaitForExit(pid int, interval time.Duration) bool
 }

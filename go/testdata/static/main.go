@@ -9,6 +9,6 @@ import (
 )
 
 func main() {
-	status, err := parentwatch.Start()
-	fmt.Fprintln(os.Stdout, status.State, status.Tier, status.Native, err, parentwatch.Token())
+	info, err := parentwatch.Start()
+	fmt.Fprintln(os.Stdout, info.State, info.Tier, info.Native, err, parentwatch.Token())
 }

@@ -21,7 +21,7 @@ static localai_parentwatch_info_t info(void) {
     localai_parentwatch_info_t now;
     memset(&now, 0xAA, sizeof now);
     now.size = sizeof now;
-    CHECK(localai_parentwatch_info(&now) == 0);
+    CHECK(localai_parentwatch_status(&now) == 0);
     CHECK(now.size == sizeof now);
     CHECK((now.flags & ~(uint32_t)LOCALAI_PARENTWATCH_GRACE_IS_SET) == 0);
     CHECK(now.flags != 0 || now.grace_ns == 0);
@@ -86,19 +86,19 @@ static void bad_options_are_refused_and_arm_nothing(void) {
 }
 
 static void info_fills_no_more_than_its_size(void) {
-    CHECK(localai_parentwatch_info(NULL) == LOCALAI_PARENTWATCH_INVALID);
+    CHECK(localai_parentwatch_status(NULL) == LOCALAI_PARENTWATCH_INVALID);
     for (size_t size = 0; size <= sizeof(localai_parentwatch_info_t); size += 8) {
         size_t there = size < sizeof(size_t) ? sizeof(size_t) : size;
         localai_parentwatch_info_t *small = at_the_end_of_a_page(there);
         small->size = size;
-        int32_t got = localai_parentwatch_info(small);
+        int32_t got = localai_parentwatch_status(small);
         CHECK(got == (size < 16 ? LOCALAI_PARENTWATCH_INVALID : 0));
         CHECK(small->size == size);
     }
     struct { localai_parentwatch_info_t known; char later[16]; } larger;
     memset(&larger, 0xAA, sizeof larger);
     larger.known.size = sizeof larger;
-    CHECK(localai_parentwatch_info(&larger.known) == 0);
+    CHECK(localai_parentwatch_status(&larger.known) == 0);
     CHECK(larger.known.size == sizeof larger.known);
     CHECK(larger.later[0] == (char)0xAA);
 }

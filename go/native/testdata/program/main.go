@@ -9,6 +9,6 @@ import (
 )
 
 func main() {
-	status, err := parentwatch.Start()
-	fmt.Println(status.State, status.Tier, status.Native, err, status.LoadError)
+	info, err := parentwatch.Start()
+	fmt.Println(info.State, info.Tier, info.Native, err, info.LoadError)
 }
