@@ -268,12 +268,11 @@ int32_t localai_parentwatch_exec(char *const *argv,
                                  const struct localai_parentwatch_options_t *options);
 
 /**
- * Tells how this process is being watched. Writes the first `info->size` bytes of the answer, and sets
- * `size` to how many that were.
+ * Tells how this process is being watched. Writes the first `info->size` bytes of the answer, and sets `size` to how
+ * many bytes that were.
  *
- * Safe from any thread, and after a fork: a child's own state, not its parent's. Returns
- * LOCALAI_PARENTWATCH_ARMED (0) when `*info` was filled, whatever state it tells, or
- * LOCALAI_PARENTWATCH_INVALID when `info` is NULL or `size` does not reach behind `tier`. Prints nothing.
+ * Returns `info->state`, or LOCALAI_PARENTWATCH_INVALID, which is no state, when `info` is NULL or `size` does not
+ * include `tier`. Prints nothing. Safe from any thread and after a fork: a forked child sees its own state.
  *
  * # Safety
  * `info` is NULL or points to `size` writable bytes.

@@ -63,7 +63,7 @@ int main(void) {
     }
     /* The library tells the same through the structs: one of another layout would not be understood. */
     localai_parentwatch_info_t info = {.size = sizeof info};
-    if (localai_parentwatch_status(&info) != 0 || info.size != sizeof info ||
+    if (localai_parentwatch_status(&info) != LOCALAI_PARENTWATCH_NOT_STARTED || info.size != sizeof info ||
         info.state != LOCALAI_PARENTWATCH_NOT_STARTED || info.flags != 0 || info.interval_ns == 0) {
         printf("localai_parentwatch_status() does not fill what the header declares\n");
         wrong = 1;

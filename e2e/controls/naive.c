@@ -97,5 +97,5 @@ int32_t localai_parentwatch_status(localai_parentwatch_info_t *info) {
     info->scope = LOCALAI_PARENTWATCH_SCOPE_GROUP;
     info->interval_ns = 50000000;
     info->grace_ns = 0;
-    return 0;
+    return info->state;
 }

@@ -34,5 +34,5 @@ int32_t localai_parentwatch_status(localai_parentwatch_info_t *info) {
     info->tier = parent > 0 ? LOCALAI_PARENTWATCH_TIER_EVENT : LOCALAI_PARENTWATCH_TIER_NONE;
     info->watched_pids[0] = parent;
     info->scope = LOCALAI_PARENTWATCH_SCOPE_PROCESS;
-    return 0;
+    return info->state;
 }

@@ -67,5 +67,5 @@ int32_t localai_parentwatch_status(localai_parentwatch_info_t *info) {
     info->scope = LOCALAI_PARENTWATCH_SCOPE_PROCESS;
     info->interval_ns = interval_ms * 1000000;
     info->grace_ns = 0;
-    return 0;
+    return info->state;
 }

@@ -22,10 +22,7 @@ const char *arm() {
     llama_grpc::start_parent_death_watcher();
     localai_parentwatch_info_t info{};
     info.size = sizeof info;
-    if (localai_parentwatch_status(&info) != 0) {
-        fail("info");
-    }
-    return localai_parentwatch_status_text(info.state);
+    return localai_parentwatch_status_text(localai_parentwatch_status(&info));
 }
 
 std::string arm_from_threads() {

@@ -89,5 +89,5 @@ int32_t localai_parentwatch_status(localai_parentwatch_info_t *info) {
                  : count > 0   ? LOCALAI_PARENTWATCH_TIER_EVENT
                                : LOCALAI_PARENTWATCH_TIER_POLL;
     info->scope = LOCALAI_PARENTWATCH_SCOPE_TREE;
-    return 0;
+    return info->state;
 }

@@ -21,7 +21,7 @@ static localai_parentwatch_info_t info(void) {
     localai_parentwatch_info_t now;
     memset(&now, 0xAA, sizeof now);
     now.size = sizeof now;
-    CHECK(localai_parentwatch_status(&now) == 0);
+    CHECK(localai_parentwatch_status(&now) == now.state);
     CHECK(now.size == sizeof now);
     CHECK((now.flags & ~(uint32_t)LOCALAI_PARENTWATCH_GRACE_IS_SET) == 0);
     CHECK(now.flags != 0 || now.grace_ns == 0);
@@ -92,13 +92,13 @@ static void info_fills_no_more_than_its_size(void) {
         localai_parentwatch_info_t *small = at_the_end_of_a_page(there);
         small->size = size;
         int32_t got = localai_parentwatch_status(small);
-        CHECK(got == (size < 16 ? LOCALAI_PARENTWATCH_INVALID : 0));
+        CHECK(got == (size < 16 ? LOCALAI_PARENTWATCH_INVALID : LOCALAI_PARENTWATCH_NOT_STARTED));
         CHECK(small->size == size);
     }
     struct { localai_parentwatch_info_t known; char later[16]; } larger;
     memset(&larger, 0xAA, sizeof larger);
     larger.known.size = sizeof larger;
-    CHECK(localai_parentwatch_status(&larger.known) == 0);
+    CHECK(localai_parentwatch_status(&larger.known) == LOCALAI_PARENTWATCH_NOT_STARTED);
     CHECK(larger.known.size == sizeof larger.known);
     CHECK(larger.later[0] == (char)0xAA);
 }

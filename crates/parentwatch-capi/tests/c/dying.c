@@ -96,7 +96,7 @@ static _Noreturn void worker(enum kind kind, int tier) {
     thread_local_storage[sizeof thread_local_storage - 1] = 1;
     CHECK(localai_parentwatch_start(&options) == LOCALAI_PARENTWATCH_ARMED);
     localai_parentwatch_info_t now = {.size = sizeof now};
-    CHECK(localai_parentwatch_status(&now) == 0 && now.tier == tier);
+    CHECK(localai_parentwatch_status(&now) == LOCALAI_PARENTWATCH_ARMED && now.tier == tier);
     if (kind == LEADER_WITH_HELPER || kind == SESSION_WITH_HELPER) {
         pid_t child = fork();
         CHECK(child >= 0);

@@ -185,7 +185,7 @@ static void test_child_env(void) {
 static int watches(pid_t supervisor) {
     localai_parentwatch_info_t info = {.size = sizeof info};
     CHECK(start_parent_death_watcher() == LOCALAI_PARENTWATCH_ARMED);
-    CHECK(localai_parentwatch_status(&info) == 0);
+    CHECK(localai_parentwatch_status(&info) == LOCALAI_PARENTWATCH_ARMED);
     return info.watched_pids[1] == supervisor ? 0 : 1;
 }
 

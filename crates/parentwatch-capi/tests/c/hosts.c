@@ -49,7 +49,7 @@ static void a_trapped_call_is_a_failed_call(void) {
     CHECK(start_parent_death_watcher() == LOCALAI_PARENTWATCH_ARMED);
     CHECK(trapped > 0);
     localai_parentwatch_info_t now = {.size = sizeof now};
-    CHECK(localai_parentwatch_status(&now) == 0 && now.tier == LOCALAI_PARENTWATCH_TIER_POLL);
+    CHECK(localai_parentwatch_status(&now) == LOCALAI_PARENTWATCH_ARMED && now.tier == LOCALAI_PARENTWATCH_TIER_POLL);
 }
 
 static void *wait_for_the_parent(void *started) {

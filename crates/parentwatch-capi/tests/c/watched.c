@@ -33,7 +33,7 @@ static void be_the_worker(int words) {
     localai_parentwatch_info_t now = {.size = sizeof now};
     const struct timespec moment = {.tv_nsec = 1000000};
     for (;;) {
-        CHECK(localai_parentwatch_status(&now) == 0);
+        CHECK(localai_parentwatch_status(&now) == LOCALAI_PARENTWATCH_ARMED);
         if (now.tier != LOCALAI_PARENTWATCH_TIER_NONE) break;
         nanosleep(&moment, NULL);
     }
