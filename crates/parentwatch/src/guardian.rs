@@ -171,7 +171,7 @@ impl Guardian<'_> {
         // SAFETY: what follows are system calls, on this stack.
         unsafe {
             sys::set_title(title.as_bytes().trim_ascii_end());
-            sys::let_go_of_memory();
+            sys::release_memory();
         }
         let is_event = watched.tier() == Tier::Event && worker.is_some();
         let tier = if is_event { Tier::Event } else { Tier::Poll };
@@ -180,7 +180,7 @@ impl Guardian<'_> {
             // The program has ended, and what was looked at by its number may be another's.
             return;
         }
-        sys::let_go_of_code();
+        sys::release_code();
 
         let grace = plan.grace.unwrap_or(DEFAULT_GRACE);
         let gone = watched.until_death(&mut guardian, plan.interval, grace, |_| {});
@@ -236,7 +236,7 @@ impl Guardian<'_> {
     }
 
     fn end(&self, mut helpers: Helpers) -> ! {
-        helpers.tell_everybody();
+        helpers.terminate_all();
         helpers.finish();
         if let Some(cgroup) = &self.plan.cgroup {
             cgroup.end();

@@ -1,27 +1,27 @@
 //! The helpers on Windows: the descendants of the worker, each held by a handle, and all of them in a job.
 //!
-//! A number proves nothing by itself. A process keeps that of its parent when the parent has ended, and a new process may
-//! get it. So the parent is held first: as long as it is, nobody else has its number. Then whoever was created after
-//! the parent and has its number as that of a parent is a child of that very process.
+//! A process id alone proves nothing. A process keeps its parent's id after the parent has ended, and a new process may
+//! get that id. So a handle holds the parent first: then no other process can get its id. A process that was created
+//! after the parent and names its id as its parent is then surely its child.
 
 use std::time::Duration;
 
 use crate::sys::{self, Job, Members, NoReaper, Process};
 
-/// How many can be held. Whoever is beyond that is ended at once.
+/// How many helpers can be held. More are ended at once.
 const MOST: usize = 256;
-/// How often a look is made again: whoever was started during one is found by the next.
+/// How often a look is repeated at most. Each finds what was started during the one before.
 const ROUNDS: usize = 50;
 
 pub(crate) struct Helpers {
-    /// `None`: nobody is looked for.
+    /// `None`: the scope has no helpers.
     tree: Option<Tree>,
 }
 
 struct Tree {
     held: [Option<Helper>; MOST],
     count: usize,
-    /// What they start is in it too. `None`: there is none to be had.
+    /// What the helpers start is in the job too. `None`: no job could be made.
     job: Option<Job>,
 }
 
@@ -41,7 +41,7 @@ impl Helpers {
         Helpers { tree: has_tree.then(Tree::new) }
     }
 
-    /// From now on they end with this process, however it does: its job does.
+    /// From now on the helpers end with this process, however it ends: the job sees to that.
     pub fn reap_once_gone(&mut self, _patience: Duration) -> Option<NoReaper> {
         if let Some(tree) = &mut self.tree {
             tree.collect();
@@ -49,7 +49,7 @@ impl Helpers {
         None
     }
 
-    /// Nothing on Windows asks a process to end: they are ended.
+    /// Windows has no SIGTERM: the helpers are terminated at once.
     pub fn end(&mut self) {
         let Some(tree) = &mut self.tree else { return };
         tree.collect();
@@ -60,7 +60,7 @@ impl Helpers {
             for helper in tree.helpers() {
                 helper.process.terminate();
             }
-            // Started meanwhile by one that could not be put into the job.
+            // Started meanwhile by a helper that could not be put into the job.
             if tree.look() == 0 {
                 break;
             }
@@ -77,7 +77,7 @@ impl Tree {
         self.held.iter().flatten()
     }
 
-    /// Looks until a look finds nobody new.
+    /// Looks until a look finds no new helper.
     fn collect(&mut self) {
         for _ in 0..ROUNDS {
             if self.look() == 0 {
@@ -86,21 +86,21 @@ impl Tree {
         }
     }
 
-    /// One look at all processes. Returns how many helpers were new.
+    /// One look at all processes. Returns how many new helpers it found.
     fn look(&mut self) -> usize {
         let mut new = 0;
         sys::each_process(|pid, parent| new += usize::from(self.add(pid, parent)));
         new
     }
 
-    /// Holds a process if it is a child of this one or of a helper. Whether it is new.
+    /// Holds a process if it is a child of this process or of a helper. Returns whether it is new.
     fn add(&mut self, pid: i32, parent: i32) -> bool {
         let Some(parent_start) = self.start_of(parent) else { return false };
         if self.helpers().any(|helper| helper.pid == pid) {
             return false;
         }
         let Ok(process) = Process::open_to_end(pid) else { return false };
-        // Asked once its number cannot be given to another.
+        // The handle is open: the id cannot be reused meanwhile.
         let is_child = |stat: &sys::Stat| {
             stat.parent == parent && stat.start >= parent_start && !stat.has_ended()
         };
@@ -118,7 +118,7 @@ impl Tree {
         true
     }
 
-    /// When this process or a helper was created, by its number.
+    /// When this process or the helper with that id was created.
     fn start_of(&self, pid: i32) -> Option<u64> {
         if pid == sys::own_pid() {
             return sys::own_start_time();

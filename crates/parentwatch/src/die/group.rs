@@ -2,27 +2,27 @@
 
 use crate::sys::{self, NO_SIGNAL, Pidfd, QuietChild};
 
-/// A process group, by its number and, where the kernel can, by the identity of its leader, so that a
-/// number that has been reused is never signalled.
+/// A process group, by its number and, where the kernel can (Linux 6.9), by a pidfd of its leader. With the pidfd a
+/// reused number is never signalled.
 pub(super) struct Group {
     pub id: i32,
     leader: Option<Pidfd>,
 }
 
 impl Group {
-    /// By its number alone, which nobody else can have while its leader lives.
+    /// By its number alone. While its leader lives, no other group can have that number.
     pub fn of(id: i32) -> Group {
         Group { id, leader: None }
     }
 
-    /// Adds the identity of its leader, for the reaper, which outlives that.
+    /// Adds the leader's pidfd. The reaper outlives the leader and needs it.
     pub fn identify(&mut self) {
         let Some(leader) = Pidfd::open(self.id).ok().filter(|_| self.leader.is_none()) else {
             return;
         };
         let is_understood = match leader.signal_group(NO_SIGNAL) {
-            // A group that is empty by now is an answer, and so is one that we may not signal. EINVAL is an older
-            // kernel. A filter of system calls may say EPERM too.
+            // ESRCH means an empty group and EPERM one that we may not signal: both are answers. EINVAL comes from an
+            // older kernel. EPERM may also come from a seccomp filter, so the plain call must agree.
             0 | libc::ESRCH => true,
             denied @ (libc::EPERM | libc::EACCES) => self.signal(NO_SIGNAL) == denied,
             _ => false,
@@ -37,7 +37,7 @@ impl Group {
         self.leader.map(Pidfd::raw)
     }
 
-    /// The error number, or 0.
+    /// Signals the members. Returns the error number, or 0.
     pub fn signal(&self, signal: i32) -> i32 {
         match self.leader {
             Some(leader) => leader.signal_group(signal),
@@ -45,26 +45,26 @@ impl Group {
         }
     }
 
-    /// Zombies count too: the kernel does not tell them apart here.
+    /// Zombies count as members: the kernel reports no difference here.
     pub fn has_members(&self) -> bool {
         self.signal(NO_SIGNAL) != libc::ESRCH
     }
 }
 
-/// Where this process stands when it ends its group.
+/// Whether this process is still in the group that it ends.
 pub(super) enum Place {
-    /// Outside of it. The child holds the group that it has moved to.
+    /// Outside. The child keeps the group alive that this process has moved to.
     Outside(Option<QuietChild>),
-    /// In it, since it leads the session too: it can neither leave (setpgid(2): EPERM), nor tell whether there are
-    /// others, nor signal them without itself. Its reaper does that.
+    /// Inside: it leads the session too, so it cannot leave (setpgid(2): EPERM). It can neither see whether the group has
+    /// other members nor signal them without itself. Its reaper does that.
     LeadsSession,
-    /// In it: no process was to be had.
+    /// Inside: no process could be forked.
     Stuck,
 }
 
 impl Place {
-    /// Takes this process out of its group. A leader cannot make a new group for itself, but it can join one of the
-    /// same session: a child makes that and ends at once; as a zombie it still holds it.
+    /// Takes this process out of its group. A leader cannot make a new group for itself, but it can join another one of
+    /// its session. A child makes that group and ends at once. As a zombie it keeps the group alive.
     pub fn leave(group: i32) -> Place {
         if sys::process_group() != group {
             return Place::Outside(None);
@@ -82,8 +82,8 @@ impl Place {
             }
             child.reap();
         }
-        // The group of the session's leader will do for the moment that is left, if there still is one. A leader
-        // outside our PID namespace is 0 here, which setpgid(2) would take for ourselves.
+        // The group of the session's leader will do for the moment that is left, if it still exists. A leader outside
+        // of our PID namespace is reported as 0, which setpgid(2) would take for this process.
         let joined = session > 0 && sys::join_group(session);
         if joined { Place::Outside(None) } else { Place::Stuck }
     }

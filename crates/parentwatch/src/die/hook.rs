@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use crate::sys::{self, HOOK_NAME, SignalsBlocked, Word};
 
-/// What a program wants done before it exits.
+/// What a program wants to do before it exits.
 pub(crate) struct Hook {
     run: Box<dyn FnOnce() + Send>,
     identity: Option<HookIdentity>,
 }
 
-/// A C function with its data, by which a repeated call is recognised. A closure has none.
+/// A C function and its data: a repeated call is recognised by them. A closure has no identity.
 pub(crate) type HookIdentity = (usize, usize);
 
 impl Hook {
@@ -53,7 +53,7 @@ impl fmt::Debug for Hook {
     }
 }
 
-/// The hook's own thread, made while threads can still be had, asleep until it is wanted.
+/// The hook's own thread. It is made when arming, while a thread can still be had, and sleeps until then.
 #[derive(Clone)]
 pub(crate) struct HookThread {
     shared: Arc<Shared>,
@@ -68,14 +68,14 @@ struct Shared {
 const ASLEEP: u32 = 0;
 const WANTED: u32 = 1;
 const DONE: u32 = 2;
-/// Arming failed after all: the hook will not be run.
+/// Arming has failed after all: the hook never runs.
 const CANCELLED: u32 = 3;
 
 /// 1 MiB for what a hook may call (printf, Python).
 const STACK: usize = 1 << 20;
 
 impl HookThread {
-    /// Must be called with all signals blocked, which the thread inherits. The error number, if there is no thread.
+    /// Call it with all signals blocked: the thread inherits the mask. Returns the error number if there is no thread.
     pub(crate) fn spawn(hook: Hook, blocked: &SignalsBlocked) -> Result<HookThread, i32> {
         sys::mark_hook();
         let shared = Arc::new(Shared::default());
@@ -86,7 +86,7 @@ impl HookThread {
                 own.stage.wait(ASLEEP, None);
             }
             if own.stage.get() == WANTED {
-                // A hook that panics is a hook that is done.
+                // A hook that panics is done.
                 let _ = catch_unwind(AssertUnwindSafe(hook.run));
                 own.stage.replace(DONE);
             }
@@ -94,7 +94,7 @@ impl HookThread {
         Ok(HookThread { shared })
     }
 
-    /// Runs the hook and waits until it is done, but no longer than the grace.
+    /// Runs the hook and waits until it is done, `grace` at most.
     pub(crate) fn run(&self, grace: Duration) {
         let until = Instant::now() + grace;
         self.shared.stage.replace(WANTED);
@@ -107,7 +107,7 @@ impl HookThread {
         }
     }
 
-    /// The system's number of the thread, once that has begun.
+    /// The thread's id, once it has begun. 0 before.
     pub(crate) fn thread(&self) -> i32 {
         self.shared.thread.load(Ordering::Relaxed)
     }

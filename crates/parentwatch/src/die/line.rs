@@ -1,12 +1,11 @@
-//! One line of text in a fixed buffer: what we say is formatted without allocating, since the dying
-//! path must not take the allocator's lock.
+//! One line of text in a fixed buffer. The dying path must not take the allocator's lock, so nothing is allocated.
 
 use std::fmt;
 
 use crate::state::Tier;
 
-/// The longest line that is written, its line feed included; what exceeds it is cut. It is below
-/// `PIPE_BUF` (4096, pipe(7)), so that a line reaches a pipe whole or not at all.
+/// The longest line, its line feed included. Longer text is cut. It is below `PIPE_BUF` (4096, pipe(7)), so that a line
+/// reaches a pipe whole or not at all.
 const CAPACITY: usize = 768;
 
 pub(crate) struct Line {
@@ -15,7 +14,7 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// Formats one line. It ends with a line feed, also when it had to be cut.
+    /// Formats one line. It ends with a line feed, even when it was cut.
     pub(crate) fn new(text: fmt::Arguments<'_>) -> Line {
         let mut line = Line { bytes: [0; CAPACITY], len: 0 };
         // `write_str` never fails; it cuts.
@@ -27,7 +26,7 @@ impl Line {
         line
     }
 
-    /// The line of a worker that ends with that supervisor.
+    /// The last line of a worker whose supervisor or parent is gone.
     pub(crate) fn gone(pid: i32, is_named: bool, worker: i32, seen: Tier) -> Line {
         let who = if is_named { "supervisor" } else { "parent" };
         let seen = match seen {

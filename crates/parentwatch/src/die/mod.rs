@@ -1,16 +1,16 @@
 //! The order of dying. Nothing here may wait without a bound, panic, allocate, or take a lock that the program could
 //! hold.
 //!
-//! 1. The worker's time, if it has any: its hook, or its own graceful stop, which a SIGTERM to itself begins.
+//! 1. The worker's own time, if it has any: its hook runs, or a SIGTERM to itself begins its graceful stop.
 //! 2. The helpers get SIGTERM.
-//! 3. The reaper, a process of its own, sends SIGKILL to those that are left when their time is over.
-//! 4. One line on stderr.
+//! 3. The reaper, a forked process, sends SIGKILL to helpers that outlast the grace.
+//! 4. One line goes to stderr.
 //! 5. `_exit(1)`.
 
 pub(crate) mod hook;
 pub(crate) mod line;
 
-// What is dead code on macOS is for a guardian.
+// On macOS there is no guardian: what only a guardian uses is dead code there.
 #[cfg(any(target_os = "linux", target_os = "macos"))]
 mod group;
 #[cfg(any(target_os = "linux", target_os = "macos"))]
@@ -38,12 +38,12 @@ use crate::sys::{self, OwnTable};
 use hook::HookThread;
 use line::Line;
 
-/// Whose death it was, and how it was seen.
+/// Which process died, and how that was seen.
 pub(crate) struct Cause {
     pub pid: i32,
-    /// It is the supervisor that was named, not a direct parent that nobody named.
+    /// It is the named supervisor, not a direct parent that was not named.
     pub is_named: bool,
-    /// `None`: it was seen while arming.
+    /// [`Tier::None`]: it was seen while arming.
     pub tier: Tier,
 }
 
@@ -55,14 +55,14 @@ pub(crate) struct Death {
     /// The leader of our process group, when it is proven to stand between supervisor and worker.
     pub group_leader: Option<i32>,
     pub hook: Option<HookThread>,
-    /// `None`: unset.
+    /// `None`: the defaults.
     pub grace: Option<Duration>,
-    /// That of the thread that this process dies on.
+    /// The descriptor table of the thread that runs this.
     pub table: Option<OwnTable>,
 }
 
-/// The process group that ends with this process: the one that it leads, or has led, or the one whose leader is
-/// proven. Else nothing proves whose group it is, and its members live.
+/// The process group that ends with this process: one that it leads or has led, or one whose leader is proven to stand
+/// between supervisor and worker. Any other group may belong to someone else, and is left alone.
 pub(crate) fn group_to_end(led: bool, proven_leader: Option<i32>) -> Option<i32> {
     let (own, current) = (sys::own_pid(), sys::process_group());
     match led || current == own {
@@ -74,11 +74,11 @@ pub(crate) fn group_to_end(led: bool, proven_leader: Option<i32>) -> Option<i32>
 
 impl Death {
     pub(crate) fn now(&self, cause: &Cause) -> ! {
-        // Should any of it unwind, the exit still follows.
+        // The exit follows even if something below unwinds.
         let _exit = ExitNow;
 
-        // A group that an ancestor leads dies with the supervisor or with that leader. When some process in between
-        // has died, its healthy members live.
+        // A group that an ancestor leads ends with the supervisor or with that leader. If another process in between
+        // has died, the group's members are healthy and live on.
         let leader = self.group_leader.filter(|leader| cause.is_named || *leader == cause.pid);
         let group = match self.scope {
             Scope::Process => None,
@@ -87,23 +87,23 @@ impl Death {
         let has_tree = self.scope == Scope::Tree;
         let mut helpers = Helpers::of(group, has_tree, self.grace, self.table.is_some());
 
-        // However the worker ends in its own time, its helpers go: the reaper is made first.
+        // The worker may end by itself in its own time. The reaper comes first, so that the helpers end all the same.
         let reaper = self.time(cause).and_then(|(time, length)| {
             let reaper = helpers.reap_once_gone(length);
-            time.pass(length);
+            time.spend(length);
             reaper
         });
         helpers.end();
         if let Some(reaper) = reaper {
             reaper.kill();
         }
-        self.tell(cause);
+        self.write_line(cause);
         sys::exit_now()
     }
 
-    /// What the worker has time for, and how long.
+    /// What the worker may still do, and for how long.
     fn time(&self, cause: &Cause) -> Option<(Time<'_>, Duration)> {
-        // A worker that is only just arming has nothing to stop gracefully.
+        // A worker that is still arming has nothing to stop gracefully.
         let may_stop = cause.tier != Tier::None;
         match (&self.hook, self.grace) {
             (_, Some(Duration::ZERO)) => None,
@@ -118,24 +118,24 @@ impl Death {
         }
     }
 
-    fn tell(&self, cause: &Cause) {
+    fn write_line(&self, cause: &Cause) {
         let line = Line::gone(cause.pid, cause.is_named, sys::own_pid(), cause.tier);
         sys::write_to_stderr(line.as_bytes(), self.table.as_ref());
     }
 }
 
-/// What the worker has time for.
+/// What the worker may still do.
 enum Time<'a> {
     Hook(&'a HookThread),
     /// Begun by a SIGTERM to this process.
     GracefulStop,
-    /// Another copy of this library is in this process, and ends it when its hook is done.
+    /// Another copy of this library in this process has a hook, and ends the process when that is done.
     HookOfAnotherCopy,
 }
 
 impl Time<'_> {
-    /// Returns when the time is over, or nothing is left to be waited for.
-    fn pass(&self, length: Duration) {
+    /// Returns when the time is over, or earlier when all hooks are done.
+    fn spend(&self, length: Duration) {
         const LOOK: Duration = Duration::from_millis(1);
         let until = Instant::now() + length;
         let own_hook = match self {

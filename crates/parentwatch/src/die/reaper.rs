@@ -1,8 +1,9 @@
-//! The end of the helpers: SIGTERM now, SIGKILL when their time is over, by a process of its own that outlives the
-//! worker by a moment. Not SIGKILL at once: Python's resource tracker ignores SIGTERM, and cleans `/dev/shm` when
-//! the last of its users is gone. So it is the last to be killed.
+//! Ends the helpers: SIGTERM first, SIGKILL after the grace. The reaper, a forked process that outlives the worker for
+//! a moment, sends the SIGKILL.
 //!
-//! Everything here runs in the dying path or in a forked child of it: system calls alone, no locks, no allocation.
+//! Python's resource tracker ignores SIGTERM. It cleans `/dev/shm` once its last user is gone, so it is killed last.
+//!
+//! All of this runs in the dying worker or in its forked reaper: only system calls, no locks, no allocation.
 
 use std::time::Duration;
 
@@ -11,24 +12,23 @@ use super::tree::{Helper, ROUNDS, Tree};
 use crate::config::Scope;
 use crate::sys::{self, Mark, Pidfd, QuietChild, SharedNumber};
 
-/// What the helpers have between SIGTERM and SIGKILL unless the grace is set.
+/// The helpers' time between SIGTERM and SIGKILL, unless the grace is set.
 pub(crate) const HELPER_GRACE: Duration = Duration::from_secs(1);
-/// How long the reaper waits for the worker to be gone: the kernel may be busy for long with what the
-/// worker held.
+/// How long the reaper waits until the worker is gone. The kernel may need long to free what the worker held.
 const WORKER_PATIENCE: Duration = Duration::from_secs(10);
-/// How long the worker waits until its reaper has sent SIGTERM to everybody.
-const TELLING_PATIENCE: Duration = Duration::from_secs(2);
-/// How often resource trackers, which hold nothing of weight themselves, are given a second to clean up in, once
-/// every other helper has been killed.
+/// How long the worker waits until its reaper has sent SIGTERM to all helpers.
+const SIGTERM_PATIENCE: Duration = Duration::from_secs(2);
+/// How many seconds a resource tracker gets to clean up, once every other helper has been killed. It holds no
+/// memory or device worth hurrying for.
 const TRACKER_SECONDS: u32 = 5;
-/// How often the reaper looks whether helpers are left.
+/// How often the reaper checks whether helpers are left.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Everybody who ends with the worker.
+/// All processes that end with the worker.
 pub(crate) struct Helpers {
     group: Option<Group>,
     tree: Tree,
-    /// The tree is to be ended. Else it only holds members of the group.
+    /// End the whole tree. Otherwise `tree` only holds members of the group.
     has_tree: bool,
     grace: Duration,
     has_own_table: bool,
@@ -37,12 +37,12 @@ pub(crate) struct Helpers {
 /// What the reaper does first.
 #[derive(Clone, Copy)]
 enum First<'a> {
-    /// Nothing: the worker has sent SIGTERM.
+    /// Nothing: the worker has already sent SIGTERM.
     Nothing,
-    /// SIGTERM, once the worker is gone.
-    Sigterm,
-    /// SIGTERM at once, for whom it finds; then it says so.
-    Everything(&'a SharedNumber),
+    /// Wait until the worker is gone, then send SIGTERM.
+    AwaitWorker,
+    /// Send SIGTERM now, then set the number to 1.
+    Terminate(&'a SharedNumber),
 }
 
 impl Helpers {
@@ -61,7 +61,7 @@ impl Helpers {
         }
     }
 
-    /// Those of another process, for its guardian: that process, its group, and the tree.
+    /// For a guardian: another process that lives, its group and its tree.
     pub fn of_living(
         worker: i32,
         group: Option<i32>,
@@ -77,14 +77,14 @@ impl Helpers {
         let mut tree = Tree::marked(mark.filter(|_| has_tree), None);
         tree.hold(worker);
         if has_tree {
-            // Before anybody is told: the children of one that has ended are another's. Once: who forks in a loop is found
-            // by the looks that follow, and the worker is not to wait for that.
+            // Before SIGTERM: once a process has ended, its children have another parent. One look: later looks find
+            // processes that a fork loop adds, and the worker must not wait for those.
             tree.look(&mut |_| {});
         }
         Helpers { group, tree, has_tree, grace, has_own_table: true }
     }
 
-    /// Those that another process has left behind.
+    /// For a guardian: what another process has left behind.
     pub fn of_dead(worker: i32, mark: Option<Mark>, scope: Scope, grace: Duration) -> Helpers {
         let tree = match scope {
             Scope::Process => Tree::marked(None, None),
@@ -94,32 +94,32 @@ impl Helpers {
         Helpers { group: None, tree, has_tree: scope != Scope::Process, grace, has_own_table: true }
     }
 
-    /// How many of the tree were found so far, up to a bound.
+    /// How many helpers of the tree are held so far. There is an upper bound.
     #[cfg(feature = "doctor")]
     pub fn count(&mut self) -> usize {
         self.tree.helpers().len()
     }
 
-    /// SIGTERM for everybody.
-    pub fn tell_everybody(&mut self) {
-        self.tell_group();
-        self.tell(|_| true);
+    /// Sends SIGTERM to all.
+    pub fn terminate_all(&mut self) {
+        self.terminate_group();
+        self.terminate(|_| true);
     }
 
-    /// A process that never had a child has no helpers, and nothing of its own in the group that it leads.
+    /// A process that never had a child has no helpers. No process in a group that it leads is its own.
     fn may_exist(&self) -> bool {
         let is_anothers = self.group.as_ref().is_some_and(|group| group.id != sys::own_pid());
         is_anothers || ((self.has_tree || self.group.is_some()) && sys::has_had_child())
     }
 
-    /// Makes a reaper that ends the helpers once the worker is gone, in whatever way that comes about. Until then
-    /// it does nothing, and may be killed.
+    /// Forks a reaper that ends the helpers once the worker is gone, however the worker ends. Until then the reaper
+    /// only waits, and may be killed.
     pub fn reap_once_gone(&mut self, patience: Duration) -> Option<QuietChild> {
         if !self.may_exist() {
             return None;
         }
         self.collect(|_| {});
-        self.fork_reaper(First::Sigterm, patience.saturating_add(WORKER_PATIENCE))
+        self.fork_reaper(First::AwaitWorker, patience.saturating_add(WORKER_PATIENCE))
     }
 
     /// Ends them.
@@ -127,11 +127,11 @@ impl Helpers {
         if !self.may_exist() {
             return;
         }
-        // Nobody without a child has descendants.
+        // Without a child there are no descendants.
         self.has_tree = self.has_tree && sys::has_child();
         if self.has_tree {
-            // Whoever loses its parent from here on is found again. Not before: the program would find those that
-            // are adopted in its own waits.
+            // From here on this process adopts descendants that lose their parent, so that a walk still finds them.
+            // Never earlier: the program's own waits would return adopted children.
             sys::become_subreaper();
         }
         if sys::LISTS_MEMBERS {
@@ -142,15 +142,15 @@ impl Helpers {
             None => Place::Outside(None),
             Some(group) => Place::leave(group.id),
         };
-        // Those in the group get it together.
+        // The group gets SIGTERM in one call, below.
         let group = self.group.as_ref().map(|group| group.id);
-        self.tell(|helper| Some(helper.group) != group);
+        self.terminate(|helper| Some(helper.group) != group);
         match place {
             Place::Outside(child) => {
                 let has_members = self.group.as_ref().is_some_and(Group::has_members);
                 if has_members {
-                    self.tell_group();
-                    self.tell(|_| true);
+                    self.terminate_group();
+                    self.terminate(|_| true);
                 }
                 if has_members || !self.tree.is_empty() {
                     let reaper = self.fork_reaper(First::Nothing, WORKER_PATIENCE);
@@ -161,77 +161,77 @@ impl Helpers {
                 child.inspect(|child| child.reap());
             }
             Place::LeadsSession => {
-                let reaper = self.fork_reaper(First::Sigterm, WORKER_PATIENCE);
+                let reaper = self.fork_reaper(First::AwaitWorker, WORKER_PATIENCE);
                 if reaper.is_none() {
                     self.kill();
                 }
             }
-            // The last resort, for the helpers as well as for us: nor would there be a process for the reaper.
+            // The last resort: it kills this process too. No reaper could be forked either.
             Place::Stuck => self.kill(),
         }
     }
 
-    /// Ends them from within their group, each by its number. The reaper does it: whoever is held still goes on,
-    /// however this process ends meanwhile.
+    /// Where a walk loses the children of a process that has ended: the reaper stops all helpers, then sends each its
+    /// SIGTERM. It resumes them also when this process is killed meanwhile.
     fn end_one_by_one(&mut self) {
-        let told = SharedNumber::new();
-        let reaper = told.as_ref().and_then(|told| {
-            self.fork_reaper(First::Everything(told), WORKER_PATIENCE).map(|_| told)
+        let sent = SharedNumber::new();
+        let reaper = sent.as_ref().and_then(|sent| {
+            self.fork_reaper(First::Terminate(sent), WORKER_PATIENCE).map(|_| sent)
         });
-        let Some(told) = reaper else {
-            self.tell_everybody_found();
+        let Some(sent) = reaper else {
+            self.terminate_all_found();
             self.kill_held();
             return;
         };
-        // Until then nobody may lose its parent, this process.
-        let until = sys::uptime().saturating_add(TELLING_PATIENCE);
-        while told.get() == 0 && sys::uptime() < until {
+        // This process must not end before: its children would get another parent.
+        let until = sys::uptime().saturating_add(SIGTERM_PATIENCE);
+        while sent.get() == 0 && sys::uptime() < until {
             sys::nap(Duration::from_millis(1));
         }
     }
 
-    fn tell_everybody_found(&mut self) {
+    fn terminate_all_found(&mut self) {
         self.hold_still();
-        self.tell_group();
-        self.tell_held();
-        self.let_go_on();
+        self.terminate_group();
+        self.terminate_held();
+        self.resume();
     }
 
-    fn collect(&mut self, greet: impl FnMut(&mut Helper)) {
+    fn collect(&mut self, on_new: impl FnMut(&mut Helper)) {
         if self.has_tree {
-            self.tree.collect(greet);
+            self.tree.collect(on_new);
         }
     }
 
-    /// SIGTERM for the helpers of whom `whom` says so and who have not had it, until there is nobody new.
-    fn tell(&mut self, whom: impl Fn(&Helper) -> bool) {
+    /// Sends SIGTERM to each helper that `whom` selects and that has not had it, until a look finds no new one.
+    fn terminate(&mut self, whom: impl Fn(&Helper) -> bool) {
         for helper in self.tree.helpers().iter_mut().filter(|helper| whom(helper)) {
-            helper.tell();
+            helper.terminate();
         }
         self.collect(|helper| {
             if whom(helper) {
-                helper.tell();
+                helper.terminate();
             }
         });
     }
 
-    fn tell_held(&mut self) {
+    fn terminate_held(&mut self) {
         for helper in self.tree.helpers() {
-            helper.tell();
+            helper.terminate();
         }
     }
 
-    /// Where its members are listed, they are held, and told one by one.
-    fn tell_group(&mut self) {
+    /// Where the system lists a group's members, each is held and signalled by itself instead.
+    fn terminate_group(&mut self) {
         let Some(group) = self.group.as_ref().filter(|_| !sys::LISTS_MEMBERS) else { return };
         group.signal(libc::SIGTERM);
         let id = group.id;
         for helper in self.tree.helpers().iter_mut().filter(|helper| helper.group == id) {
-            helper.is_told = true;
+            helper.has_had_sigterm = true;
         }
     }
 
-    /// SIGKILL for everybody, this process too if it is in the group.
+    /// Sends SIGKILL to all. This process is killed too if it is in the group.
     fn kill(&mut self) {
         self.kill_held();
         if let Some(group) = &self.group {
@@ -250,7 +250,7 @@ impl Helpers {
             group.identify();
         }
         let worker = sys::own_pid();
-        // Opened while the worker lives, it is surely on it.
+        // Opened while the worker lives, so it surely refers to the worker.
         let pidfd = Pidfd::open(worker).ok();
         // SAFETY: `reap` makes system calls alone.
         let reaper = unsafe { QuietChild::fork(|| self.reap(worker, pidfd, first, patience)) };
@@ -258,29 +258,30 @@ impl Helpers {
         reaper
     }
 
-    /// The reaper, in a group of its own, without a descriptor of the worker's and without its memory: a port, a
-    /// pipe or a GPU must not stay open for its sake.
+    /// The life of the reaper. It has a process group of its own and keeps none of the worker's descriptors or memory:
+    /// it must not keep a port, a pipe or a GPU open.
     fn reap(&mut self, worker: i32, pidfd: Option<Pidfd>, first: First<'_>, patience: Duration) {
         sys::join_group(0);
-        if let First::Everything(told) = first {
-            self.tell_everybody_found();
-            told.set(1);
+        if let First::Terminate(sent) = first {
+            self.terminate_all_found();
+            sent.set(1);
         }
         if !self.has_own_table {
             self.close_all_but_ours(pidfd);
         }
         sys::change_to_root();
-        // SAFETY: what follows are system calls, on this stack.
-        unsafe { sys::let_go_of_memory() };
-        self.tree.uproot();
+        // SAFETY: only system calls follow, on this stack.
+        unsafe { sys::release_memory() };
+        self.tree.forget_root();
         wait_until_gone(worker, pidfd, patience);
-        if let First::Sigterm = first {
-            self.tell_everybody_found();
+        if let First::AwaitWorker = first {
+            self.terminate_all_found();
         }
         self.finish();
     }
 
-    /// Where the children of one that has ended are lost, all are held, and stopped, before anybody is told.
+    /// Without subreapers the children of a process that has ended cannot be found. So all helpers are stopped and held
+    /// before the first SIGTERM.
     fn hold_still(&mut self) {
         if sys::HAS_SUBREAPERS {
             return;
@@ -296,15 +297,15 @@ impl Helpers {
         }
     }
 
-    /// Who was held still has had SIGTERM, and goes on. Before the worker ends: the kernel sends SIGHUP to those who are
-    /// stopped in a group that becomes an orphaned one.
-    fn let_go_on(&mut self) {
+    /// Resumes the stopped helpers, which have had SIGTERM. It comes before the worker ends: the kernel sends SIGHUP to
+    /// stopped processes of a group that becomes orphaned (POSIX, `_exit`).
+    fn resume(&mut self) {
         for helper in self.tree.helpers().iter_mut().filter(|helper| helper.is_stopped) {
-            helper.go_on();
+            helper.resume();
         }
     }
 
-    /// Who is stopped starts nobody while the others are looked for. Returns how many were running.
+    /// A stopped process starts no others while the walk goes on. Returns how many were running.
     fn stop(&mut self, whom: impl Fn(&Helper) -> bool) -> usize {
         let mut stopped = 0;
         for helper in self.tree.helpers() {
@@ -316,7 +317,7 @@ impl Helpers {
         stopped
     }
 
-    /// What follows SIGTERM: the grace, then SIGKILL, for resource trackers last.
+    /// After SIGTERM: waits for the grace, then sends SIGKILL, to resource trackers last.
     pub fn finish(&mut self) {
         let mut time = self.grace;
         for _ in 0..TRACKER_SECONDS {
@@ -342,7 +343,7 @@ impl Helpers {
         sys::close_all_but(&kept);
     }
 
-    /// Whether nobody is left, after that time at most. Who is forked meanwhile is held too.
+    /// Waits until no helper is left, `patience` at most. Returns whether none is. Holds those forked meanwhile.
     fn is_empty_within(&mut self, patience: Duration) -> bool {
         let until = sys::uptime().saturating_add(patience);
         loop {
@@ -360,8 +361,8 @@ impl Helpers {
         }
     }
 
-    /// A tracker cleans up when the others, who hold its pipe, are gone. The others are stopped first: then they
-    /// start nobody while they are looked through.
+    /// A tracker cleans up when the other helpers, which hold its pipe, are gone. They are stopped first, so that they
+    /// start no others during the walk.
     fn kill_all_but_trackers(&mut self) {
         for _ in 0..ROUNDS {
             self.hold_group();
@@ -375,8 +376,7 @@ impl Helpers {
         }
     }
 
-    /// Holds the members of the group. To find them may take its time: it is for helpers that are left when their
-    /// time is over.
+    /// Holds the members of the group. It reads all of `/proc`, which is slow: only for helpers that outlast the grace.
     fn hold_group(&mut self) {
         let Some(group) = self.group.as_ref().filter(|group| group.has_members()) else { return };
         if !sys::procfs_is_ours() {
@@ -384,7 +384,7 @@ impl Helpers {
         }
         for pid in sys::members(group.id) {
             let is_member = |stat: &sys::Stat| stat.group == group.id;
-            // As long as the group has members, its number cannot be another's.
+            // While the group has members, no other group can get its number.
             self.tree.add(pid, |_, stat| is_member(stat) && group.has_members(), &mut |helper| {
                 helper.is_member_alone = true
             });
@@ -396,8 +396,8 @@ fn is_living_tracker(helper: &Helper) -> bool {
     !helper.has_ended() && sys::is_resource_tracker(helper.pid)
 }
 
-/// Readable is gone, with all of its threads. `getppid()`, which changes when they have all begun to end, is asked
-/// where there is no pidfd. A worker that is not gone by then is stuck, and is killed.
+/// Waits until the worker has ended: its pidfd becomes readable when all of its threads have ended. Without a pidfd,
+/// `getppid()` changes when all have begun to end. A worker that is still there afterwards is stuck, and is killed.
 fn wait_until_gone(worker: i32, pidfd: Option<Pidfd>, patience: Duration) {
     if let Some(pidfd) = pidfd {
         pidfd.wait(patience);

@@ -1,20 +1,19 @@
-//! The helpers, held by their identity: the descendants of the worker, and whoever carries its mark.
+//! Finds and holds the helpers: the descendants of the worker, and the processes that carry its mark.
 
 use crate::sys::{self, Mark, OpenError, Pidfd, Stat};
 
-/// A helper. Its identity is its pidfd or, where there is none, its start time.
+/// A helper, identified by its pidfd or, without one, by its start time.
 #[derive(Clone, Copy)]
 pub(super) struct Helper {
     pub pid: i32,
     pidfd: Option<Pidfd>,
     start: u64,
     pub group: i32,
-    /// It is in the group and no descendant: what descends from it is none of ours.
+    /// It is a member of the group but no descendant of the worker. Its own descendants are not ours.
     pub is_member_alone: bool,
-    /// It has had its SIGTERM.
-    pub is_told: bool,
+    pub has_had_sigterm: bool,
     pub is_stopped: bool,
-    /// It ran before it was stopped.
+    /// It was not stopped already when we stopped it.
     was_running: bool,
 }
 
@@ -28,7 +27,7 @@ impl Helper {
 
     pub fn signal(&self, signal: i32) {
         let sent = self.pidfd.map(|pidfd| pidfd.signal(signal));
-        // A filter may refuse that call.
+        // A seccomp filter may refuse pidfd_send_signal(2).
         if !matches!(sent, Some(0 | libc::ESRCH)) && !self.has_ended() {
             sys::signal_process(self.pid, signal);
         }
@@ -40,46 +39,47 @@ impl Helper {
         self.signal(libc::SIGSTOP);
     }
 
-    /// Takes a stop back.
-    pub fn go_on(&mut self) {
+    /// Undoes `stop`.
+    pub fn resume(&mut self) {
         self.is_stopped = false;
         if self.was_running {
             self.signal(libc::SIGCONT);
         }
     }
 
-    /// SIGTERM, once.
-    pub fn tell(&mut self) {
-        if !self.is_told {
-            self.is_told = true;
+    /// Sends SIGTERM, once.
+    pub fn terminate(&mut self) {
+        if !self.has_had_sigterm {
+            self.has_had_sigterm = true;
             self.signal(libc::SIGTERM);
         }
     }
 }
 
-/// How many can be held. Whoever is beyond that is killed at once.
+/// How many helpers can be held. More are killed at once.
 const MOST: usize = 256;
-/// How often a walk is made again: whoever forks during one is found by the next.
+/// How often a walk is repeated at most. Each finds what was forked during the one before.
 pub(super) const ROUNDS: usize = 50;
 
 pub(super) struct Tree {
-    /// Whose descendants they are, as long as it lives: this process.
+    /// The process whose descendants are looked for, while it lives.
     root: Option<i32>,
     held: [Helper; MOST],
     count: usize,
     sight: Option<Sight>,
     mark: Option<Mark>,
-    /// The mark counts in this process group alone.
+    /// If set, the mark counts only in this process group.
     marked_in: Option<i32>,
 }
 
 /// How descendants can be seen.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sight {
-    /// `/proc` is not that of our PID namespace.
+    /// They cannot: `/proc` is not that of our PID namespace.
     Blind,
+    /// By the kernel's lists of children.
     Lists,
-    /// The kernel has no lists of children (`CONFIG_PROC_CHILDREN`).
+    /// By a look at every process: the kernel has no lists of children (`CONFIG_PROC_CHILDREN`).
     EveryProcess,
 }
 
@@ -91,7 +91,7 @@ impl Tree {
             start: 0,
             group: 0,
             is_member_alone: false,
-            is_told: false,
+            has_had_sigterm: false,
             is_stopped: false,
             was_running: false,
         };
@@ -105,13 +105,13 @@ impl Tree {
         }
     }
 
-    /// Those who carry the mark, in that process group alone if one is given.
+    /// The processes that carry the mark, only those of the group `marked_in` if that is given.
     pub fn marked(mark: Option<Mark>, marked_in: Option<i32>) -> Tree {
         Tree { root: None, mark, marked_in, ..Tree::below(0) }
     }
 
-    /// From now on only those count that descend from a helper.
-    pub fn uproot(&mut self) {
+    /// From now on only descendants of held helpers are looked for.
+    pub fn forget_root(&mut self) {
         self.root = None;
     }
 
@@ -128,17 +128,17 @@ impl Tree {
         self.helpers().iter().all(Helper::has_ended)
     }
 
-    /// Looks for descendants until a look finds nobody new, and calls `greet` with each.
-    pub fn collect(&mut self, mut greet: impl FnMut(&mut Helper)) {
+    /// Looks for helpers until a look finds no new one. Calls `on_new` with each.
+    pub fn collect(&mut self, mut on_new: impl FnMut(&mut Helper)) {
         for _ in 0..ROUNDS {
-            if self.look(&mut greet) + self.look_for_marks(&mut greet) == 0 {
+            if self.look(&mut on_new) + self.look_for_marks(&mut on_new) == 0 {
                 break;
             }
         }
     }
 
-    /// One look at the mark of every process. Returns how many that carry ours were new.
-    pub fn look_for_marks(&mut self, greet: &mut dyn FnMut(&mut Helper)) -> usize {
+    /// One look at the mark of every process. Returns how many new helpers it found.
+    pub fn look_for_marks(&mut self, on_new: &mut dyn FnMut(&mut Helper)) -> usize {
         let Some(mark) = self.mark.filter(|_| self.sight() != Sight::Blind) else { return 0 };
         let group = self.marked_in;
         sys::processes()
@@ -146,7 +146,7 @@ impl Tree {
                 let belongs = |_: &Tree, stat: &Stat| {
                     group.is_none_or(|group| stat.group == group) && mark.is_carried_by(*pid)
                 };
-                mark.is_carried_by(*pid) && self.add(*pid, belongs, greet)
+                mark.is_carried_by(*pid) && self.add(*pid, belongs, on_new)
             })
             .count()
     }
@@ -159,38 +159,38 @@ impl Tree {
         })
     }
 
-    /// One look for descendants. Returns how many were new.
-    pub fn look(&mut self, greet: &mut dyn FnMut(&mut Helper)) -> usize {
+    /// One look for descendants. Returns how many new ones it found.
+    pub fn look(&mut self, on_new: &mut dyn FnMut(&mut Helper)) -> usize {
         match self.sight() {
             Sight::Blind => 0,
-            Sight::Lists => self.walk(greet),
-            Sight::EveryProcess => self.scan(greet),
+            Sight::Lists => self.walk(on_new),
+            Sight::EveryProcess => self.scan(on_new),
         }
     }
 
-    /// A walk down, through the lists of children.
-    fn walk(&mut self, greet: &mut dyn FnMut(&mut Helper)) -> usize {
+    /// Walks down the lists of children.
+    fn walk(&mut self, on_new: &mut dyn FnMut(&mut Helper)) -> usize {
         let mut new = 0;
         if let Some(root) = self.root {
-            sys::children(root, |child| new += usize::from(self.add_child(child, greet)));
+            sys::children(root, |child| new += usize::from(self.add_child(child, on_new)));
         }
         let mut next = 0;
         while let Some(helper) = self.held.get(..self.count).and_then(|held| held.get(next)) {
             if !helper.is_member_alone && !helper.has_ended() {
                 let pid = helper.pid;
-                sys::children(pid, |child| new += usize::from(self.add_child(child, greet)));
+                sys::children(pid, |child| new += usize::from(self.add_child(child, on_new)));
             }
             next += 1;
         }
         new
     }
 
-    /// The same where the kernel has no such lists: one look at every process.
-    fn scan(&mut self, greet: &mut dyn FnMut(&mut Helper)) -> usize {
-        sys::processes().filter(|pid| self.add_child(*pid, greet)).count()
+    /// Looks at every process, where the kernel has no such lists.
+    fn scan(&mut self, on_new: &mut dyn FnMut(&mut Helper)) -> usize {
+        sys::processes().filter(|pid| self.add_child(*pid, on_new)).count()
     }
 
-    fn add_child(&mut self, pid: i32, greet: &mut dyn FnMut(&mut Helper)) -> bool {
+    fn add_child(&mut self, pid: i32, on_new: &mut dyn FnMut(&mut Helper)) -> bool {
         let group = self.marked_in;
         let is_child = |tree: &Tree, stat: &Stat| {
             group.is_none_or(|group| stat.group == group) && tree.is_root_or_lives(stat.parent)
@@ -198,7 +198,7 @@ impl Tree {
         if self.held(pid).is_some_and(|helper| helper.is_member_alone) {
             return self.is_descendant_after_all(pid);
         }
-        self.add(pid, is_child, greet)
+        self.add(pid, is_child, on_new)
     }
 
     fn is_descendant_after_all(&mut self, member: i32) -> bool {
@@ -209,7 +209,8 @@ impl Tree {
         is_one
     }
 
-    /// Asked after the parent of a process: a helper that lives has the number, so that nobody else had it.
+    /// Whether the number is that of the root or of a helper that lives. While that helper lives, no other process can
+    /// get its number.
     fn is_root_or_lives(&self, pid: i32) -> bool {
         self.root == Some(pid) || self.held(pid).is_some_and(|helper| !helper.is_member_alone)
     }
@@ -219,12 +220,13 @@ impl Tree {
         held.iter().find(|helper| helper.pid == pid && !helper.has_ended())
     }
 
-    /// Holds a process if it `belongs`, which is asked once its number cannot be given to another. Whether it is new.
+    /// Holds a process if it `belongs`. That is asked after its pidfd was opened, so that its number cannot be reused
+    /// meanwhile. Returns whether it is new.
     pub fn add(
         &mut self,
         pid: i32,
         belongs: impl FnOnce(&Tree, &Stat) -> bool,
-        greet: &mut dyn FnMut(&mut Helper),
+        on_new: &mut dyn FnMut(&mut Helper),
     ) -> bool {
         if pid == sys::own_pid() || self.root == Some(pid) || self.held(pid).is_some() {
             return false;
@@ -246,13 +248,13 @@ impl Tree {
             start: stat.start,
             group: stat.group,
             is_member_alone: false,
-            is_told: false,
+            has_had_sigterm: false,
             is_stopped: false,
             was_running: false,
         };
         match self.room() {
             Some(room) => {
-                greet(&mut helper);
+                on_new(&mut helper);
                 *room = helper;
             }
             None => {
@@ -263,7 +265,7 @@ impl Tree {
         true
     }
 
-    /// Holds a process that lives and surely has that number, whatever `/proc` says.
+    /// Holds a process that the caller knows to live, even where `/proc` cannot be used.
     pub fn hold(&mut self, pid: i32) {
         let stat = sys::stat(pid).filter(|_| self.sight() != Sight::Blind);
         if let Some(room) = self.room() {
@@ -273,7 +275,7 @@ impl Tree {
                 start: stat.map_or(0, |stat| stat.start),
                 group: stat.map_or(0, |stat| stat.group),
                 is_member_alone: false,
-                is_told: false,
+                has_had_sigterm: false,
                 is_stopped: false,
                 was_running: false,
             };

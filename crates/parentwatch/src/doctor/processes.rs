@@ -231,7 +231,7 @@ fn end_one(orphan: Orphan, start: u64) -> Ended {
         let mut helpers = Helpers::of_living(pid, group, None, Scope::Tree, HELPER_GRACE);
         // Asked after the numbers were turned into handles: they are the orphan's.
         if living(pid).filter(is_the_one).is_some() {
-            helpers.tell_everybody();
+            helpers.terminate_all();
             helpers.finish();
             held = helpers.count();
         }

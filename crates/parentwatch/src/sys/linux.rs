@@ -14,7 +14,7 @@ mod word;
 
 pub(crate) use cgroup::Cgroup;
 pub(crate) use guarded::*;
-pub(crate) use memory::{let_go_of_code, let_go_of_memory};
+pub(crate) use memory::{release_code, release_memory};
 #[cfg(parentwatch_macos_shim)]
 pub(super) use numbers::Numbers;
 pub(crate) use pidfd::{Handle, Pidfd};

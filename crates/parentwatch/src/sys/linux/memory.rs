@@ -18,14 +18,14 @@ const SHADOW: usize = 1 << 43;
 /// # Safety
 /// Nothing that this process still does may touch the heap, shared memory, another thread's stack, or a
 /// large zero-initialised mapping.
-pub(crate) unsafe fn let_go_of_memory() {
+pub(crate) unsafe fn release_memory() {
     let on_the_stack = 0_u8;
     // Where this thread's stack and thread-local storage are, and the code of ours and of libc.
     let needed = [
         (&raw const on_the_stack).addr(),
         // SAFETY: the address of this thread's errno.
         unsafe { libc::__errno_location() }.addr(),
-        (let_go_of_memory as unsafe fn() as *const ()).addr(),
+        (release_memory as unsafe fn() as *const ()).addr(),
         (libc::__errno_location as *const ()).addr(),
     ];
     let Some(mut lines) = Pieces::lines(c"/proc/self/maps") else { return };
@@ -50,7 +50,7 @@ pub(crate) unsafe fn let_go_of_memory() {
 
 /// Takes the pages of code out of this process that it has run on so far. They are clean copies of files: what is
 /// needed again comes back by itself. For a process that sleeps from now on.
-pub(crate) fn let_go_of_code() {
+pub(crate) fn release_code() {
     let mut parts = [(0, 0); 64];
     if let Some(mut lines) = Pieces::lines(c"/proc/self/maps") {
         let mut free = parts.iter_mut();

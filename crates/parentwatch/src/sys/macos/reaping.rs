@@ -176,7 +176,7 @@ pub(crate) fn change_to_root() {
 ///
 /// # Safety
 /// None is needed.
-pub(crate) unsafe fn let_go_of_memory() {}
+pub(crate) unsafe fn release_memory() {}
 
 /// Closes the descriptors of this process; whether that could be done.
 pub(crate) fn close_all_but(kept: &[i32]) -> bool {
