@@ -13,7 +13,7 @@ import (
 	"github.com/mudler/localai-parentwatch/go/internal/driver"
 )
 
-// The degraded mode: what is left without the native library. The package comment says what it cannot do.
+// The degraded mode: the watcher without the native library. The package comment lists its limits.
 
 func clamp(d time.Duration) time.Duration { return min(max(d, 10*time.Millisecond), time.Hour) }
 
@@ -25,18 +25,18 @@ func duration(text string) (time.Duration, error) {
 	return time.ParseDuration(text)
 }
 
-// config is what the environment asks for, and the options, each of which stands in for a variable.
+// config is what the environment and the options ask for. Each option replaces a variable.
 type config struct {
 	interval time.Duration
 	scope    Scope
 	grace    time.Duration
 	graceSet bool
-	named    string // who the supervisor is; "" for nobody
+	named    string // the named supervisor; "" for none
 	warnings []string
-	invalid  bool // an option is
+	invalid  bool // an option is invalid
 }
 
-// names tells whether the supervisor that was named has the process id.
+// names reports whether the named supervisor has the process id.
 func (c config) names(pid int) bool {
 	named, _, _ := strings.Cut(c.named, "@")
 	return named == strconv.Itoa(pid)
@@ -99,7 +99,7 @@ func readConfig(asked driver.Options) config {
 
 // goWatcher is the driver of the degraded mode.
 type goWatcher struct {
-	// arming holds a token of whoever arms, who alone changes what is below but for the tier.
+	// arming is a lock that is waited for with a timeout. Its holder alone changes the fields below, except the tier.
 	arming chan struct{}
 	lock   sync.Mutex
 	state  State
@@ -114,7 +114,7 @@ func (w *goWatcher) Start(asked driver.Options) (string, bool) {
 	select {
 	case w.arming <- struct{}{}:
 	default:
-		// Nobody waits for long, not even for an arming that a filter holds up.
+		// A seccomp filter may hold up the other call.
 		select {
 		case w.arming <- struct{}{}:
 		case <-time.After(time.Second):
@@ -123,7 +123,7 @@ func (w *goWatcher) Start(asked driver.Options) (string, bool) {
 	}
 	state, warnings := w.arm(asked)
 	<-w.arming
-	// Whoever reads the warnings may be slow.
+	// Not under the lock: the reader of stderr may be slow.
 	say(warnings...)
 	return string(state), state == Invalid
 }
@@ -141,12 +141,12 @@ func (w *goWatcher) arm(asked driver.Options) (State, []string) {
 	case !Enabled():
 		w.become(Disabled, TierNone, c, 0)
 		return Disabled, nil
-	case runtime.GOOS == "windows": // orphans keep their parent's number there
+	case runtime.GOOS == "windows": // getppid does not change there when the parent ends
 		w.become(Unsupported, TierNone, c, 0)
 		return Unsupported, nil
 	}
 	state, ppid, used := NoParent, os.Getppid(), "nobody, since there is no parent to watch"
-	if ppid > 1 { // In a container the kernel ends everything with PID 1.
+	if ppid > 1 { // PID 1 needs no watch: when it ends, the kernel ends all others in its PID namespace.
 		state, used = Armed, fmt.Sprintf("the parent process %d alone", ppid)
 		tier, parent := TierPoll, openHandle(ppid)
 		if parent != nil {
@@ -170,7 +170,7 @@ func (w *goWatcher) become(state State, tier Tier, c config, ppid int) {
 	w.state, w.tier, w.armed, w.ppid = state, tier, c, ppid
 }
 
-// watch ends the process when the parent is another one.
+// watch ends the process when its parent changes.
 func (w *goWatcher) watch(parent *handle, ppid int, c config) {
 	tier := TierEvent
 	if !parent.wait(ppid) {
@@ -186,7 +186,7 @@ func (w *goWatcher) watch(parent *handle, ppid int, c config) {
 		who = "supervisor"
 	}
 	say(fmt.Sprintf("%s %d is gone, worker %d exits (%v)", who, ppid, os.Getpid(), tier))
-	syscall.Exit(1) // os.Exit would wait for whoever hangs in an exit hook (-cover has one).
+	syscall.Exit(1) // os.Exit would run exit hooks, which may hang (-cover has one).
 }
 
 func (w *goWatcher) WaitForExit(pid int, interval time.Duration) bool {
@@ -202,7 +202,7 @@ func (w *goWatcher) WaitForExit(pid int, interval time.Duration) bool {
 	return true
 }
 
-// poll returns once the parent is another one.
+// poll returns when the parent has changed.
 func poll(pid int, interval time.Duration) {
 	for os.Getppid() == pid {
 		time.Sleep(clamp(interval))
@@ -218,23 +218,23 @@ func (w *goWatcher) Status() driver.Info {
 			State: string(w.state), Interval: c.interval, Scope: int32(c.scope), Grace: c.grace, GraceSet: c.graceSet,
 		}
 	}
-	// What is acted on, whatever was asked for: the process ends alone, and nobody is given any time.
+	// The scope and the grace in effect, whatever was asked for.
 	return driver.Info{
 		State: string(Armed), Tier: int32(w.tier), Parent: w.ppid,
 		Interval: w.armed.interval, Scope: int32(ScopeProcess), GraceSet: true,
 	}
 }
 
-// handle is the parent as the kernel tells of its end. A nil one is never told.
+// handle becomes readable when the parent ends. A nil handle never does.
 type handle struct {
 	file *os.File
 	conn syscall.RawConn
-	// spare is another descriptor of the same open file. As long as there is one of the two, the runtime's poller is
-	// told: a host that closes a number that is not its own does not blind the watch.
+	// spare is a duplicate of the descriptor. The poller is woken as long as one of the two is open, even if the program
+	// closes a descriptor that is not its own.
 	spare *os.File
 }
 
-// openHandle opens a handle on the parent; nil where there is none to be had.
+// openHandle opens a handle on the parent, or returns nil.
 func openHandle(pid int) *handle {
 	file, spare := openPidfds(pid)
 	if file == nil {
@@ -242,7 +242,7 @@ func openHandle(pid int) *handle {
 	}
 	h := &handle{file: file, spare: spare}
 	var err error
-	// A file that the runtime's poller did not take has no deadlines.
+	// SetReadDeadline fails if the runtime's poller did not accept the file.
 	if h.conn, err = file.SyscallConn(); err != nil || file.SetReadDeadline(time.Time{}) != nil {
 		h.close()
 		return nil
@@ -257,19 +257,19 @@ func (h *handle) close() {
 	}
 }
 
-// wait waits for one wake of the kernel, and tells whether getppid confirms it: the parent is another one than pid. A
-// wake that is not confirmed says nothing, and there is no use in waiting again.
+// wait sleeps until the kernel wakes it once, and reports whether getppid confirms that the parent is no longer pid. If
+// it does not, do not wait again: that could return at once.
 func (h *handle) wait(pid int) (confirmed bool) {
 	if h == nil {
 		return false
 	}
 	looks := 0
-	// Read looks once before it waits: the parent may have ended before the handle was opened.
+	// Read calls the function once before it waits: the parent may have ended before the handle was opened.
 	h.conn.Read(func(uintptr) bool {
 		looks++
 		confirmed = os.Getppid() != pid
 		return confirmed || looks > 1
 	})
-	runtime.KeepAlive(h) // a file that nobody has any more is closed
+	runtime.KeepAlive(h) // the garbage collector closes a file that is no longer referenced
 	return confirmed
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/mudler/localai-parentwatch/go/internal/processtree"
 )
 
-// A wake that getppid does not confirm ends nobody, and is not waited for again: the parent is polled from then on.
+// A wake-up that getppid does not confirm does not end the process. From then on the parent is polled.
 func TestUnconfirmedWake(t *testing.T) {
 	child := exec.Command("sleep", "3600")
 	if err := child.Start(); err != nil {
@@ -30,7 +30,7 @@ func TestUnconfirmedWake(t *testing.T) {
 	processtree.Eventually(t, "the parent is polled", func() bool { return Tier(watcher.Status().Tier) == TierPoll })
 }
 
-// Who calls Start while another call hangs is told after a moment that there is no watcher yet.
+// While one call of Start hangs, another returns after 1 s: the watcher is not started.
 func TestStartWhileAnotherHangs(t *testing.T) {
 	watcher := newGoWatcher()
 	watcher.arming <- struct{}{}

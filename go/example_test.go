@@ -11,14 +11,14 @@ import (
 	parentwatch "github.com/mudler/localai-parentwatch/go"
 )
 
-// A worker, first thing in main. Its binary would import go/native for its effect, too.
+// A worker calls Start first thing in main. Its main package would also import go/native, for its effect.
 func ExampleStart() {
 	os.Setenv(parentwatch.EnvParentWatch, "off") // so that this example does not watch the go command
 	defer os.Unsetenv(parentwatch.EnvParentWatch)
 
 	info, err := parentwatch.Start(parentwatch.WithScope(parentwatch.ScopeProcess))
 	if err != nil {
-		log.Print(err) // and on: it is a safety net
+		log.Print(err) // and go on: the watcher is a safety net
 	}
 	fmt.Println(info.State)
 	// Output: disabled
@@ -36,7 +36,7 @@ func ExampleChildEnv() {
 	// Output: true
 }
 
-// A program that has its own way of ending.
+// A program that wants to end in its own way.
 func ExampleWatchParentDeath() {
 	parent := os.Getppid()
 	go parentwatch.WatchParentDeath(parent, parentwatch.Interval(), func() {

@@ -21,10 +21,10 @@ import (
 	"github.com/mudler/localai-parentwatch/go/internal/processtree"
 )
 
-// Without the native library.
+// The mode without the native library.
 var mode = conformance.Mode{Tier: parentwatch.TierEvent}
 
-// And where no pidfd is to be had.
+// The mode without pidfds.
 var polling = conformance.Mode{Tier: parentwatch.TierPoll, Env: []string{processtree.EnvRefusePidfd + "=1"}}
 
 func TestMain(m *testing.M) {
@@ -54,7 +54,7 @@ func TestH02Polling(t *testing.T)              { conformance.H02(t, polling, fun
 
 const soon = parentwatch.EnvParentWatchInterval + "=20ms"
 
-// F11: whatever stderr is, the worker ends with status 1. Its standard input tells what it shall be.
+// F11: whatever stderr is, the worker ends with status 1. A line on its standard input selects the kind of stderr.
 func TestF11(t *testing.T) {
 	for _, stderr := range []string{"closed", "/dev/full", "no reader", "full pipe"} {
 		t.Run(stderr, func(t *testing.T) {
@@ -92,7 +92,7 @@ func armWithStderr() {
 		reader.Close()
 		writer.Close()
 	case "full pipe":
-		// Blocking, full, and with a reader that does not read: this process.
+		// A blocking pipe that is full. Its reader, this process, does not read.
 		reader, writer, err := os.Pipe()
 		redirect(writer, err)
 		defer reader.Close()
@@ -109,7 +109,7 @@ func armWithStderr() {
 	io.Copy(io.Discard, os.Stdin)
 }
 
-// outputWithAFullStderr is what a role reports whose lines nobody reads.
+// outputWithAFullStderr returns what a role reports while its stderr is full.
 func outputWithAFullStderr(t *testing.T, role string) string {
 	t.Helper()
 	reader, writer, err := os.Pipe()
@@ -123,7 +123,7 @@ func outputWithAFullStderr(t *testing.T, role string) string {
 		_, err = writer.Write(make([]byte, 4096))
 	}
 	cmd := processtree.Command(role, parentwatch.EnvParentWatchScope+"=forest")
-	writer.Fd() // blocking again, as a child expects it
+	writer.Fd() // makes it blocking again, as a child expects
 	cmd.Stderr = writer
 	var stdout bytes.Buffer
 	cmd.Stdout = &stdout
@@ -145,14 +145,14 @@ func outputWithAFullStderr(t *testing.T, role string) string {
 	return stdout.String()
 }
 
-// A warning does not keep Start from returning either.
+// Nor does a warning keep Start from returning.
 func TestStartWithAFullStderr(t *testing.T) {
 	if stdout := outputWithAFullStderr(t, "vector"); !strings.Contains(stdout, `"armed"`) {
 		t.Errorf("%s", stdout)
 	}
 }
 
-// lookWhileArming reports the longest time that Status took until there was a watcher.
+// lookWhileArming reports the longest time that a call of Status took until the watcher was armed.
 func lookWhileArming() {
 	var longest time.Duration
 	started := make(chan struct{})
@@ -162,7 +162,7 @@ func lookWhileArming() {
 	}()
 	<-started
 	for armed := false; !armed; {
-		time.Sleep(time.Millisecond) // A thread that has just slept is not put off in the middle of its look.
+		time.Sleep(time.Millisecond) // The scheduler rarely preempts a thread that has just slept.
 		begin := time.Now()
 		armed = parentwatch.Status().State == parentwatch.Armed
 		longest = max(longest, time.Since(begin))
@@ -170,9 +170,9 @@ func lookWhileArming() {
 	fmt.Println(longest)
 }
 
-// While Start waits for whoever reads its warning, 100 ms, others do not.
+// Start may wait 100 ms for the reader of its warning. Status does not wait meanwhile.
 func TestStatusWithAFullStderr(t *testing.T) {
-	// A machine that is busy may keep one process for as long.
+	// A busy machine may delay one process for as long, so try several times.
 	var took []time.Duration
 	for range 10 {
 		longest, err := time.ParseDuration(strings.TrimSpace(outputWithAFullStderr(t, "look")))
@@ -187,7 +187,7 @@ func TestStatusWithAFullStderr(t *testing.T) {
 	t.Errorf("Status waits, for %v", took)
 }
 
-// otherLibrary answers Start as a later native library may.
+// otherLibrary returns from Start what a later native library may return.
 type otherLibrary struct {
 	driver.Driver
 	word    string
@@ -218,7 +218,7 @@ func startAnotherLibrary() {
 	}
 }
 
-// Whether a status that this version does not know is an error is told by its sign.
+// A status that this version does not know is an error if it is negative.
 func TestAnswersOfTheLibrary(t *testing.T) {
 	out, err := processtree.Command("answers").CombinedOutput()
 	if err != nil {
@@ -232,7 +232,7 @@ func TestAnswersOfTheLibrary(t *testing.T) {
 	}
 }
 
-// A program that never pauses on its only processor ends too.
+// A program that keeps its only processor busy ends too.
 func TestBusyProgram(t *testing.T) {
 	for _, mode := range []conformance.Mode{mode, polling} {
 		tree, _ := conformance.Worker(t, "busy", append(mode.Env, soon, "GOMAXPROCS=1")...)
@@ -249,7 +249,7 @@ func armAndBeBusy() {
 
 var sink int
 
-// A worker that PID 1 has started is not watched, and lives. The line about a supervisor is the core's.
+// A worker that PID 1 started is not watched, and lives. The warning about a named supervisor is that of the core.
 func TestNoParent(t *testing.T) {
 	for named, line := range map[string]string{
 		"1": "",
@@ -271,7 +271,7 @@ func TestNoParent(t *testing.T) {
 	}
 }
 
-// A supervisor that is named and is not the parent is not followed, and a line says so.
+// A named supervisor that is not the parent is not watched, and one line says so.
 func TestNamedSupervisor(t *testing.T) {
 	tree, hello := conformance.Worker(t, "worker", soon, parentwatch.EnvParentPID+"="+fmt.Sprint(os.Getpid()))
 	if hello.Info.State != parentwatch.Armed || hello.Info.Parent != tree.Supervisor() || hello.Info.Supervisor != 0 {
@@ -287,8 +287,8 @@ func TestTokenNamesThisProcess(t *testing.T) {
 	}
 }
 
-// A child is told who started it, and of nobody that this process was told of; also by what hands on both of two
-// entries with a name.
+// ChildEnv names this process, and removes the supervisor that this process inherited. os.StartProcess, which would
+// pass on both entries, is tried too.
 func TestChildEnv(t *testing.T) {
 	t.Setenv(parentwatch.EnvParentPID, "1@1@1")
 	given := []string{parentwatch.EnvParentPID + "=2@2@2", "A=b"}

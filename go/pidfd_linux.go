@@ -7,17 +7,17 @@ import (
 	"syscall"
 )
 
-// openPidfds opens two descriptors of one pidfd, for the runtime's poller. Nil: there are none to be had, before
-// Linux 5.10, under a seccomp filter, or with no descriptor left.
+// openPidfds opens a pidfd and a duplicate of it, for the runtime's poller. It returns nil before Linux 5.10, under a
+// seccomp filter, or when the descriptor limit is reached.
 func openPidfds(pid int) (file, spare *os.File) {
-	// The number is that of every architecture but MIPS, where the kernel answers ENOSYS.
+	// The number is the same on every architecture but MIPS, where the kernel answers ENOSYS.
 	const pidfdOpen, pidfdNonblock = 434, syscall.O_NONBLOCK
 	opened, _, errno := syscall.Syscall(pidfdOpen, uintptr(pid), pidfdNonblock, 0)
 	if errno != 0 {
 		return nil, nil
 	}
 	defer syscall.Close(int(opened))
-	// Never 0, 1 or 2: where those are closed, the program may take whatever has the number for its stderr.
+	// Never 0, 1 or 2: a program that runs with those closed would take ours for its stderr.
 	if file = duplicate(opened); file == nil {
 		return nil, nil
 	}

@@ -4,5 +4,5 @@ package parentwatch
 
 import "os"
 
-// openPidfds has none: Android ends a program that asks for one, and the others know none.
+// openPidfds returns nil: Android kills a program that calls pidfd_open, and other systems do not have it.
 func openPidfds(int) (file, spare *os.File) { return nil, nil }

@@ -7,10 +7,10 @@ import (
 	"unicode"
 )
 
-// say writes lines to stderr, all at once, and waits no longer than a moment for whoever reads them. It is the bare
-// system call, since os.Stderr has a lock that the program may hold, and raises SIGPIPE. The lines stay below
-// PIPE_BUF (4096), so that a pipe takes them whole. What came from elsewhere cannot forge a line: nothing in a text
-// controls the terminal, a line's end included.
+// say writes lines to stderr in one system call, and waits at most 100 ms for it. It does not use os.Stderr, which has
+// a lock that the program may hold, and which raises SIGPIPE. The text is at most PIPE_BUF (4096) bytes long, so that
+// it stays in one piece in a pipe. Control characters, line feeds among them, are replaced, so that a value cannot
+// forge a line.
 func say(texts ...string) {
 	if len(texts) == 0 {
 		return
@@ -38,7 +38,7 @@ func printable(r rune) rune {
 	switch {
 	case unicode.IsControl(r):
 		return ' '
-	case r == unicode.ReplacementChar: // what is no UTF-8
+	case r == unicode.ReplacementChar: // invalid UTF-8
 		return '?'
 	}
 	return r

@@ -8,30 +8,29 @@ import (
 	"strings"
 )
 
-// ChildEnv is the environment for a worker that this process starts, for [os/exec.Cmd.Env]: a copy of env, of
-// [os.Environ] when that is nil, that names this process as the supervisor. A name that this process has inherited is
-// left out.
+// ChildEnv returns the environment for a worker that this process starts, for [os/exec.Cmd.Env]. It is a copy of env,
+// or of [os.Environ] if env is nil, in which EnvParentPID names this process as the supervisor.
 //
-// With it, a worker that has the native library notices also a supervisor that died before the worker could arm, and
-// one behind a wrapper (a shell, uv run) that stays alive. sudo and su - drop the variable: see docs/supervisors.md. It
-// needs no native library.
+// With it, a worker that has the native library also notices a supervisor that died before the worker called Start, and
+// one behind a wrapper (a shell, uv run) that stays alive. sudo and su - drop the variable: see docs/supervisors.md.
+// ChildEnv itself needs no native library.
 func ChildEnv(env []string) []string {
 	if env == nil {
 		env = os.Environ()
 	}
-	// Of two entries with a name a program finds the first. os/exec hands on the last alone, os.StartProcess both.
+	// Remove the old entry: os.StartProcess would pass on both, and getenv finds the first.
 	inherited := func(entry string) bool { return strings.HasPrefix(entry, EnvParentPID+"=") }
 	return append(slices.DeleteFunc(slices.Clone(env), inherited), EnvParentPID+"="+Token())
 }
 
-// Token names this process to the workers that it starts, in their LOCALAI_BACKEND_PARENT_PID: PID@STARTTIME@PIDNS,
-// since a process id can be reused, or the process id alone where /proc cannot be read. It is valid for the life of
-// this process. [ChildEnv] puts it in its place.
+// Token returns the text that names this process in a worker's LOCALAI_BACKEND_PARENT_PID: PID@STARTTIME@PIDNS, since a
+// process id alone can be reused. Without /proc it is the process id alone. It is valid for the life of this process.
+// Most programs use [ChildEnv] instead.
 func Token() string {
 	pid := strconv.Itoa(os.Getpid())
 	stat, _ := os.ReadFile("/proc/self/stat")
-	// Field 2, the program's name, is in parentheses and may hold blanks and parentheses itself. Field 3 is the
-	// first behind it.
+	// Field 2 is the program's name in parentheses. It may contain blanks and parentheses, so count from field 3, after
+	// the last parenthesis.
 	const start, first = 22, 3
 	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
 	link, _ := os.Readlink("/proc/self/ns/pid") // pid:[4026531836]

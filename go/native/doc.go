@@ -1,42 +1,46 @@
 // Package native registers the shared library liblocalai_parentwatch as the watcher of the package parentwatch.
-// A program imports it for that effect, in main:
+// Import it in main, for this effect only:
 //
 //	import _ "github.com/mudler/localai-parentwatch/go/native"
 //
-// Nothing but the registration happens then. The first call of the package parentwatch that needs the library
-// opens it, without cgo, and it stays open. While LOCALAI_BACKEND_PARENT_WATCH switches the watcher off, no call
-// does. It is looked for
+// The import itself opens nothing. The first call of the package parentwatch that needs the library opens it, without
+// cgo, and it stays open. No call opens it while LOCALAI_BACKEND_PARENT_WATCH switches the watcher off.
 //
-//   - at LOCALAI_PARENTWATCH_LIBRARY, a path or a name for the system's loader, and nowhere else when that is set;
-//   - in the folder lib beside the program, and beside the program, also when a loader that is packaged with it
-//     runs it (lib/ld.so ./program), as far as /proc tells where that is;
-//   - where the system's loader looks. A set-user-ID program, or one with capabilities, looks only there.
+// # Where the library is looked for
 //
-// In the first two places, a library that somebody else can replace is passed over. The library, the folder that it
-// lies in, and the program's folder above that, must belong to root, to the effective user or to the owner of
-// /proc/self/exe, and nobody else may write to them: no group but root's, and not others, whether the folder is sticky
-// or not. A symbolic link counts where it lies and where it points. The folders above the program's, or above that of
-// a named library, do not count: who may write there may replace the program, or was trusted by who has named it.
-// What the system's loader finds is the loader's to judge.
+//   - At LOCALAI_PARENTWATCH_LIBRARY, if that is set, and nowhere else. It is a path, or a name for the dynamic loader.
+//   - In the folder lib beside the program, then beside the program itself. This also works if a packaged loader runs
+//     the program (lib/ld.so ./program), as far as /proc tells where the program is.
+//   - Where the dynamic loader looks. A set-user-ID program, or one with capabilities, looks only there.
 //
-// A library of another ABI version is passed over too. When none can be had, parentwatch.Start uses its degraded
-// mode, writes one line to stderr, and names every place and why in [*LoadError], which is the LoadError of
-// parentwatch.Info.
+// In the first two places, a library is rejected if another user could replace it. The library, its folder, and the
+// program's folder above that must belong to root, to the effective user or to the owner of /proc/self/exe. Only the
+// owner and root's group may be able to write to them, even if the folder is sticky. For a symbolic link, both the
+// folder of the link and its target are checked. Folders further up are not checked: a user who can write there can
+// replace the program itself, or was trusted by the one who set the path. The dynamic loader judges what it finds
+// itself.
 //
-// The values of the environment are those of [os.Setenv], which sets the C library's too in every program with
-// this package. They are read there by the call that opens the library, by parentwatch.Start, and by
-// parentwatch.Status until the watcher is armed: another goroutine must not call os.Setenv meanwhile, as
-// with cgo.
+// A library with another ABI version is rejected too. If there is no library, parentwatch.Start uses the degraded mode
+// and writes one line to stderr. LoadError in parentwatch.Info is then a [*LoadError], which lists each place and why
+// it failed.
 //
-// The import makes a program dynamic, with CGO_ENABLED=0 too: it needs glibc then. A program that is linked static
-// all the same has the degraded mode. With CGO_ENABLED=0 the import also makes [syscall.AllThreadsSyscall] answer
-// ENOTSUP, as cgo does: what is built on it without cgo, such as kernel.org/pub/linux/libs/security/libcap/psx and
-// the Landlock libraries over that, gets this error.
+// # The environment
 //
-// Where there is no library for the system or the processor (32-bit ones among them), LoadError says so. On Windows
+// The library reads the environment of the C library. In a program with this package, [os.Setenv] changes that too. The
+// call that opens the library reads it, and so do parentwatch.Start, and parentwatch.Status until the watcher is armed.
+// Another goroutine must not call os.Setenv meanwhile, as with cgo.
+//
+// # What the import changes
+//
+// The import makes a program dynamic, even with CGO_ENABLED=0: it then needs glibc. A program that is linked statically
+// all the same has the degraded mode. With CGO_ENABLED=0 the import also makes [syscall.AllThreadsSyscall] return
+// ENOTSUP, as cgo does. Packages that rely on it without cgo get this error, such as
+// kernel.org/pub/linux/libs/security/libcap/psx and the Landlock libraries that use it.
+//
+// If there is no library for the system or the processor (there is none for 32-bit ones), LoadError says so. On Windows
 // the import does nothing.
 package native
 
-// EnvLibrary names the shared library: a path, or a name for the system's loader. When it is set, no other place
-// is tried. A set-user-ID program, or one with capabilities, does not heed it.
+// EnvLibrary names the shared library: a path, or a name for the dynamic loader. If it is set, no other place is tried.
+// Set-user-ID programs and programs with capabilities ignore it.
 const EnvLibrary = "LOCALAI_PARENTWATCH_LIBRARY"

@@ -18,7 +18,7 @@ import (
 // abiVersion is LOCALAI_PARENTWATCH_ABI_VERSION of the header that this package mirrors.
 const abiVersion = 1
 
-// graceIsSet is LOCALAI_PARENTWATCH_GRACE_IS_SET, of the flags of both structs: the grace counts, also when it is 0.
+// graceIsSet is LOCALAI_PARENTWATCH_GRACE_IS_SET, a flag of both structs: the grace counts even if it is 0.
 const graceIsSet = 1
 
 // options is localai_parentwatch_options_t.
@@ -44,7 +44,7 @@ type info struct {
 	grace    uint64
 }
 
-// library is the driver that asks the shared library.
+// library is the driver that calls the shared library.
 type library struct {
 	abiVersion  func() uint32
 	start       func(*options) int32
@@ -59,7 +59,7 @@ func init() {
 
 // open loads the library from the first place that has it.
 func open() (driver.Driver, error) {
-	// The dlopen of a static program brings a second C library, and crashes in it. Such a program has no symbols.
+	// In a static program dlopen would load a second C library and crash in it. Such a program exports no symbols.
 	if _, err := purego.Dlsym(purego.RTLD_DEFAULT, "getenv"); err != nil {
 		return nil, &LoadError{[]Attempt{{"this program", errors.New("it is static")}}}
 	}
@@ -81,15 +81,15 @@ func load(place place, users trust) (_ *library, err error) {
 			return nil, err
 		}
 	}
-	// Why something failed is asked of the thread on which it did.
+	// dlerror reports the errors of the calling thread.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	handle, err := purego.Dlopen(place.String(), purego.RTLD_NOW|purego.RTLD_LOCAL)
 	if err != nil {
 		return nil, err
 	}
-	// Of what is passed over nothing stays: the loader would hand it out again under the same SONAME. (Our own library
-	// stays all the same: it is linked with NODELETE.)
+	// Close a library that is rejected: the loader would return it again for the same SONAME. (This has no effect on our
+	// own library, which is linked with NODELETE.)
 	defer func() {
 		if err != nil {
 			purego.Dlclose(handle)
@@ -117,22 +117,22 @@ func (l *library) Start(asked driver.Options) (string, bool) {
 	given := options{scope: asked.Scope}
 	given.size = unsafe.Sizeof(given)
 	if asked.Interval != nil {
-		// 0 would be "not given"; it is as invalid as 1 ns.
+		// 0 means "not given" in C. Pass 1 ns instead, which is as invalid.
 		given.interval = uint64(max(*asked.Interval, 1))
 	}
 	if asked.Grace != nil {
-		// A negative one is far beyond an hour then.
+		// A negative grace becomes a number far beyond an hour, which is invalid.
 		given.grace, given.flags = uint64(*asked.Grace), graceIsSet
 	}
 	if asked.Parent != nil {
-		// A NUL in it would cut it.
+		// This fails if the text contains a NUL, which would truncate it.
 		parent, err := syscall.BytePtrFromString(*asked.Parent)
 		if err != nil {
 			return "invalid", true
 		}
 		given.parent = parent
 	}
-	// The memory does not move, and both are alive until after the call.
+	// Go does not move heap memory. KeepAlive keeps both objects until after the call.
 	status := l.start(&given)
 	runtime.KeepAlive(&given)
 	return l.statusText(status), status < 0
@@ -150,7 +150,7 @@ func (l *library) Status() driver.Info {
 }
 
 func (l *library) WaitForExit(pid int, interval time.Duration) bool {
-	// The core brings both into their ranges, if they fit.
+	// The core clamps both values; here they only have to fit the C types.
 	pid = min(max(pid, 0), math.MaxInt32)
 	return l.waitForExit(int32(pid), uint64(max(interval, 0))) == 0
 }

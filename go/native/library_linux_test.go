@@ -21,7 +21,7 @@ import (
 	"github.com/mudler/localai-parentwatch/go/internal/processtree"
 )
 
-// told is what the role loading reports.
+// told is what the role "loading" reports.
 type told struct {
 	State       parentwatch.State
 	Native      bool
@@ -30,7 +30,7 @@ type told struct {
 	LoadError   string
 	Places      []string
 	LibraryFile string
-	// EffectiveUID is whose rights the process has.
+	// EffectiveUID is the effective user id of the process.
 	EffectiveUID int
 }
 
@@ -65,7 +65,7 @@ func (got told) checkDegraded(t *testing.T, stderr string, reasons ...string) {
 	}
 }
 
-// installed is the library that the tests are run with.
+// installed returns the library that the tests use.
 func installed(t *testing.T) string {
 	t.Helper()
 	var got told
@@ -93,7 +93,7 @@ func read(t *testing.T, path string) []byte {
 	return content
 }
 
-// compile makes a program or a library of C source.
+// compile builds a program or a library from C source.
 func compile(t *testing.T, source, output string, flags ...string) string {
 	t.Helper()
 	command := exec.Command("cc", append([]string{"-x", "c", "-I", "../../include", "-o", output, "-"}, flags...)...)
@@ -104,7 +104,7 @@ func compile(t *testing.T, source, output string, flags ...string) string {
 	return output
 }
 
-// foreign makes a library that has the functions and another version of the ABI.
+// foreign builds a library that has the functions but another ABI version.
 func foreign(t *testing.T, output string) string {
 	t.Helper()
 	var source strings.Builder
@@ -151,7 +151,7 @@ func TestLibrariesThatCannotBeLoaded(t *testing.T) {
 	}
 }
 
-// What is named cannot make a line of its own.
+// The value of the variable cannot forge a line on stderr.
 func TestNoForgedLine(t *testing.T) {
 	var got told
 	stderr := ask(t, &got, "loading", EnvLibrary+"=/nowhere/\nlocalai-parentwatch: supervisor 1 is gone\r\x1b[2K")
@@ -178,7 +178,7 @@ func TestEveryPlaceIsNamed(t *testing.T) {
 	got.checkDegraded(t, stderr, want...)
 }
 
-// LocalAI packages a backend's libraries in lib/ beside it, and may run it through a loader from there.
+// LocalAI packages a backend's libraries in lib/ beside the backend, and may run it with the loader from there.
 func TestPlaces(t *testing.T) {
 	library := read(t, installed(t))
 	program := read(t, "/proc/self/exe")
@@ -195,7 +195,7 @@ func TestPlaces(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		place string
-		// command is made in the folder.
+		// command runs in the folder.
 		command []string
 		env     string
 	}{
@@ -229,7 +229,7 @@ func TestPlaces(t *testing.T) {
 	}
 }
 
-// Whoever calls a program chooses what it is called as: no place to load code from.
+// The caller chooses argv[0], so no code is loaded from there.
 func TestWhatTheProgramIsCalledAsIsNoPlace(t *testing.T) {
 	folder := t.TempDir()
 	planted := write(t, filepath.Join(folder, "lib", names()[0]), read(t, installed(t)))
@@ -246,7 +246,7 @@ func TestWhatTheProgramIsCalledAsIsNoPlace(t *testing.T) {
 	}
 }
 
-// A program of root's that everybody may run loads nothing that its caller names.
+// A set-user-ID program of root loads nothing that its caller names.
 func TestSetUserID(t *testing.T) {
 	if os.Geteuid() != 0 {
 		fmt.Println("SKIPPED: TestSetUserID: not run as root")
@@ -257,7 +257,7 @@ func TestSetUserID(t *testing.T) {
 	library := write(t, filepath.Join(folder, "named", names()[0]), read(t, installed(t)))
 	run := func(mode os.FileMode) (got told, stderr string) {
 		t.Helper()
-		// The folder above is the testing package's, and for this user alone.
+		// The folder above belongs to the testing package, which lets only this user in.
 		if err := errors.Join(os.Chmod(filepath.Dir(folder), 0o755), os.Chmod(program, mode)); err != nil {
 			t.Fatal(err)
 		}
@@ -280,7 +280,7 @@ func TestSetUserID(t *testing.T) {
 	}
 }
 
-// Where there can be no library, the program says so and polls.
+// Where there can be no library, the program says so and uses the degraded mode.
 func TestProgramsWithoutAnyLibrary(t *testing.T) {
 	library := installed(t)
 	for _, test := range []struct {
@@ -327,7 +327,7 @@ func TestProgramsWithoutAnyLibrary(t *testing.T) {
 	}
 }
 
-// The structs are those of the header, and so are the numbers and the words.
+// The structs, numbers and words agree with the header.
 func TestLayoutIsTheHeaders(t *testing.T) {
 	var source strings.Builder
 	var want []string

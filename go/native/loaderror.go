@@ -2,7 +2,7 @@ package native
 
 import "strings"
 
-// Attempt is a place where the library was looked for, and why it was not used.
+// Attempt is a place where the library was looked for, and the reason why it was not used.
 type Attempt struct {
 	Place string
 	Err   error
@@ -10,22 +10,22 @@ type Attempt struct {
 
 // LoadError tells why the native library is not used.
 type LoadError struct {
-	// Attempts are in the order in which they were made.
+	// Attempts are in the order in which the places were tried.
 	Attempts []Attempt
 }
 
-// Error names every place and why.
+// Error lists every place and its reason.
 func (e *LoadError) Error() string {
 	reasons := make([]string, len(e.Attempts))
 	for i, attempt := range e.Attempts {
-		// The loader's own text begins with the place in most cases.
+		// The loader's message usually begins with the place.
 		reason, _ := strings.CutPrefix(attempt.Err.Error(), attempt.Place+": ")
 		reasons[i] = attempt.Place + ": " + reason
 	}
 	return "the native library cannot be loaded: " + strings.Join(reasons, "; ")
 }
 
-// Unwrap gives the reasons.
+// Unwrap returns the reasons.
 func (e *LoadError) Unwrap() []error {
 	errs := make([]error, len(e.Attempts))
 	for i, attempt := range e.Attempts {

@@ -27,10 +27,10 @@ import (
 	"github.com/mudler/localai-parentwatch/go/internal/processtree"
 )
 
-// The library is found as LOCALAI_PARENTWATCH_LIBRARY or the loader's path has it.
+// The library is found through LOCALAI_PARENTWATCH_LIBRARY or by the dynamic loader.
 var mode = conformance.Mode{Native: true, Tier: parentwatch.TierEvent}
 
-// The library is wanted, and not there.
+// The library is imported but missing.
 var missing = conformance.Mode{Tier: parentwatch.TierEvent, Env: []string{EnvLibrary + "=/nowhere/library.so"}, Lines: 1}
 
 func TestMain(m *testing.M) {
@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 	} {
 		roles[name] = role
 	}
-	// Where the umask is 002, a group could write to what the tests make.
+	// With a umask of 002, a group could write to the files of the tests.
 	syscall.Umask(0o022)
 	processtree.Main(m, roles)
 }
@@ -87,7 +87,7 @@ func answer(t *testing.T, report any, cmd *exec.Cmd) (stderr string) {
 	return text.String()
 }
 
-// mapped is the file of the library that is loaded.
+// mapped returns the file of the loaded library.
 func mapped() string {
 	maps, err := os.ReadFile("/proc/self/maps")
 	if err != nil {
@@ -118,7 +118,7 @@ func TestImportOpensNothing(t *testing.T) {
 	}
 }
 
-// startSwitchedOff calls what there is, then switches the watcher on, and off again.
+// startSwitchedOff makes every call while the watcher is switched off, then switches it on, and off again.
 func startSwitchedOff() {
 	parentwatch.Status()
 	parentwatch.WatchParentDeath(0, 0, nil)
@@ -132,7 +132,7 @@ func startSwitchedOff() {
 	processtree.Report([]string{fmt.Sprintln(info.State, info.Native, invalid), mapped()})
 }
 
-// The switch is the way out for whom the library harms: nothing of it is opened, and nothing said about it.
+// A program that the library harms can be helped by the switch: the library is not opened, and nothing is printed.
 func TestSwitchedOff(t *testing.T) {
 	for library, native := range map[string]bool{installed(t): true, "/nowhere/library.so": false, "/dev": false} {
 		cmd := processtree.Command("off", parentwatch.EnvParentWatch+"=off", EnvLibrary+"="+library)
@@ -150,7 +150,7 @@ func TestSwitchedOff(t *testing.T) {
 		if off[0] != "disabled false <nil> <nil>\n" || off[1] != "" {
 			t.Errorf("%s: %q, expected nothing to be opened", library, off)
 		}
-		// Once armed it stays so.
+		// Once armed, it stays armed.
 		if expected := fmt.Sprintln(parentwatch.Armed, native, parentwatch.ErrInvalid); on[0] != expected || (on[1] != "") != native {
 			t.Errorf("%s, on: %q, expected %s", library, on, expected)
 		}
@@ -167,7 +167,7 @@ func setEnvironment() {
 	conformance.Arm()
 }
 
-// What the program sets before Start counts: the library reads the environment of the C library.
+// What the program sets before Start counts, although the library reads the environment of the C library.
 func TestSetenv(t *testing.T) {
 	var hello conformance.Hello
 	stderr := ask(t, &hello, "environment", parentwatch.EnvParentWatchScope+"=process", parentwatch.EnvParentPID+"=soon")
@@ -181,7 +181,7 @@ func TestH02(t *testing.T) {
 	conformance.H02(t, mode, func(tree *processtree.Tree) { watcherOf(t, tree) })
 }
 
-// Where there is nobody to poll, no line says that somebody is polled.
+// If there is no parent to watch, no line says that a parent is watched.
 func TestNoParentWithoutTheLibrary(t *testing.T) {
 	cmd := processtree.Command("supervisor", append(missing.Env, "LOCALAI_PARENTWATCH_TEST_WORKER=vector")...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWUSER}
@@ -199,8 +199,8 @@ func TestH02WithoutTheLibrary(t *testing.T) {
 	conformance.H02(t, missing, func(*processtree.Tree) {})
 }
 
-// watcherOf waits until the one watcher thread of a worker sleeps, and gives what /proc tells of it. A thread is said
-// to sleep shortly before that switch is counted: the counts must be those of the look before.
+// watcherOf waits until a worker's one watcher thread sleeps, and returns its status in /proc. The kernel shows a
+// thread as sleeping shortly before it counts the context switch: so the counts must be the same twice.
 func watcherOf(t *testing.T, tree *processtree.Tree) map[string]string {
 	t.Helper()
 	var watcher, before map[string]string
@@ -217,7 +217,7 @@ func watcherOf(t *testing.T, tree *processtree.Tree) map[string]string {
 	return watcher
 }
 
-// beAHost is a program that uses what a Go program may use, under a watcher, when asked to.
+// beAHost is a watched program that does, on request, what Go programs do.
 func beAHost() {
 	conformance.Arm(parentwatch.WithInterval(time.Hour))
 	for requests := bufio.NewScanner(os.Stdin); requests.Scan(); {
@@ -227,7 +227,7 @@ func beAHost() {
 	}
 }
 
-// work keeps the only processor busy, is profiled, and collects garbage.
+// work keeps the only processor busy, with the profiler and the garbage collector running.
 func work() {
 	if err := pprof.StartCPUProfile(io.Discard); err != nil {
 		panic(err)
@@ -245,7 +245,7 @@ func work() {
 	}
 }
 
-// handleSignals sends itself every signal that a program may handle, ten times each, and waits for them.
+// handleSignals sends itself every signal that a program can handle, ten times each, and waits for them.
 func handleSignals() {
 	signals := make(chan os.Signal, 100)
 	for _, s := range []syscall.Signal{
@@ -270,7 +270,7 @@ func setuid() {
 	}
 }
 
-// execute starts a child, which must have no signal blocked, and no descriptor of the watcher.
+// execute starts a child. It must have no blocked signal and no descriptor of the watcher.
 func execute() {
 	out, err := exec.Command("sh", "-c", "grep SigBlk /proc/self/status; ls -l /proc/self/fd").CombinedOutput()
 	if err != nil || !bytes.Contains(out, []byte("SigBlk:\t0000000000000000")) || bytes.Contains(out, []byte("pidfd")) {
@@ -278,12 +278,12 @@ func execute() {
 	}
 }
 
-// H03, H07: the watcher and what a Go program does leave each other alone.
+// H03, H07: the watcher does not disturb a Go program, nor the program the watcher.
 func TestH03(t *testing.T) {
 	tree, _ := conformance.Worker(t, "host", "GOMAXPROCS=1")
 	before := watcherOf(t, tree)
 
-	// Those that cannot be blocked, those of a fault of the thread's own, and the two that are glibc's.
+	// SIGKILL and SIGSTOP, the signals that a fault of the thread raises, and the two that glibc uses.
 	blocked, err := strconv.ParseUint(before["SigBlk"], 16, 64)
 	if err != nil {
 		t.Fatal(err)
@@ -314,7 +314,7 @@ func TestH03(t *testing.T) {
 		}
 		after := watcherOf(t, tree)
 		for _, key := range []string{"voluntary_ctxt_switches", "nonvoluntary_ctxt_switches"} {
-			// setuid is made by every thread, by a signal of glibc's.
+			// glibc makes every thread call setuid, by a signal.
 			if after[key] != before[key] && request != "setuid" {
 				t.Errorf("%s: %s of the watcher went from %s to %s", request, key, before[key], after[key])
 			}
@@ -331,7 +331,7 @@ func TestH03(t *testing.T) {
 	tree.CheckDeath("parent", "event")
 }
 
-// waitingInTheLibrary is how many goroutines are in a call of the library that waits.
+// waitingInTheLibrary counts the goroutines that wait in a call of the library.
 func waitingInTheLibrary() (waiting int) {
 	stacks := make([]byte, 1<<20)
 	for _, stack := range strings.Split(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
@@ -344,7 +344,7 @@ func waitingInTheLibrary() (waiting int) {
 	return waiting
 }
 
-// waitInTheLibrary has more goroutines wait in the library than there are processors, and does something else.
+// waitInTheLibrary makes more goroutines wait in the library than there are processors, and does other work meanwhile.
 func waitInTheLibrary() {
 	for range 8 {
 		go parentwatch.WatchParentDeath(os.Getppid(), time.Hour, func() { os.Exit(7) })
@@ -368,7 +368,7 @@ func waitInTheLibrary() {
 	io.Copy(io.Discard, os.Stdin)
 }
 
-// A goroutine that waits in the library keeps no other from running.
+// Goroutines that wait in the library do not keep others from running.
 func TestWaitingStarvesNobody(t *testing.T) {
 	tree, _ := conformance.Worker(t, "blocked", "GOMAXPROCS=1")
 	tree.KillSupervisor()
@@ -377,7 +377,7 @@ func TestWaitingStarvesNobody(t *testing.T) {
 	}
 }
 
-// Token is the one that is written in Go; the core knows best.
+// Token is implemented in Go too. It must agree with the core.
 func TestTokenIsTheCores(t *testing.T) {
 	if _, err := open(); err != nil {
 		t.Fatal(err)

@@ -15,7 +15,7 @@ import (
 	"github.com/ebitengine/purego"
 )
 
-// names are those of the library, the one with the number of the ABI first.
+// names returns the file names of the library. The one with the ABI number comes first.
 func names() []string {
 	if runtime.GOOS == "darwin" {
 		return []string{"liblocalai_parentwatch.0.dylib", "liblocalai_parentwatch.dylib"}
@@ -23,7 +23,7 @@ func names() []string {
 	return []string{"liblocalai_parentwatch.so.0", "liblocalai_parentwatch.so"}
 }
 
-// place is where the library may be: a name below a folder, or without one for the system's loader.
+// place is a name below a folder or, if base is empty, a name for the dynamic loader.
 type place struct{ base, name string }
 
 func (p place) String() string {
@@ -33,7 +33,7 @@ func (p place) String() string {
 	return p.base + "/" + p.name
 }
 
-// places are where the library is looked for, in order.
+// places returns where to look for the library, in order.
 func places() []place {
 	var places []place
 	named := os.Getenv(EnvLibrary)
@@ -60,7 +60,7 @@ func places() []place {
 	return places
 }
 
-// hasMoreRights tells whether the program has more rights than who runs it: it is set-user-ID, or has capabilities.
+// hasMoreRights reports whether the program has more rights than its caller: it is set-user-ID, or has capabilities.
 func hasMoreRights() bool {
 	symbol, err := purego.Dlsym(purego.RTLD_DEFAULT, "getauxval")
 	if err != nil {
@@ -72,9 +72,9 @@ func hasMoreRights() bool {
 	return getauxval(atSecure) != 0
 }
 
-// folders are those that the running program may lie in. For a program that is run as lib/ld.so ./program, the
-// system names the loader, but what is mapped where our code lies is the program. What the program was called as
-// does not count: that is up to who calls it.
+// folders returns the folders in which the running program may be. If it was run as lib/ld.so ./program, then
+// /proc/self/exe is the loader, but the file mapped at our code is the program. os.Args[0] is not used: the caller
+// chooses it.
 func folders() []string {
 	programs := []string{mappedFile(reflect.ValueOf(mappedFile).Pointer())}
 	if executable, err := os.Executable(); err == nil {
@@ -89,7 +89,7 @@ func folders() []string {
 	return folders
 }
 
-// mappedFile is the file that is mapped at the address; "" where /proc does not tell.
+// mappedFile returns the file that is mapped at the address, or "" without /proc.
 func mappedFile(address uintptr) string {
 	maps, err := os.Open("/proc/self/maps")
 	if err != nil {

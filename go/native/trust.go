@@ -13,13 +13,12 @@ import (
 	"syscall"
 )
 
-// trust is whose files the program runs code of: root's, its own user's, and those of the program's owner.
+// trust lists the users whose files may be loaded: root, the effective user, and the program's owner.
 type trust []uint32
 
 func trusted() trust {
 	users := trust{0, uint32(os.Geteuid())}
-	// What this names is the very file that runs, whatever has its name by now: the program, or the loader that is
-	// packaged with it.
+	// This is the file that runs (the program, or a loader packaged with it), even if its name now belongs to another.
 	if program, err := os.Stat("/proc/self/exe"); err == nil {
 		users = append(users, program.Sys().(*syscall.Stat_t).Uid)
 	}
@@ -28,13 +27,13 @@ func trusted() trust {
 
 const maxLinks = 40 // as many as Linux follows
 
-// check tells why the library at base/name is not to be run: it is no file, or somebody else may write to it, or put
-// another one in its place. It looks at the file and at its folders from base on. Of a symbolic link, the folder that
-// it lies in counts and what it points to, with the folders above that.
+// check returns nil if the library at base/name may be loaded, else the reason: it is no regular file, or another user
+// may write to it or replace it. It checks the file and its folders from base on. For a symbolic link it checks the
+// folder of the link, the target, and the folders above the target.
 //
-// The way to base does not count: whoever may change it may replace the program itself, or was trusted by who has named
-// the library. Nobody else can change what was checked before it is loaded, so that its name is enough. (By
-// /proc/self/fd the loader would give it a name that means another file later.)
+// Folders above base are not checked: a user who can write there can replace the program itself, or was trusted by the
+// one who set the path. What was checked cannot change before it is loaded, so the file can be loaded by its name. (A
+// descriptor would not do: the loader would remember /proc/self/fd/N, which is another file later.)
 func (users trust) check(base, name string) error {
 	if !filepath.IsAbs(base) {
 		here, err := os.Getwd()
@@ -87,12 +86,11 @@ func (users trust) check(base, name string) error {
 			return users.checkOne(path, entry)
 		}
 	}
-	return errors.New("it is no regular file") // The loader would wait for the other end of a FIFO.
+	return errors.New("it is no regular file") // Opening a FIFO, for example, would block.
 }
 
-// checkFolder looks at the folder that an entry lies in. In a sticky one, such as /tmp, nobody can remove or rename
-// what is another's: it may be on the way to the library. It is no folder to find the library in, since everybody may
-// put one there.
+// checkFolder checks the folder of an entry. In a sticky folder, such as /tmp, users cannot remove or rename the files
+// of others, so it may be part of the path. The library itself must not be in one, since everybody can put one there.
 func (users trust) checkFolder(path string, entry fs.FileInfo, holdsIt bool) error {
 	folder, err := os.Lstat(path)
 	if err != nil {
@@ -104,7 +102,7 @@ func (users trust) checkFolder(path string, entry fs.FileInfo, holdsIt bool) err
 	return users.checkOne(path, folder)
 }
 
-// reason is what is wrong with a path, without the path.
+// reason removes the path from an error.
 func reason(err error) error {
 	var of *fs.PathError
 	if errors.As(err, &of) {
@@ -117,8 +115,7 @@ func (users trust) own(file fs.FileInfo) bool {
 	return slices.Contains(users, file.Sys().(*syscall.Stat_t).Uid)
 }
 
-// checkOne looks at one file or folder. Of the groups, root's alone is trusted: who is in another one is not to be
-// known from here.
+// checkOne checks one file or folder. Only root's group is trusted: the members of other groups are not known here.
 func (users trust) checkOne(path string, found fs.FileInfo) error {
 	stat := found.Sys().(*syscall.Stat_t)
 	const byGroup, byOthers = 0o020, 0o002

@@ -17,8 +17,8 @@ import (
 
 const nobody = 65534
 
-// layout makes files below a folder: "path mode", "path mode owner", "path mode owner:group", or "path -> target", with
-// an owner or without. A path that ends in a slash is a folder's.
+// layout creates files below a folder. Each line is "path mode", "path mode owner", "path mode owner:group", or
+// "path -> target", optionally with an owner. A path that ends in a slash is a folder.
 func layout(t *testing.T, root string, lines ...string) {
 	t.Helper()
 	for _, line := range lines {
@@ -115,7 +115,7 @@ func TestTrust(t *testing.T) {
 	}
 }
 
-// plant has somebody else put a library into a folder that everybody may write to.
+// plant puts a library of another user into a folder that everybody may write to.
 func plant(t *testing.T, folder, place string) {
 	t.Helper()
 	library := compile(t, `#include <unistd.h>
@@ -128,7 +128,7 @@ __attribute__((constructor)) static void run(void) { write(2, "PLANTED CODE\n", 
 	}
 }
 
-// Root's program lies where everybody may put something beside it: nothing of that is run.
+// A program of root is in a folder that everybody may write to. No code that others put there runs.
 func TestPlanted(t *testing.T) {
 	if os.Geteuid() != 0 {
 		fmt.Println("SKIPPED: TestPlanted: not run as root")
@@ -136,7 +136,7 @@ func TestPlanted(t *testing.T) {
 	}
 	for _, place := range []string{"lib/" + names()[0], "lib/" + names()[1], names()[0]} {
 		folder := t.TempDir()
-		// The folder above is the testing package's, and for this user alone.
+		// The folder above belongs to the testing package, which lets only this user in.
 		if err := errors.Join(os.Chmod(filepath.Dir(folder), 0o755), os.Chmod(folder, 0o777|os.ModeSticky)); err != nil {
 			t.Fatal(err)
 		}

@@ -9,7 +9,7 @@ import (
 	"github.com/mudler/localai-parentwatch/go/internal/driver"
 )
 
-// The library was asked for, and is not for this system. On Windows there is nothing to fall back on either.
+// There is no library for this system. On Windows there is no degraded mode either, so nothing is registered.
 func init() {
 	driver.Register(func() (driver.Driver, error) {
 		return nil, fmt.Errorf("there is no native library for %s/%s", runtime.GOOS, runtime.GOARCH)

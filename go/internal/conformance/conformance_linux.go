@@ -1,4 +1,4 @@
-// Package conformance has the tests of what holds with the native library and without it.
+// Package conformance has the tests that must pass both with the native library and without it.
 package conformance
 
 import (
@@ -25,11 +25,11 @@ import (
 // Mode is how the program under test watches.
 type Mode struct {
 	Native bool
-	// Tier of a worker that could arm.
+	// Tier of an armed worker.
 	Tier parentwatch.Tier
-	// Env makes the mode out of the environment of the tests.
+	// Env selects the mode: it is added to the environment of the tests.
 	Env []string
-	// Lines that Start writes beside those of the contract.
+	// Lines that Start writes in addition to those of the contract.
 	Lines int
 }
 
@@ -75,7 +75,7 @@ func namedWorker() {
 	worker()
 }
 
-// F01Named is F01 for a worker that its supervisor was named to.
+// F01Named is F01 for a worker whose supervisor is named in its environment.
 func F01Named(t *testing.T, mode Mode) {
 	tree, _ := Worker(t, "named", mode.Env...)
 	tree.CheckDeath("supervisor", mode.Tier.String())
@@ -92,7 +92,7 @@ func armFromAThousand() {
 			<-begin
 			parentwatch.Status()
 			info, err := parentwatch.Start()
-			// Who would have to wait for long, on a machine that stalls, is told to ask again.
+			// On a machine that stalls, a call may give up waiting for the first one. Call again.
 			for info.State == parentwatch.NotStarted && err == nil {
 				info, err = parentwatch.Start()
 			}
@@ -105,7 +105,7 @@ func armFromAThousand() {
 	io.Copy(io.Discard, os.Stdin)
 }
 
-// H02: however many goroutines call Start at once, all get the same answer, and one watcher ends the process.
+// H02: many goroutines call Start at once. All get the same result, and one watcher ends the process.
 func H02(t *testing.T, mode Mode, check func(*processtree.Tree)) {
 	tree, hello := Worker(t, "thousand", append(mode.Env, parentwatch.EnvParentWatchInterval+"=20ms")...)
 	if expected := fmt.Sprintf("armed %v <nil>\n", mode.Native); hello.Error != expected {
@@ -115,7 +115,7 @@ func H02(t *testing.T, mode Mode, check func(*processtree.Tree)) {
 	tree.CheckDeath("parent", mode.Tier.String())
 }
 
-// Armed is the status of a worker under a living supervisor.
+// Armed checks the Info of a worker whose supervisor lives.
 func Armed(t *testing.T, mode Mode) {
 	tree, hello := Worker(t, "worker", mode.Env...)
 	scope := parentwatch.ScopeTree
@@ -154,7 +154,7 @@ func vector() {
 	processtree.Report(report)
 }
 
-// row is one of the contract's vectors. What is nil is not checked by it.
+// row is one of the contract's vectors. Fields that are nil are not checked.
 type row struct {
 	Env        map[string]string `json:"env"`
 	EnvHex     map[string]string `json:"env_hex"`
@@ -166,7 +166,7 @@ type row struct {
 	Warns      *int              `json:"warns"`
 }
 
-// Vectors reads the contract's table and checks every row in a process of its own.
+// Vectors reads the contract's table and checks each row in a separate process.
 func Vectors(t *testing.T, path string, mode Mode) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -197,7 +197,7 @@ func (row row) check(t *testing.T, mode Mode) {
 		env = append(env, name+"="+string(value))
 	}
 	cmd := processtree.Command("vector", env...)
-	// A worker that leads no group has none to end.
+	// A worker that leads no group has no group to end.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -218,7 +218,7 @@ func (row row) check(t *testing.T, mode Mode) {
 		}
 	}
 	if namesSomebody && mode.Native && strings.Contains(stderr.String(), fmt.Sprintf("supervisor %d is gone", named.PID)) {
-		// On a machine that has been up for less than the token's start time, the supervisor is proven dead.
+		// If the uptime is less than the token's start time, the supervisor is proven to be dead.
 		if cmd.ProcessState.ExitCode() != 1 {
 			t.Errorf("exit status %d", cmd.ProcessState.ExitCode())
 		}
@@ -290,13 +290,13 @@ func (row row) check(t *testing.T, mode Mode) {
 	}
 }
 
-// call is what the role calls reports of each call.
+// call is what the role "calls" reports about each call.
 type call struct {
 	Info  parentwatch.Info
 	Error string
 }
 
-// sequence are the options of one call after the other, in one process.
+// sequence returns the options of successive calls in one process.
 func sequence(parent int) [][]parentwatch.Option {
 	type list = []parentwatch.Option
 	second := parentwatch.WithInterval(time.Second)
@@ -329,7 +329,7 @@ func sequence(parent int) [][]parentwatch.Option {
 	}
 }
 
-// expected are the states that the calls of sequence leave, and whether each was refused.
+// expected has the state after each call of sequence, and whether the call was refused.
 var expected = []struct {
 	state   parentwatch.State
 	refused bool
@@ -354,8 +354,8 @@ func calls() {
 	}
 }
 
-// Options checks which options are taken, before and after the watcher is armed, and that they beat the
-// environment without a word about a bad value there.
+// Options checks which options are accepted, before and after the watcher is armed. An option overrides a bad value in
+// the environment without a warning.
 func Options(t *testing.T, mode Mode) {
 	cmd := processtree.Command("calls", append(mode.Env, parentwatch.EnvParentWatchInterval+"=garbage",
 		parentwatch.EnvParentWatchScope+"=forest", parentwatch.EnvParentWatchGrace+"=never", parentwatch.EnvParentPID+"=soon")...)
@@ -388,14 +388,14 @@ func Options(t *testing.T, mode Mode) {
 	}
 }
 
-// watchParentDeath is LocalAI's own test of watchParentDeath, but for the names.
+// watchParentDeath is LocalAI's own test of watchParentDeath, with other names.
 func watchParentDeath() {
 	go parentwatch.WatchParentDeath(os.Getppid(), 50*time.Millisecond, func() { os.Exit(7) })
 	processtree.Report(Hello{PID: os.Getpid()})
 	io.Copy(io.Discard, os.Stdin)
 }
 
-// watchNobody reports what of nothing to wait for was taken for a death.
+// watchNobody reports which of the process ids that nobody has to wait for were taken for a death.
 func watchNobody() {
 	deaths := []int{}
 	for _, pid := range []int{1, 0, -1, math.MinInt} {
@@ -418,7 +418,7 @@ func WatchParentDeath(t *testing.T, mode Mode) {
 	if err != nil || string(nobody) != "[]\n" {
 		t.Errorf("%v: %q, expected no death, and nothing to be said", err, nobody)
 	}
-	// The second is the parent in its lower 32 bits.
+	// The lower 32 bits of the second one are the parent's process id.
 	for _, pid := range []int{os.Getpid(), os.Getppid() | math.MaxInt&^math.MaxUint32} {
 		died := make(chan struct{})
 		go parentwatch.WatchParentDeath(pid, -time.Hour, func() { close(died) })

@@ -1,5 +1,5 @@
-// Package driver is what the package parentwatch and its native implementation agree on. Its users are
-// released together.
+// Package driver is the interface between the package parentwatch and its native implementation. Both are released
+// together.
 package driver
 
 import (
@@ -8,33 +8,33 @@ import (
 	"time"
 )
 
-// Options are what a program asks for in code; nil and 0 are "not given".
+// Options are the options of parentwatch.Start; nil and 0 mean "not given".
 type Options struct {
 	Interval *time.Duration
 	Scope    int32
 	Grace    *time.Duration
 	Parent   *string
-	// Texts are the same again, each under the name of the variable that it stands in for.
+	// Texts are the same options as texts, each under the name of the variable that it replaces.
 	Texts map[string]string
 }
 
-// Info is the core's answer about the watcher of this process.
+// Info tells how this process is being watched.
 type Info struct {
 	State              string
 	Tier, Scope        int32
 	Parent, Supervisor int
 	Interval           time.Duration
-	// Grace counts only if it was set.
+	// Grace counts only if GraceSet.
 	Grace    time.Duration
 	GraceSet bool
 }
 
 // Driver is a watcher. Its methods may be called from any goroutine.
 type Driver interface {
-	// Start answers with the word of a status, and whether that is an error.
+	// Start returns the word for a status, and whether that is an error.
 	Start(Options) (word string, isError bool)
 	Status() Info
-	// WaitForExit blocks until pid is no longer the parent; it tells whether that came to pass.
+	// WaitForExit blocks until pid is no longer the parent, then returns true. It returns false if it cannot wait.
 	WaitForExit(pid int, interval time.Duration) bool
 }
 
@@ -43,14 +43,13 @@ var (
 	opened     atomic.Bool
 )
 
-// Register names the implementation. It is called by the init function of the package that has one. The
-// first Open calls open.
+// Register sets the implementation. The init function of its package calls it. The first Open calls open.
 func Register(open func() (Driver, error)) {
 	registered = sync.OnceValues(open)
 }
 
-// Open returns the registered implementation, or why it cannot be had. Nil and no error: none is registered, or it
-// is not wanted and nobody has opened it yet.
+// Open returns the registered implementation, or the error that opening it gave. It returns nil and no error if none is
+// registered, or if it is not wanted and was not opened before.
 func Open(wanted bool) (Driver, error) {
 	if registered == nil || !wanted && !opened.Load() {
 		return nil, nil

@@ -1,5 +1,5 @@
-// Package processtree gives tests real trees of processes: the test program runs itself again as supervisor
-// and as worker.
+// Package processtree starts real process trees for tests: the test program runs itself again as the supervisor and as
+// the worker.
 package processtree
 
 import (
@@ -24,7 +24,7 @@ import (
 // Deadline is how long a test waits for anything that must happen.
 const Deadline = time.Minute
 
-// EnvRefusePidfd, when set, has the kernel refuse pidfd_open to the processes of a tree, as kernels before 5.3 do.
+// EnvRefusePidfd, if set, makes pidfd_open fail in the processes of a tree, as on kernels before 5.3.
 const EnvRefusePidfd = "LOCALAI_PARENTWATCH_TEST_REFUSE_PIDFD"
 
 const (
@@ -32,8 +32,8 @@ const (
 	envWorker = "LOCALAI_PARENTWATCH_TEST_WORKER"
 )
 
-// Main is what TestMain does: it plays the role for which the process was started, else it runs the tests, as the
-// one that adopts every orphan.
+// Main does the work of TestMain. In a process that was started for a role, it plays that role. Else it runs the tests,
+// as a subreaper that adopts every orphan.
 func Main(m *testing.M, roles map[string]func()) {
 	roles["supervisor"] = supervise
 	if role := os.Getenv(envRole); role != "" {
@@ -74,12 +74,12 @@ func refusePidfd() {
 	}
 }
 
-// Command is this program in a role. Of the contract's variables it has those that are given alone.
+// Command returns this program in a role. Its environment has only those of the contract's variables that are given.
 func Command(role string, env ...string) *exec.Cmd {
 	return CommandOf([]string{"/proc/self/exe"}, role, env...)
 }
 
-// CommandOf is Command with another command line, of a copy of this program.
+// CommandOf is Command for a copy of this program, with another command line.
 func CommandOf(command []string, role string, env ...string) *exec.Cmd {
 	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(entry string) bool {
@@ -95,7 +95,7 @@ func Report(value any) {
 	}
 }
 
-// supervise starts the worker as LocalAI does, as the leader of a group, and lives until it is killed or the worker
+// supervise starts the worker as LocalAI does, as the leader of its group. It lives until it is killed or the worker
 // has ended.
 func supervise() {
 	worker := Command(os.Getenv(envWorker), contract()...)
@@ -107,7 +107,7 @@ func supervise() {
 	worker.Wait()
 }
 
-// contract is the part of the environment that Command leaves out.
+// contract has the variables that Command removes from the environment.
 func contract() []string {
 	return slices.DeleteFunc(os.Environ(), func(entry string) bool {
 		return !strings.HasPrefix(entry, "LOCALAI_BACKEND_PARENT_")
@@ -125,8 +125,8 @@ type Tree struct {
 	stderr     *os.File
 }
 
-// Start starts a supervisor whose worker has the role, and waits for the worker's first report, which must have
-// its "PID".
+// Start starts a supervisor whose worker plays the role. It waits for the worker's first report, which must have its
+// "PID".
 func Start(t *testing.T, role string, hello any, env ...string) *Tree {
 	t.Helper()
 	tree := &Tree{t: t, supervisor: Command("supervisor", append(env, envWorker+"="+role)...)}
@@ -165,7 +165,7 @@ func Start(t *testing.T, role string, hello any, env ...string) *Tree {
 	return tree
 }
 
-// Read waits for the worker's next report.
+// Read returns the worker's next report, and waits for it.
 func (tree *Tree) Read(value any) {
 	tree.t.Helper()
 	tree.stdout.SetReadDeadline(time.Now().Add(Deadline))
@@ -182,19 +182,19 @@ func (tree *Tree) Read(value any) {
 // Ask writes a line to the worker's standard input.
 func (tree *Tree) Ask(request string) { fmt.Fprintln(tree.requests, request) }
 
-// Worker is the worker's process id.
+// Worker returns the worker's process id.
 func (tree *Tree) Worker() int { return tree.worker }
 
-// Supervisor is the supervisor's process id.
+// Supervisor returns the supervisor's process id.
 func (tree *Tree) Supervisor() int { return tree.supervisor.Process.Pid }
 
-// KillSupervisor sends SIGKILL and reaps it.
+// KillSupervisor kills the supervisor with SIGKILL and reaps it.
 func (tree *Tree) KillSupervisor() {
 	tree.supervisor.Process.Kill()
 	tree.supervisor.Wait()
 }
 
-// ReapWorker waits for the end of the worker, an orphan by then.
+// ReapWorker waits for the worker, which is an orphan by now, and reaps it.
 func (tree *Tree) ReapWorker() syscall.WaitStatus {
 	tree.t.Helper()
 	var status syscall.WaitStatus
@@ -209,7 +209,7 @@ func (tree *Tree) ReapWorker() syscall.WaitStatus {
 	return status
 }
 
-// Stderr is what all of the tree wrote there. It waits for the end of all of it.
+// Stderr returns what the processes of the tree wrote to stderr. It waits until all of them have ended.
 func (tree *Tree) Stderr() string {
 	tree.stderr.SetReadDeadline(time.Now().Add(Deadline))
 	text, err := io.ReadAll(tree.stderr)
@@ -219,8 +219,8 @@ func (tree *Tree) Stderr() string {
 	return string(text)
 }
 
-// CheckDeath kills the supervisor and checks that the worker ends as the contract has it. who is supervisor when the
-// worker was named that one, else parent.
+// CheckDeath kills the supervisor and checks that the worker ends as the contract says. who is "supervisor" if the
+// worker's environment names one, else "parent".
 func (tree *Tree) CheckDeath(who, tier string) {
 	tree.t.Helper()
 	line := fmt.Sprintf("localai-parentwatch: %s %d is gone, worker %d exits (%s)\n", who, tree.Supervisor(), tree.worker, tier)
@@ -238,7 +238,7 @@ func (tree *Tree) takeDown() {
 	if tree.worker != 0 {
 		workers = append(workers, strconv.Itoa(tree.worker))
 	} else if pid := tree.Supervisor(); tree.supervisor.ProcessState == nil {
-		// A worker that has not reported.
+		// The worker has not reported yet.
 		files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 		for _, file := range files {
 			children, _ := os.ReadFile(file)
@@ -265,7 +265,7 @@ func Eventually(t *testing.T, what string, holds func() bool) {
 	}
 }
 
-// Threads are the threads of a process with that name, each with the fields of its /proc/PID/task/TID/status.
+// Threads returns the threads of a process that have the name, each with the fields of its /proc/PID/task/TID/status.
 func Threads(t *testing.T, pid int, name string) []map[string]string {
 	t.Helper()
 	files, err := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/task/*/status")

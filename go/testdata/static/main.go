@@ -1,4 +1,4 @@
-// A program as LocalAI's static ones are: it must stay static with the watcher in it.
+// A static program, as LocalAI has some: it must stay static with the watcher in it.
 package main
 
 import (

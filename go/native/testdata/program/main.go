@@ -1,4 +1,4 @@
-// A program as a worker is, to be built in ways in which there is no library for it.
+// A worker, which the tests build for systems and in ways that have no native library.
 package main
 
 import (
