@@ -1,7 +1,7 @@
-//! The C library `liblocalai_parentwatch`. It only translates: pointers are checked, panics are caught,
-//! and everything is asked of the crate `parentwatch`.
+//! The C library `liblocalai_parentwatch`. It only translates: it checks pointers, catches panics, and calls the crate
+//! `parentwatch` for everything else.
 //!
-//! The doc comments are the text of `<localai_parentwatch.h>`.
+//! cbindgen copies the doc comments into `<localai_parentwatch.h>`.
 
 use std::ffi::{CStr, c_char, c_void};
 use std::mem::offset_of;
@@ -14,113 +14,113 @@ use parentwatch::{Config, Error, Exec, ExecError, Exit, Options, Scope, Status, 
 pub const LOCALAI_PARENTWATCH_ARMED: i32 = 0;
 /// Switched off by LOCALAI_BACKEND_PARENT_WATCH.
 pub const LOCALAI_PARENTWATCH_DISABLED: i32 = 1;
-/// There is nothing to watch: this process was started by PID 1, or from outside its PID namespace.
+/// There is nothing to watch: the parent is PID 1, or is outside this process's PID namespace.
 pub const LOCALAI_PARENTWATCH_NO_PARENT: i32 = 2;
 /// This operating system is not supported.
 pub const LOCALAI_PARENTWATCH_UNSUPPORTED: i32 = 3;
-/// Nobody has started the watcher in this process, or another thread is still at it.
+/// The watcher was not started in this process, or another thread is still starting it.
 pub const LOCALAI_PARENTWATCH_NOT_STARTED: i32 = 4;
-/// No thread could be had; one warning line was written. The program runs on; call again later.
+/// The thread could not be created; one warning was printed. The program runs on; call again later.
 pub const LOCALAI_PARENTWATCH_EXHAUSTED: i32 = -1;
-/// A bad argument, or the watcher is armed with other options. Nothing was changed.
+/// A bad argument, or the watcher is already armed with other options. Nothing was changed.
 pub const LOCALAI_PARENTWATCH_INVALID: i32 = -2;
-/// A bug of this library, kept from the program.
+/// A bug in this library. It was caught; the program runs on.
 pub const LOCALAI_PARENTWATCH_INTERNAL: i32 = -127;
 
 /// Nothing is watched.
 pub const LOCALAI_PARENTWATCH_TIER_NONE: i32 = 0;
-/// The kernel wakes the watcher; it sleeps until then.
+/// The watcher sleeps until the kernel wakes it.
 pub const LOCALAI_PARENTWATCH_TIER_EVENT: i32 = 1;
-/// At least one watched process is looked at every interval.
+/// At least one watched process is polled, once per interval.
 pub const LOCALAI_PARENTWATCH_TIER_POLL: i32 = 2;
 
-/// In options: what the environment says, else the tree.
+/// In options: use LOCALAI_BACKEND_PARENT_WATCH_SCOPE, or the tree if it is not set.
 pub const LOCALAI_PARENTWATCH_SCOPE_DEFAULT: i32 = 0;
-/// The worker, and its process group when it leads that group.
+/// The worker, and its process group if the worker leads it.
 pub const LOCALAI_PARENTWATCH_SCOPE_GROUP: i32 = 1;
 /// The worker alone.
 pub const LOCALAI_PARENTWATCH_SCOPE_PROCESS: i32 = 2;
-/// As LOCALAI_PARENTWATCH_SCOPE_GROUP, and every process that is still a descendant of the worker, whatever its
-/// group or session.
+/// As LOCALAI_PARENTWATCH_SCOPE_GROUP, and all descendants of the worker, in any process group or session.
 pub const LOCALAI_PARENTWATCH_SCOPE_TREE: i32 = 3;
 
-/// In `flags`: `grace_ns` is set, also when it is 0.
+/// In `flags`: `grace_ns` counts even if it is 0.
 pub const LOCALAI_PARENTWATCH_GRACE_IS_SET: u32 = 1;
 
-/// In `flags`, for localai_parentwatch_exec() alone: begin the program in a control group of its own (cgroup v2), which
-/// nobody escapes. Where that is not to be had one line on stderr says so.
+/// In `flags`, for localai_parentwatch_exec() only: run the program in its own control group (cgroup v2), which no
+/// descendant can leave. If the group cannot be created, one line on stderr says so.
 pub const LOCALAI_PARENTWATCH_EXEC_IN_CGROUP: u32 = 2;
-/// In `flags`, for localai_parentwatch_exec() alone: say on stderr who guards whom.
+/// In `flags`, for localai_parentwatch_exec() only: print to stderr which process guards which.
 pub const LOCALAI_PARENTWATCH_EXEC_VERBOSE: u32 = 4;
 
-/// The number that localai_parentwatch_abi_version() returns for this header. It changes when a program
-/// built with an older header would no longer work; what is only added does not change it.
+/// The value of localai_parentwatch_abi_version() in a library that matches this header. It changes when programs built
+/// with an older header would stop working. Additions do not change it.
 pub const LOCALAI_PARENTWATCH_ABI_VERSION: u32 = 1;
 
-/// What to do when the supervisor is gone, before the worker exits. It runs once, on a thread of its own
-/// with at least 1 MiB of stack and signals blocked, and is cut off at the end of the grace. It must not throw
-/// or longjmp out of itself. When it ends the process itself (exit, a signal, a crash), the exit status is its
-/// own; the helpers go all the same. `user_data` must stay valid for the life of the process.
+/// A hook: what to do when the supervisor has died, before the worker exits. It runs once, on its own thread, with at
+/// least 1 MiB of stack and with signals blocked. The worker exits at the end of the grace even if the hook still runs.
+///
+/// It must not throw, nor longjmp out of itself. It may end the process itself (by exit, a signal or a crash): the exit
+/// status is then the hook's, and the helpers still end. `user_data` must stay valid for the life of the process.
 #[allow(non_camel_case_types)]
 pub type localai_parentwatch_on_death_t = Option<unsafe extern "C" fn(user_data: *mut c_void)>;
 
-/// What a program asks for. Set it to zero, then `size`; every other zero means "not given": the
-/// environment decides, else the default. It beats the environment, except that a watcher switched off
-/// stays off.
+/// Options. Zero the struct, then set `size`. Every other member that is zero is "not given": the environment decides,
+/// then the default. An option overrides the environment, with one exception: LOCALAI_BACKEND_PARENT_WATCH can always
+/// switch the watcher off.
 #[repr(C)]
 #[derive(Clone, Copy)]
 #[allow(non_camel_case_types)]
 pub struct localai_parentwatch_options_t {
-    /// sizeof(localai_parentwatch_options_t). A larger one, of a later header, is accepted as long as
-    /// everything beyond what this library knows is zero.
+    /// sizeof(localai_parentwatch_options_t). A program built with a later header may pass a larger struct, if all the
+    /// members that this library does not know are zero.
     pub size: usize,
-    /// How often the polling tier looks, in nanoseconds: from 10 ms to 1 h. Default: 2 s.
+    /// The polling interval in nanoseconds: 10 ms to 1 h. Default: 2 s.
     pub interval_ns: u64,
-    /// How long the worker, and after it its helpers, may take to end by themselves once the supervisor is gone, in
-    /// nanoseconds: at most 1 h. The worker has that time for on_death or, without on_death, for its own graceful
-    /// stop, which a SIGTERM to itself begins. The helpers have it between SIGTERM and SIGKILL. Default: 5 s for
-    /// on_death, none for a worker without, 1 s for helpers. On Windows it is the time of on_death alone. For none at all, 0 with the flag
-    /// LOCALAI_PARENTWATCH_GRACE_IS_SET.
+    /// The grace in nanoseconds, at most 1 h: the time to exit once the supervisor has died.
+    ///
+    /// The worker has this time for on_death. Without on_death it gets SIGTERM, and has this time for its own graceful
+    /// stop. After that, the helpers have this time between SIGTERM and SIGKILL. Default: 5 s for on_death, no time for
+    /// a worker without on_death, 1 s for helpers. For no time at all, set 0 and the flag
+    /// LOCALAI_PARENTWATCH_GRACE_IS_SET. On Windows it limits on_death only.
     pub grace_ns: u64,
-    /// Who the supervisor is, "PID" or "PID@STARTTIME@PIDNS" as in LOCALAI_BACKEND_PARENT_PID. Copied;
-    /// need not outlive the call.
+    /// The supervisor: "PID" or "PID@STARTTIME@PIDNS", as in LOCALAI_BACKEND_PARENT_PID. The library copies it.
     pub parent: *const c_char,
-    /// What to do before the worker exits; may be NULL.
+    /// The hook, or NULL.
     pub on_death: localai_parentwatch_on_death_t,
-    /// Given to on_death.
+    /// The argument of on_death.
     pub user_data: *mut c_void,
     /// LOCALAI_PARENTWATCH_SCOPE_*.
     pub scope: i32,
-    /// LOCALAI_PARENTWATCH_GRACE_IS_SET and, in localai_parentwatch_exec(), LOCALAI_PARENTWATCH_EXEC_*.
+    /// LOCALAI_PARENTWATCH_GRACE_IS_SET or 0. For localai_parentwatch_exec() also LOCALAI_PARENTWATCH_EXEC_*.
     pub flags: u32,
 }
 
-/// The watcher of this process as it stands.
+/// How this process is being watched.
 #[repr(C)]
 #[derive(Clone, Copy)]
 #[allow(non_camel_case_types)]
 pub struct localai_parentwatch_info_t {
-    /// Set by the caller to sizeof(localai_parentwatch_info_t); no more than that is written.
+    /// The caller sets it to sizeof(localai_parentwatch_info_t). The library writes no more bytes than that.
     pub size: usize,
-    /// A status: what came of the last attempt to start the watcher.
+    /// A status: the outcome of the last attempt to start the watcher.
     pub state: i32,
-    /// LOCALAI_PARENTWATCH_TIER_*. EVENT may become POLL later, never the other way round.
+    /// LOCALAI_PARENTWATCH_TIER_*. EVENT may change to POLL later, but POLL never to EVENT.
     pub tier: i32,
-    /// The watched direct parent, then the supervisor further up; 0 for none.
+    /// The process ids of the watched parent and of the watched supervisor, if that is not the parent; 0 for none.
     pub watched_pids: [i32; 2],
-    /// LOCALAI_PARENTWATCH_SCOPE_TREE, _GROUP or _PROCESS: what will be acted on once it is armed (a worker that leads no
-    /// process group has _PROCESS for _GROUP), else the environment's.
+    /// LOCALAI_PARENTWATCH_SCOPE_TREE, _GROUP or _PROCESS. Once armed, the scope in effect: it is _PROCESS for a worker
+    /// that asked for _GROUP but leads no process group. Before that, the scope in the environment.
     pub scope: i32,
     /// 0, or LOCALAI_PARENTWATCH_GRACE_IS_SET.
     pub flags: u32,
-    /// The interval of the polling tier in nanoseconds: the armed one, else the environment's.
+    /// The polling interval in nanoseconds: the armed one or, before that, the one in the environment.
     pub interval_ns: u64,
-    /// How long the worker may take to end by itself, in nanoseconds. 0 without the flag
-    /// LOCALAI_PARENTWATCH_GRACE_IS_SET: nothing was asked for, and there is no on_death.
+    /// How long the worker may take to exit, in nanoseconds. It is 0 without the flag LOCALAI_PARENTWATCH_GRACE_IS_SET:
+    /// then no grace was set and there is no on_death.
     pub grace_ns: u64,
 }
 
-/// Runs what an entry does; a panic of ours becomes a status and never reaches the caller.
+/// Runs an entry point. A panic becomes `fallback`, and never unwinds into the caller.
 fn guarded<T>(fallback: T, entry: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(entry)).unwrap_or(fallback)
 }
@@ -136,28 +136,27 @@ fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Starts the watcher of this process, as the environment asks for it. Call it first thing in main().
+/// Starts the watcher of this process, with the settings in the environment. Call it first thing in main().
 ///
-/// Returns a status, which may be ignored: whatever it is, the program runs on. When the supervisor is
-/// proven to have died already, it does not return: the process exits with status 1.
+/// Returns a status, which the caller may ignore: the program runs on in any case. If the supervisor is proven to have
+/// died already, the call does not return: the process exits with status 1.
 ///
-/// It waits 1 s at most for the watcher's thread. While a hung file system holds that up, it returns
-/// LOCALAI_PARENTWATCH_ARMED, and the tier is LOCALAI_PARENTWATCH_TIER_NONE until the thread watches.
+/// The call waits at most 1 s for the watcher's thread. If a hung file system delays that thread for longer, the call
+/// returns LOCALAI_PARENTWATCH_ARMED, and the tier is LOCALAI_PARENTWATCH_TIER_NONE until the thread watches.
 ///
-/// May be called from any thread, any number of times; once armed it stays armed. A forked child has no
-/// watcher of its own until it calls this itself (not between vfork and exec). Must not race with
-/// setenv() in another thread. Warnings about bad values go to stderr, one line each, never blocking.
+/// Any thread may call it, any number of times. Once armed, the watcher stays armed. A forked child has no watcher
+/// until it calls this function itself (not between vfork and exec). Another thread must not call setenv() meanwhile.
+/// Each bad value costs one warning line on stderr, which never blocks.
 #[unsafe(no_mangle)]
 pub extern "C" fn start_parent_death_watcher() -> i32 {
     guarded(LOCALAI_PARENTWATCH_INTERNAL, || code(parentwatch::start()))
 }
 
-/// Starts the watcher with options; everything else is as in start_parent_death_watcher(), which is this
-/// with NULL.
+/// Starts the watcher with options. start_parent_death_watcher() is the same with NULL.
 ///
-/// `options` may be NULL (none); it is read during the call alone and stays the caller's. Returns
-/// LOCALAI_PARENTWATCH_INVALID, with nothing armed or changed, when `size` is too small, a value is out
-/// of range, something unknown is asked for, or the watcher is armed with other options already.
+/// `options` may be NULL. The library reads it during the call only. Returns LOCALAI_PARENTWATCH_INVALID, and changes
+/// nothing, when `size` is too small, a value is out of range, an unknown member or flag is set, or the watcher is
+/// already armed with other options.
 ///
 /// # Safety
 /// `options` is NULL or points to `size` readable bytes; `parent` is NULL or a NUL-terminated string.
@@ -177,26 +176,29 @@ pub unsafe extern "C" fn localai_parentwatch_start(
     })
 }
 
-/// Becomes the program `argv[0]` under a guardian, as `localai-parentwatch exec` does; see docs/contract.md. It is looked
-/// for in the PATH of its environment.
+/// Executes the program `argv[0]` under a guardian, as `localai-parentwatch exec` does; see docs/contract.md. The
+/// program replaces this process and keeps its process id, parent, process group, terminal, descriptors and signals.
 ///
-/// The program keeps process id, parent, process group, terminal, descriptors and signals. The guardian, a process of its
-/// own and no child, ends it with its supervisor, and ends what it leaves behind when it dies itself. `envp` is its
-/// environment, NULL for that of this process. `options` may be NULL; `on_death` must be NULL.
+/// The guardian is a separate process, not a child of the program. When the supervisor dies, it ends the program. When
+/// the program dies, it ends the processes that the program left behind.
 ///
-/// Returns only when the program does not run, with this process as it was and no guardian left: 127 when there is no
-/// such program, 126 when it cannot be run, both with errno; LOCALAI_PARENTWATCH_INVALID for a bad argument. When the
-/// supervisor is proven to have died already, the process exits with status 1. A guardian that cannot be had costs one
-/// line on stderr; the program runs all the same.
+/// `envp` is the program's environment; NULL means the environment of this process. The program is looked up in that
+/// environment's PATH. `options` may be NULL; `on_death` must be NULL.
 ///
-/// Must not race with setenv() in another thread.
+/// The call returns only if the program could not be executed. This process is then unchanged and there is no guardian.
+/// It returns 127 when there is no such program and 126 when it cannot be executed, and sets errno;
+/// LOCALAI_PARENTWATCH_INVALID for a bad argument. If the supervisor is proven to have died already, the process exits
+/// with status 1. If there can be no guardian, one line on stderr says so and the program runs without one.
 ///
-/// On Windows this process stays: it is the guardian, its child is the program, and it ends with the program's exit
-/// status. Strings are UTF-8, and errno is not set. On other systems than Linux and Windows the program runs unguarded.
+/// Another thread must not call setenv() meanwhile.
+///
+/// On Windows this process stays and is the guardian. The program is its child, and this process exits with the
+/// program's exit status. Strings are UTF-8, and errno is not set. On systems other than Linux and Windows the program
+/// runs without a guardian.
 ///
 /// # Safety
-/// `argv`, and `envp` if it is not NULL, point to NUL-terminated strings, with NULL behind the last one. `options` as in
-/// localai_parentwatch_start().
+/// `argv`, and `envp` if it is not NULL, point to NUL-terminated strings, and NULL follows the last one. `options` is as
+/// in localai_parentwatch_start().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn localai_parentwatch_exec(
     argv: *const *mut c_char,
@@ -240,17 +242,17 @@ fn set_errno(code: i32) {
     let _ = code;
 }
 
-/// A list of strings that ends with NULL; `None` for NULL.
+/// Reads a NULL-terminated list of strings; `None` for NULL.
 ///
 /// # Safety
-/// As localai_parentwatch_exec; the strings outlive what is returned.
+/// As localai_parentwatch_exec. The strings must outlive the result.
 unsafe fn strings<'a>(list: *const *mut c_char) -> Option<Vec<&'a CStr>> {
     if list.is_null() {
         return None;
     }
     let mut found = Vec::new();
     loop {
-        // SAFETY: the caller's promise: NULL is not yet reached.
+        // SAFETY: the caller's promise; NULL was not yet reached.
         let string = unsafe { *list.add(found.len()) };
         if string.is_null() {
             return Some(found);
@@ -260,23 +262,23 @@ unsafe fn strings<'a>(list: *const *mut c_char) -> Option<Vec<&'a CStr>> {
     }
 }
 
-/// The options, and the flags that are for localai_parentwatch_exec() alone. `None`: invalid.
+/// The options, and the flags that only localai_parentwatch_exec() accepts. `None`: invalid.
 ///
 /// # Safety
-/// As localai_parentwatch_start; not NULL.
+/// As localai_parentwatch_start, and not NULL.
 unsafe fn read_options(options: *const localai_parentwatch_options_t) -> Option<(Options, u32)> {
     const KNOWN: usize = size_of::<localai_parentwatch_options_t>();
-    /// No later header will need more; a size beyond it is not one.
+    /// No later header will need more. A larger number is no size but garbage.
     const LARGEST: usize = 4096;
     if !options.is_aligned() {
         return None;
     }
-    // SAFETY: the caller promises `size` bytes; the size itself comes first.
+    // SAFETY: the caller promises `size` bytes, and `size` is the first member.
     let size = unsafe { (&raw const (*options).size).read() };
     if !(KNOWN..=LARGEST).contains(&size) {
         return None;
     }
-    // What a later header added and this library does not know must not be asked for.
+    // Members that a later header added must not be set: this library does not know them.
     // SAFETY: within the `size` bytes that the caller promises.
     let unknown =
         unsafe { std::slice::from_raw_parts(options.cast::<u8>().add(KNOWN), size - KNOWN) };
@@ -309,7 +311,7 @@ unsafe fn read_options(options: *const localai_parentwatch_options_t) -> Option<
         options = options.parent(parent.to_str().ok()?.parse::<Supervisor>().ok()?);
     }
     if let Some(on_death) = given.on_death {
-        // SAFETY: the header asks the caller for it.
+        // SAFETY: the header requires it of the caller.
         options = unsafe { options.on_death_function(on_death, given.user_data) };
     }
     Some((options, given.flags & FOR_EXEC))
@@ -330,7 +332,7 @@ pub unsafe extern "C" fn localai_parentwatch_status(info: *mut localai_parentwat
         if info.is_null() || !info.is_aligned() {
             return LOCALAI_PARENTWATCH_INVALID;
         }
-        // SAFETY: the caller promises `size` bytes; the size itself comes first.
+        // SAFETY: the caller promises `size` bytes, and `size` is the first member.
         let size = unsafe { (&raw const (*info).size).read() };
         if size < LEAST {
             return LOCALAI_PARENTWATCH_INVALID;
@@ -347,7 +349,7 @@ pub unsafe extern "C" fn localai_parentwatch_status(info: *mut localai_parentwat
             interval_ns: nanos(now.interval),
             grace_ns: now.grace.map_or(0, nanos),
         };
-        // SAFETY: `size` bytes are writable, and are no more than the answer has.
+        // SAFETY: `size` bytes are writable, and the answer is at least as large.
         unsafe {
             std::ptr::copy_nonoverlapping(
                 (&raw const answer).cast::<u8>(),
@@ -359,28 +361,30 @@ pub unsafe extern "C" fn localai_parentwatch_status(info: *mut localai_parentwat
     })
 }
 
-/// Whether the environment leaves the watcher on: 1 or 0. Reads LOCALAI_BACKEND_PARENT_WATCH at every
-/// call; must not race with setenv() in another thread. Prints nothing.
+/// Returns 1 if the environment leaves the watcher on, else 0. It reads LOCALAI_BACKEND_PARENT_WATCH at every call, so
+/// another thread must not call setenv() meanwhile. Prints nothing.
 #[unsafe(no_mangle)]
 pub extern "C" fn localai_parentwatch_enabled() -> i32 {
     guarded(0, || i32::from(Config::from_env().enabled))
 }
 
-/// The interval of the polling tier that the environment asks for, in nanoseconds: from 10 ms to 1 h, 2 s
-/// unless set. Must not race with setenv() in another thread. Prints nothing.
+/// Returns the polling interval in the environment, in nanoseconds: 10 ms to 1 h, 2 s unless set. Another thread must
+/// not call setenv() meanwhile. Prints nothing.
 #[unsafe(no_mangle)]
 pub extern "C" fn localai_parentwatch_interval_ns() -> u64 {
     guarded(0, || nanos(Config::from_env().interval))
 }
 
-/// Blocks the calling thread until `pid` is no longer this process's parent, and returns 0 then.
+/// Blocks the calling thread until `pid` is no longer this process's parent, then returns 0. If `pid` is not the parent
+/// to begin with, it returns 0 at once. If `pid` is 1 or less, nobody has died, and it returns
+/// LOCALAI_PARENTWATCH_NO_PARENT at once. On a system without support it returns LOCALAI_PARENTWATCH_UNSUPPORTED.
 ///
-/// The kernel wakes it where it can; else it looks every `interval_ns` nanoseconds, which are brought
-/// into 10 ms to 1 h. Returns LOCALAI_PARENTWATCH_NO_PARENT at once when `pid` is 1 or less (nobody has
-/// died), 0 at once when `pid` is not the parent to begin with, LOCALAI_PARENTWATCH_UNSUPPORTED where it
-/// cannot wait. Needs no watcher, ignores the environment, may be called repeatedly, from any thread and
-/// after a fork. A thread, one for the process, holds the descriptor that tells of the death in a table of its own;
-/// it ends when the parent has. Signals are handled by their handlers; the wait goes on. It is not a cancellation point.
+/// It sleeps until the kernel wakes it. Where the kernel cannot, it polls every `interval_ns` nanoseconds, clamped to
+/// 10 ms to 1 h. It needs no watcher and ignores the environment. Any thread may call it, repeatedly and after a fork.
+/// Signal handlers run during the wait, and the wait goes on. It is not a cancellation point.
+///
+/// The first call creates a thread, one per process, which exits when the parent has died. It has its own descriptor
+/// table, so that the program sees no new descriptor.
 #[unsafe(no_mangle)]
 pub extern "C" fn localai_parentwatch_wait_for_exit(pid: i32, interval_ns: u64) -> i32 {
     guarded(LOCALAI_PARENTWATCH_INTERNAL, || {
@@ -392,19 +396,19 @@ pub extern "C" fn localai_parentwatch_wait_for_exit(pid: i32, interval_ns: u64) 
     })
 }
 
-/// Whether `pid`, which was this process's parent, no longer is, or this process was adopted by PID 1: 1
-/// or 0. Safe from any thread and after a fork.
+/// Returns 1 if `pid` is no longer this process's parent, or if the parent is PID 1; else 0. Safe from any thread and
+/// after a fork.
 #[unsafe(no_mangle)]
 pub extern "C" fn localai_parentwatch_parent_died(pid: i32) -> i32 {
     guarded(0, || i32::from(parentwatch::parent_died(pid)))
 }
 
-/// Writes the token of this process, a NUL-terminated string for LOCALAI_BACKEND_PARENT_PID in the
-/// environment of the workers that it starts.
+/// Writes the token of this process, as a NUL-terminated string: the value of LOCALAI_BACKEND_PARENT_PID for the
+/// workers that this process starts.
 ///
-/// Returns its length without the NUL, as snprintf does: when that is `len` or more, it was cut to fit.
-/// `buf` may be NULL when `len` is 0. LOCALAI_PARENTWATCH_INVALID when `buf` is NULL otherwise. 64 bytes
-/// are always enough. Safe from any thread; a forked child has a token of its own.
+/// Returns the length of the token without the NUL, as snprintf does: if that is `len` or more, the text was truncated.
+/// 64 bytes are always enough. `buf` may be NULL if `len` is 0, else the call returns LOCALAI_PARENTWATCH_INVALID. Safe
+/// from any thread. A forked child has another token.
 ///
 /// # Safety
 /// `buf` is NULL or points to `len` writable bytes.
@@ -416,10 +420,10 @@ pub unsafe extern "C" fn localai_parentwatch_token(buf: *mut c_char, len: usize)
     })
 }
 
-/// Writes "LOCALAI_BACKEND_PARENT_PID=TOKEN", an entry for the environment of a worker that this process starts: it names
-/// this process as the supervisor. Put it in the place of an entry of that name.
+/// Writes "LOCALAI_BACKEND_PARENT_PID=TOKEN", the entry that names this process as the supervisor in a worker's
+/// environment. Replace an entry of that name, if there is one.
 ///
-/// Length and errors as in localai_parentwatch_token(). 96 bytes are always enough.
+/// Length and errors are those of localai_parentwatch_token(). 96 bytes are always enough.
 ///
 /// # Safety
 /// `buf` is NULL or points to `len` writable bytes.
@@ -432,7 +436,7 @@ pub unsafe extern "C" fn localai_parentwatch_child_env(buf: *mut c_char, len: us
     })
 }
 
-/// As snprintf(3) does.
+/// Copies text as snprintf(3) does.
 ///
 /// # Safety
 /// `buf` is NULL or points to `len` writable bytes.
@@ -442,7 +446,7 @@ unsafe fn write_text(text: &str, buf: *mut c_char, len: usize) -> i32 {
     }
     if let Some(room) = len.checked_sub(1) {
         let taken = room.min(text.len());
-        // SAFETY: `taken` + 1 bytes are within `len`, and the text has no fewer than `taken`.
+        // SAFETY: `taken` + 1 bytes are within `len`, and the text has at least `taken` bytes.
         unsafe {
             std::ptr::copy_nonoverlapping(text.as_ptr().cast(), buf, taken);
             buf.add(taken).write(0);
@@ -451,9 +455,8 @@ unsafe fn write_text(text: &str, buf: *mut c_char, len: usize) -> i32 {
     i32::try_from(text.len()).unwrap_or(LOCALAI_PARENTWATCH_INTERNAL)
 }
 
-/// The one word for a status: "armed", "disabled", "no_parent", "unsupported", "not_started",
-/// "exhausted", "invalid", "internal"; "unknown" for any other number. Never NULL; static storage, not to
-/// be freed.
+/// Returns the word for a status: "armed", "disabled", "no_parent", "unsupported", "not_started", "exhausted",
+/// "invalid" or "internal"; "unknown" for any other number. The string is static and never NULL: do not free it.
 #[unsafe(no_mangle)]
 pub extern "C" fn localai_parentwatch_status_text(status: i32) -> *const c_char {
     let text = match status {
@@ -470,15 +473,15 @@ pub extern "C" fn localai_parentwatch_status_text(status: i32) -> *const c_char 
     text.as_ptr()
 }
 
-/// The version of the library, such as "0.1.0". Never NULL; static storage, not to be freed.
+/// Returns the version of the library, such as "0.1.0". The string is static and never NULL: do not free it.
 #[unsafe(no_mangle)]
 pub extern "C" fn localai_parentwatch_version() -> *const c_char {
     const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\0");
     VERSION.as_ptr().cast()
 }
 
-/// LOCALAI_PARENTWATCH_ABI_VERSION of the library that is loaded; a program that loads it by name compares
-/// the two.
+/// Returns the LOCALAI_PARENTWATCH_ABI_VERSION that the loaded library was built with. A program that loads the library
+/// with dlopen() must compare it with its own.
 #[unsafe(no_mangle)]
 pub extern "C" fn localai_parentwatch_abi_version() -> u32 {
     LOCALAI_PARENTWATCH_ABI_VERSION
