@@ -26,21 +26,21 @@ end
 
 complete -c localai-parentwatch -n "__fish_localai_parentwatch_needs_command" -s h -l help -d 'Print help'
 complete -c localai-parentwatch -n "__fish_localai_parentwatch_needs_command" -s V -l version -d 'Print version'
-complete -c localai-parentwatch -n "__fish_localai_parentwatch_needs_command" -f -a "exec" -d 'Run a program that ends with its supervisor, and whose helpers end with it'
-complete -c localai-parentwatch -n "__fish_localai_parentwatch_needs_command" -f -a "doctor" -d 'Show what this host can do, the workers, and the orphans'
-complete -c localai-parentwatch -n "__fish_localai_parentwatch_needs_command" -f -a "generate" -d 'Write the man pages and the completions of shells'
+complete -c localai-parentwatch -n "__fish_localai_parentwatch_needs_command" -f -a "exec" -d 'Run a program and end it, with its helpers, when its supervisor dies'
+complete -c localai-parentwatch -n "__fish_localai_parentwatch_needs_command" -f -a "doctor" -d 'Show what this host supports, the workers, and the orphans'
+complete -c localai-parentwatch -n "__fish_localai_parentwatch_needs_command" -f -a "generate" -d 'Write the man pages and the shell completions'
 complete -c localai-parentwatch -n "__fish_localai_parentwatch_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c localai-parentwatch -n "__fish_localai_parentwatch_using_subcommand exec" -l grace -d 'The time between SIGTERM and SIGKILL, such as 500ms, 2s or 1m30s; 0: none [default: 1s]' -r
-complete -c localai-parentwatch -n "__fish_localai_parentwatch_using_subcommand exec" -l scope -d 'What ends: tree, group or process [default: tree]' -r
-complete -c localai-parentwatch -n "__fish_localai_parentwatch_using_subcommand exec" -l parent -d 'The supervisor, PID or PID@STARTTIME@PIDNS, as in LOCALAI_BACKEND_PARENT_PID' -r
-complete -c localai-parentwatch -n "__fish_localai_parentwatch_using_subcommand exec" -l cgroup -d 'Begin CMD in a control group of its own, which nobody escapes (cgroup v2, Linux 5.14)'
-complete -c localai-parentwatch -n "__fish_localai_parentwatch_using_subcommand exec" -l verbose -d 'Say on stderr who guards whom'
+complete -c localai-parentwatch -n "__fish_localai_parentwatch_using_subcommand exec" -l grace -d 'Time between SIGTERM and SIGKILL, such as 500ms, 2s or 1m30s; 0 for none [default: 1s]' -r
+complete -c localai-parentwatch -n "__fish_localai_parentwatch_using_subcommand exec" -l scope -d 'What to end: tree, group or process [default: tree]' -r
+complete -c localai-parentwatch -n "__fish_localai_parentwatch_using_subcommand exec" -l parent -d 'Supervisor: PID or PID@STARTTIME@PIDNS, as in LOCALAI_BACKEND_PARENT_PID' -r
+complete -c localai-parentwatch -n "__fish_localai_parentwatch_using_subcommand exec" -l cgroup -d 'Run CMD in its own control group, which no descendant can leave (cgroup v2, Linux 5.14)'
+complete -c localai-parentwatch -n "__fish_localai_parentwatch_using_subcommand exec" -l verbose -d 'Print to stderr which process guards which'
 complete -c localai-parentwatch -n "__fish_localai_parentwatch_using_subcommand exec" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c localai-parentwatch -n "__fish_localai_parentwatch_using_subcommand doctor" -l end -d 'End these orphans and their helpers: SIGTERM, and SIGKILL after 1 s' -r
+complete -c localai-parentwatch -n "__fish_localai_parentwatch_using_subcommand doctor" -l end -d 'End these orphans and their helpers: SIGTERM, then SIGKILL after 1 s' -r
 complete -c localai-parentwatch -n "__fish_localai_parentwatch_using_subcommand doctor" -l json -d 'Print one JSON object'
 complete -c localai-parentwatch -n "__fish_localai_parentwatch_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c localai-parentwatch -n "__fish_localai_parentwatch_using_subcommand generate" -s h -l help -d 'Print help'
-complete -c localai-parentwatch -n "__fish_localai_parentwatch_using_subcommand help; and not __fish_seen_subcommand_from exec doctor generate help" -f -a "exec" -d 'Run a program that ends with its supervisor, and whose helpers end with it'
-complete -c localai-parentwatch -n "__fish_localai_parentwatch_using_subcommand help; and not __fish_seen_subcommand_from exec doctor generate help" -f -a "doctor" -d 'Show what this host can do, the workers, and the orphans'
-complete -c localai-parentwatch -n "__fish_localai_parentwatch_using_subcommand help; and not __fish_seen_subcommand_from exec doctor generate help" -f -a "generate" -d 'Write the man pages and the completions of shells'
+complete -c localai-parentwatch -n "__fish_localai_parentwatch_using_subcommand help; and not __fish_seen_subcommand_from exec doctor generate help" -f -a "exec" -d 'Run a program and end it, with its helpers, when its supervisor dies'
+complete -c localai-parentwatch -n "__fish_localai_parentwatch_using_subcommand help; and not __fish_seen_subcommand_from exec doctor generate help" -f -a "doctor" -d 'Show what this host supports, the workers, and the orphans'
+complete -c localai-parentwatch -n "__fish_localai_parentwatch_using_subcommand help; and not __fish_seen_subcommand_from exec doctor generate help" -f -a "generate" -d 'Write the man pages and the shell completions'
 complete -c localai-parentwatch -n "__fish_localai_parentwatch_using_subcommand help; and not __fish_seen_subcommand_from exec doctor generate help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

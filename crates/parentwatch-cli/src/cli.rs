@@ -1,4 +1,4 @@
-//! What can be asked for on the command line.
+//! The command line.
 
 use std::ffi::OsString;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use parentwatch::{Scope, Supervisor, parse_duration_or_zero};
 #[cfg(feature = "demo")]
 use crate::demo;
 
-/// Workers that end with their supervisor
+/// End workers when their supervisor dies
 #[derive(Debug, Parser)]
 #[command(name = "localai-parentwatch", version, max_term_width = 100)]
 pub struct Cli {
@@ -18,7 +18,7 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// What can be asked for.
+/// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Exec(Exec),
@@ -26,49 +26,49 @@ pub enum Command {
     #[cfg(feature = "demo")]
     Demo(demo::Options),
     #[cfg(feature = "pages")]
-    /// Write the man pages and the completions of shells
+    /// Write the man pages and the shell completions
     #[command(hide = true)]
     Generate {
         folder: std::path::PathBuf,
     },
 }
 
-/// Run a program that ends with its supervisor, and whose helpers end with it
+/// Run a program and end it, with its helpers, when its supervisor dies
 ///
-/// Starts a guardian and becomes CMD, which keeps the process id, the parent, the process group, the terminal,
-/// descriptors and signals. When the supervisor is gone, CMD and its helpers get SIGTERM and, after the grace, SIGKILL.
-/// When CMD has ended, whatever it leaves behind goes the same way. So a program that puts itself into the background
-/// is ended: start it in the foreground.
+/// Starts a guardian, then replaces itself by CMD. CMD keeps the process id, the parent, the process group, the
+/// terminal, the descriptors and the signals. When the supervisor dies, CMD and its helpers get SIGTERM and, after the
+/// grace, SIGKILL. When CMD ends, the processes that it left behind end in the same way. A program that puts itself
+/// into the background therefore ends: start it in the foreground.
 ///
-/// The supervisor is the parent, or whom LOCALAI_BACKEND_PARENT_PID names. The variables
-/// LOCALAI_BACKEND_PARENT_WATCH, ..._INTERVAL, ..._SCOPE and ..._GRACE hold here too; options beat them.
+/// The supervisor is the parent, or the process that LOCALAI_BACKEND_PARENT_PID names. The variables
+/// LOCALAI_BACKEND_PARENT_WATCH, ..._INTERVAL, ..._SCOPE and ..._GRACE apply too. Options override them.
 ///
-/// The exit status is CMD's; 127 when there is no such program, 126 when it cannot be run, 1 when the supervisor is
-/// gone already, 2 for a mistake on the command line.
+/// The exit status is that of CMD. It is 127 when there is no such program, 126 when it cannot be executed, 1 when the
+/// supervisor has died already, and 2 for a usage error.
 #[derive(Debug, Args)]
 #[command(override_usage = "localai-parentwatch exec [OPTIONS] [--] CMD [ARG]...")]
 pub struct Exec {
-    /// The time between SIGTERM and SIGKILL, such as 500ms, 2s or 1m30s; 0: none [default: 1s]
+    /// Time between SIGTERM and SIGKILL, such as 500ms, 2s or 1m30s; 0 for none [default: 1s]
     #[arg(long, value_name = "DURATION", value_parser = grace)]
     pub grace: Option<Duration>,
 
-    /// What ends: tree, group or process [default: tree]
+    /// What to end: tree, group or process [default: tree]
     #[arg(long, value_parser = Scope::from_str)]
     pub scope: Option<Scope>,
 
-    /// The supervisor, PID or PID@STARTTIME@PIDNS, as in LOCALAI_BACKEND_PARENT_PID
+    /// Supervisor: PID or PID@STARTTIME@PIDNS, as in LOCALAI_BACKEND_PARENT_PID
     #[arg(long, value_name = "TOKEN", value_parser = Supervisor::from_str)]
     pub parent: Option<Supervisor>,
 
-    /// Begin CMD in a control group of its own, which nobody escapes (cgroup v2, Linux 5.14)
+    /// Run CMD in its own control group, which no descendant can leave (cgroup v2, Linux 5.14)
     #[arg(long)]
     pub cgroup: bool,
 
-    /// Say on stderr who guards whom
+    /// Print to stderr which process guards which
     #[arg(long)]
     pub verbose: bool,
 
-    /// The program and its arguments
+    /// Program to run, with its arguments
     #[arg(
         value_name = "CMD",
         required = true,
@@ -78,21 +78,21 @@ pub struct Exec {
     pub command: Vec<OsString>,
 }
 
-/// Show what this host can do, the workers, and the orphans
+/// Show what this host supports, the workers, and the orphans
 ///
-/// Tells how a supervisor would be watched here and why, what the LOCALAI_BACKEND_PARENT_* variables come to, which
-/// workers there are, and which processes a supervisor has left behind: those whose LOCALAI_BACKEND_PARENT_PID names a
-/// process that is gone. It ends nothing unless it is asked to with --end.
+/// Shows how a supervisor would be watched here and why, the effective LOCALAI_BACKEND_PARENT_* settings, the workers,
+/// and the orphans: processes whose LOCALAI_BACKEND_PARENT_PID names a process that has died. It ends nothing without
+/// --end.
 ///
-/// The exit status is 0, or 1 when there are orphans. With --end it is 0 when all of them are gone, 1 when one is not,
-/// and 2, with nobody ended, when one of the processes is no orphan.
+/// The exit status is 0, or 1 if there are orphans. With --end it is 0 if all the named orphans are gone, and 1 if one
+/// is not. It is 2 if one of the named processes is no orphan: then none is ended.
 #[derive(Debug, Args)]
 pub struct Doctor {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
 
-    /// End these orphans and their helpers: SIGTERM, and SIGKILL after 1 s
+    /// End these orphans and their helpers: SIGTERM, then SIGKILL after 1 s
     #[arg(long, value_name = "PID", num_args = 1.., value_parser = clap::value_parser!(i32).range(1..))]
     pub end: Vec<i32>,
 }

@@ -1,15 +1,15 @@
-//! `localai-parentwatch doctor`: what the core has found.
+//! `localai-parentwatch doctor`: prints what the core finds.
 
 use std::io::Write;
 
 use crate::cli::Doctor;
 use crate::say;
 
-/// The exit status.
+/// Returns the exit status.
 pub fn run(asked: &Doctor) -> u8 {
     let outcome = match parentwatch::doctor::run(std::env::var_os, asked.json, &asked.end) {
         Ok((text, status)) => {
-            // Colour on a terminal alone, as clap has it; NO_COLOR is respected.
+            // Colour only on a terminal, as clap does; NO_COLOR is respected.
             let written = anstream::stdout().write_all(text.as_bytes());
             written.map(|()| status).map_err(|error| format!("doctor: {error}"))
         }

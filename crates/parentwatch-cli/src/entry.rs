@@ -1,7 +1,7 @@
-//! The program's entry, without the runtime of Rust's standard library.
+//! The program's entry point, without the runtime of Rust's standard library.
 //!
-//! That ignores SIGPIPE and opens what is closed of the first three descriptors, before `main`. A program that `exec`
-//! becomes would inherit both.
+//! Before `main`, that runtime ignores SIGPIPE and opens those of the first three descriptors that are closed. A
+//! program that `exec` runs would inherit both.
 
 #![allow(unsafe_code)]
 
@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 extern "C" fn main(count: c_int, arguments: *const *const c_char) -> c_int {
     let count = usize::try_from(count).unwrap_or(0);
     let argument = |number: usize| -> OsString {
-        // SAFETY: C's promise for main: so many strings.
+        // SAFETY: C promises `count` strings.
         let text = unsafe { CStr::from_ptr(*arguments.add(number)) };
         OsStr::from_bytes(text.to_bytes()).to_owned()
     };

@@ -1,4 +1,4 @@
-//! `localai-parentwatch exec`: the core's `Exec`, with what the command line says.
+//! `localai-parentwatch exec`: the core's `Exec`, with the options of the command line.
 
 use std::ffi::{CStr, CString, OsString};
 
@@ -7,7 +7,7 @@ use parentwatch::Options;
 use crate::cli::Exec;
 use crate::say;
 
-/// Becomes the program; the exit status when that fails.
+/// Executes the program. Returns the exit status if that fails.
 pub fn run(asked: Exec) -> u8 {
     let mut options = Options::new();
     if let Some(grace) = asked.grace {
@@ -19,7 +19,7 @@ pub fn run(asked: Exec) -> u8 {
     if let Some(parent) = asked.parent {
         options = options.parent(parent);
     }
-    // An argument has no zero in it: it came as a C string.
+    // Arguments have no NUL: they came as C strings.
     let c_string = |argument: OsString| CString::new(argument.into_encoded_bytes()).ok();
     let command: Vec<CString> = asked.command.into_iter().filter_map(c_string).collect();
     let command: Vec<&CStr> = command.iter().map(CString::as_c_str).collect();

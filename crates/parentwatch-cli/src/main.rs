@@ -1,4 +1,4 @@
-//! `localai-parentwatch`: what the library does, for the shell.
+//! `localai-parentwatch`: the library for the shell.
 
 #![cfg_attr(all(not(test), unix), no_main)]
 #![deny(unsafe_code)]
@@ -29,7 +29,7 @@ fn main() -> std::process::ExitCode {
     run(std::env::args_os()).into()
 }
 
-/// The exit status.
+/// Returns the exit status.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
     let arguments: Vec<OsString> = arguments.collect();
     let command = match Cli::try_parse_from(&arguments) {
@@ -46,12 +46,12 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> u8 {
     }
 }
 
-/// One line on stderr. Nothing is left to be done when even this cannot be written.
+/// Prints one line to stderr. An error is ignored: there is no other place to report it.
 fn say(text: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr(), "localai-parentwatch: {text}");
 }
 
-/// Help and version as they come; a mistake in one line, with the usage.
+/// Prints help and version as clap has them, and a usage error in one line.
 fn mistaken(error: &clap::Error, asked: Option<&OsString>) -> u8 {
     if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         let _ = error.print();

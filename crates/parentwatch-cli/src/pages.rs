@@ -1,5 +1,5 @@
-//! `localai-parentwatch generate`: man pages and completions, from the definition of the command line. The results
-//! are in `pages/`.
+//! `localai-parentwatch generate`: writes the man pages and shell completions from the definition of the command line.
+//! The results are in `pages/`.
 
 use std::fs;
 use std::io;
@@ -11,7 +11,7 @@ use clap_complete::Shell;
 use crate::cli::Cli;
 use crate::say;
 
-/// Writes them into the folder; the exit status.
+/// Writes them into the folder. Returns the exit status.
 pub fn run(folder: &Path) -> u8 {
     match write(folder) {
         Ok(()) => 0,

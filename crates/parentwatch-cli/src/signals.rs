@@ -1,5 +1,4 @@
-//! SIGINT, SIGTERM and SIGHUP as something to wait for, so that the program can put away what it
-//! started before it ends.
+//! Waits for SIGINT, SIGTERM and SIGHUP, so that the program can end what it started before it exits.
 
 use std::fmt;
 use std::io;
@@ -12,24 +11,24 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGPIPE, SIGTERM};
 
-/// The signals that ask this program to end, from [`StopSignals::install`] on.
+/// The signals that ask this program to end, caught from [`StopSignals::install`] on.
 #[derive(Debug)]
 pub struct StopSignals {
-    /// Readable for good once a signal has come: nobody reads it.
+    /// Becomes readable when a signal arrives, and stays so: nobody reads it.
     pipe: UnixStream,
-    /// The signal that has come, or 0.
+    /// The signal that arrived, or 0.
     number: Arc<AtomicUsize>,
 }
 
 impl StopSignals {
-    /// Takes the signals over.
+    /// Installs the handlers.
     pub fn install() -> io::Result<Self> {
         let (pipe, writer) = UnixStream::pair()?;
         let number = Arc::new(AtomicUsize::new(0));
-        // Nobody may end this program while it has processes to put away: a write fails instead.
+        // SIGPIPE must not kill this program while it has processes to end: writes fail instead.
         signal_hook::flag::register(SIGPIPE, Arc::default())?;
         for signal in [SIGINT, SIGTERM, SIGHUP] {
-            // The number is stored before the pipe becomes readable: handlers run in this order.
+            // Handlers run in the order of registration: the number is stored before the pipe becomes readable.
             let value = usize::try_from(signal).unwrap_or_default();
             signal_hook::flag::register_usize(signal, Arc::clone(&number), value)?;
             signal_hook::low_level::pipe::register(signal, writer.try_clone()?)?;
@@ -37,8 +36,8 @@ impl StopSignals {
         Ok(Self { pipe, number })
     }
 
-    /// Blocks until `fd` is readable (or its other end is closed), until `deadline`, or until a
-    /// signal has come: whether it is readable, or the signal as an error.
+    /// Blocks until `fd` is readable or its other end is closed (true), until `deadline` (false), or until a signal
+    /// arrives (an error).
     pub fn wait_readable(&self, fd: BorrowedFd<'_>, deadline: Instant) -> anyhow::Result<bool> {
         loop {
             let mut fds = [
@@ -70,7 +69,7 @@ impl StopSignals {
 pub struct Interrupted(usize);
 
 impl Interrupted {
-    /// What a shell reports for a process that this signal ended.
+    /// The exit status that a shell reports for a process killed by this signal.
     pub fn exit_status(&self) -> u8 {
         u8::try_from(self.0).unwrap_or_default().wrapping_add(128)
     }
@@ -85,7 +84,6 @@ impl fmt::Display for Interrupted {
 
 impl std::error::Error for Interrupted {}
 
-/// A span of time in the kernel's terms.
 fn timespec(time: Duration) -> Timespec {
     Timespec {
         tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),

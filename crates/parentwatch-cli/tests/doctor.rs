@@ -1,4 +1,4 @@
-//! `localai-parentwatch doctor` on real processes: orphans whose supervisor was killed, and workers that are well.
+//! `localai-parentwatch doctor` on real processes: orphans whose supervisor was killed, and healthy workers.
 #![cfg(target_os = "linux")]
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)] // a failure is a failed test
 
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A program, without whatever the environment of the tests asks for.
+/// A program, without the contract's variables of the environment of the tests.
 fn command(program: &str) -> Command {
     let mut command = Command::new(program);
     for name in [
@@ -46,7 +46,7 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// What `--json` says; its exit status agrees with it. Others on this machine may have left orphans of their own.
+/// The output of `--json`. Its exit status must agree with it. There may be other orphans on this machine.
 fn report() -> Value {
     let output = doctor(&["--json"]).output().unwrap();
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -64,7 +64,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// Held by its pidfd, and killed at the end.
+/// A process, held by its pidfd, and killed at the end.
 struct Process {
     pid: i32,
     pidfd: OwnedFd,
@@ -76,7 +76,7 @@ impl Process {
         Process { pid, pidfd }
     }
 
-    /// Gone, or a zombie that its parent has not taken away.
+    /// Whether it is gone, or a zombie that its parent did not reap.
     fn is_gone(&self) -> bool {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid));
         stat.map_or(true, |stat| stat.rsplit(") ").next().unwrap().starts_with('Z'))
@@ -89,7 +89,7 @@ impl Drop for Process {
     }
 }
 
-/// A worker that its supervisor left behind, and its helper, each in a session of its own.
+/// A worker that its supervisor left behind, and its helper, each in its own session.
 struct Orphan {
     token: String,
     worker: Process,
@@ -97,7 +97,7 @@ struct Orphan {
 }
 
 impl Orphan {
-    /// `before` is what the worker's shell does first.
+    /// The worker's shell first runs `before`.
     fn leave_behind(before: &str) -> Orphan {
         let script = format!(
             "read token; export LOCALAI_BACKEND_PARENT_PID=$token
@@ -137,7 +137,7 @@ fn session(pid: i32) -> Option<i32> {
     stat.rsplit(") ").next()?.split(' ').nth(3)?.parse().ok()
 }
 
-/// A worker of this process, ended with its test.
+/// A worker of this process, which ends with its test.
 struct Worker(Child);
 
 impl Worker {
@@ -154,7 +154,7 @@ impl Worker {
         worker
     }
 
-    /// One that runs the library itself.
+    /// A worker that uses the library.
     fn linked() -> Worker {
         let program = std::env::current_exe().unwrap();
         let child = command(program.to_str().unwrap())
@@ -178,7 +178,7 @@ impl Drop for Worker {
     }
 }
 
-/// Run by other tests, in a process of its own.
+/// Other tests run it in a separate process.
 #[test]
 #[ignore = "a worker for other tests"]
 fn a_linked_worker() {
@@ -300,7 +300,7 @@ fn nobody_is_ended_when_one_is_no_orphan() {
     let line = one_line(&output);
     assert!(line.contains(&format!("{}: expected an orphan", pids[1])), "{line}");
 
-    // One that this program runs below, though it names a supervisor that is gone.
+    // An ancestor of doctor, although it names a supervisor that is gone.
     let output = command("sh")
         .args(["-c", "\"$0\" doctor --end $$; exit $?"])
         .arg(env!("CARGO_BIN_EXE_localai-parentwatch"))
@@ -320,7 +320,7 @@ fn nobody_is_ended_when_one_is_no_orphan() {
 
 #[test]
 fn an_orphan_ends_with_its_helper_in_another_session() {
-    // A worker that ends at once leaves its helper to another parent: some show a race that one would hide.
+    // A worker that ends at once leaves its helper to another parent. Several of them show a race that one could hide.
     let mut orphans: Vec<Orphan> = (0..8).map(|_| Orphan::leave_behind(":")).collect();
     orphans.push(Orphan::leave_behind("trap \"\" TERM"));
     let other = Orphan::leave_behind(":");

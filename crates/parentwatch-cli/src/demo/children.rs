@@ -1,5 +1,4 @@
-//! The children of this process: it is a subreaper, so whatever is left of a
-//! tree ends up here.
+//! The children of this process. It is a subreaper, so the orphans of a tree become its children.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -13,29 +12,29 @@ use rustix::process::{
 
 use super::procfs::processes;
 
-/// What they have to end by themselves: what Python's resource tracker cleans up stays if it is killed.
+/// The time between SIGTERM and SIGKILL. Python's resource tracker needs it to clean up.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// How long it may take until they have ended, once they are killed.
+/// How long killed children may take to end.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// How long to wait between two looks at them.
+/// The polling interval.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// The children of this process at some moment.
+/// The children of this process at one moment.
 #[derive(Debug)]
 pub struct Children(BTreeSet<i32>);
 
 impl Children {
-    /// Finds them, those among them that have ended and were not reaped included.
+    /// Finds them, zombies included.
     pub fn find() -> io::Result<Self> {
         let parent = getpid().as_raw_nonzero().get();
         let children = processes()?.into_iter().filter(|process| process.parent == parent);
         Ok(Self(children.map(|process| process.pid).collect()))
     }
 
-    /// Ends and reaps every child of this process that is not one of these, and every one that
-    /// comes to it as their children become orphans: by SIGTERM, and by SIGKILL what is left then.
+    /// Ends and reaps every child of this process that is not one of these, and the orphans that it adopts meanwhile:
+    /// SIGTERM first, then SIGKILL.
     pub fn end_others(&self) -> anyhow::Result<()> {
         self.end_others_after(GRACE)
     }
@@ -64,7 +63,7 @@ impl Children {
     }
 }
 
-/// Signals one child, and reaps it if it has ended. Nobody else reaps it, so that the number is its.
+/// Signals one child, and reaps it if it has ended. Only this function reaps children, so the process id is not reused.
 fn end(pid: i32, signal: Option<Signal>) -> io::Result<()> {
     let Some(pid) = Pid::from_raw(pid) else {
         return Ok(());
@@ -86,7 +85,7 @@ mod tests {
 
     use super::*;
 
-    /// Whoever ends others must be alone with its own.
+    /// A test that ends all children must not run beside another one.
     static ALONE: Mutex<()> = Mutex::new(());
 
     #[test]
@@ -102,7 +101,7 @@ mod tests {
         bystander.wait().unwrap();
     }
 
-    /// What a shell says when it is ended, once it has said hello: its trap is set then.
+    /// What a shell prints when it is ended. It first prints hello: then its trap is set.
     fn last_words(script: &str, grace: Duration) -> String {
         let bystanders = Children::find().unwrap();
         let mut command = Command::new("sh");
@@ -122,7 +121,7 @@ mod tests {
     fn asks_before_it_kills() {
         let _alone = ALONE.lock();
         let begin = Instant::now();
-        // Nobody has to be quick, and nobody waits: this one follows at once.
+        // A long grace is no reason to wait: this shell ends at once on SIGTERM.
         let grace = Duration::from_secs(600);
         let polite = "trap 'echo bye; exit' TERM; echo hello; while :; do sleep 0.01; done";
         assert_eq!(last_words(polite, grace), "bye\n");

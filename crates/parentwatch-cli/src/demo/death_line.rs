@@ -1,8 +1,7 @@
-//! The line that a worker's watcher leaves on stderr before it ends the worker:
-//! `localai-parentwatch: supervisor 4242 is gone, worker 4243 exits (event)`, or `parent 4242` where nobody was named.
+//! The line that a worker's watcher prints to stderr before it ends the worker: `localai-parentwatch: supervisor 4242
+//! is gone, worker 4243 exits (event)`, or `parent 4242` if no supervisor was named.
 
-/// Finds the death line of worker `pid` in what that worker wrote to stderr: the tier in which
-/// its watcher saw the supervisor go.
+/// Finds the death line of worker `pid` in its stderr, and returns the tier in which the watcher noticed the death.
 pub fn find_tier(stderr: &str, pid: i32) -> Option<&str> {
     stderr.lines().find_map(|line| parse(line, pid))
 }

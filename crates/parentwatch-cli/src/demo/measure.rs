@@ -1,5 +1,5 @@
-//! Killing the supervisor and watching what becomes of its workers: one thread for each, blocked
-//! on the worker's pidfd, so that nothing competes with the workers for the processor.
+//! Kills the supervisor and watches its workers: one thread for each, which blocks on the worker's pidfd, so that
+//! nothing competes with the workers for the processor.
 
 use std::fmt;
 use std::io;
@@ -15,34 +15,33 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 use super::tree::{Tree, Worker};
 use crate::signals::StopSignals;
 
-/// How long after the end of a worker its port is asked for.
+/// How long the port of a worker may stay in use after its end.
 const PORT_LIMIT: Duration = Duration::from_secs(1);
 
-/// How long a thread that watches waits for the kill, which does not come if another one fails to
-/// start.
+/// How long a watching thread waits for the kill. There is no kill if another thread fails to start.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long to wait between two tries to listen on a port.
 const PORT_RETRY: Duration = Duration::from_micros(50);
 
-/// What became of a worker and of its helpers.
+/// The outcome for a worker and its helpers.
 #[derive(Debug)]
 pub struct Outcome {
-    /// What became of the worker.
+    /// The outcome for the worker.
     pub worker: Fate,
-    /// What became of the processes below it and in its group.
+    /// The outcome for its descendants and the other processes in its group.
     pub helpers: Helpers,
 }
 
-/// What became of a worker.
+/// The outcome for a worker.
 #[derive(Debug)]
 pub enum Fate {
     /// It was alive when the watch ended.
     Alive {
-        /// For how long it had outlived its supervisor by then.
+        /// How long it had outlived its supervisor by then.
         after: Duration,
     },
-    /// It ended, and was reaped.
+    /// It ended and was reaped.
     Gone {
         /// From the kill until it had ended and was reaped.
         after: Duration,
@@ -71,27 +70,27 @@ impl fmt::Display for Ending {
     }
 }
 
-/// What became of a worker's helpers, as they were before the kill.
+/// The outcome for the helpers that a worker had before the kill.
 #[derive(Debug)]
 pub struct Helpers {
     /// How many there were.
     pub count: usize,
     /// How many were alive when the watch ended.
     pub alive: usize,
-    /// From the kill until it was seen, after the end of the worker, that the last of them had
-    /// ended; `None` if one was alive or there were none.
+    /// From the kill until all of them were seen to have ended, which is checked once the worker has ended. `None` if
+    /// one was alive or there were none.
     pub gone_after: Option<Duration>,
 }
 
-/// Kills the tree's supervisor with SIGKILL and watches each worker for `limit`; the outcomes come
-/// in the order of the workers.
+/// Kills the tree's supervisor with SIGKILL and watches each worker for `limit`. The outcomes are in the order of the
+/// workers.
 pub fn kill_and_watch(
     tree: &mut Tree,
     limit: Duration,
     stop: &StopSignals,
 ) -> anyhow::Result<Vec<Outcome>> {
     let (workers, supervisor) = tree.split();
-    // A worker that ended by itself would look like one that was quick.
+    // A worker that ended before the kill would look very fast.
     let mut helpers = Vec::with_capacity(workers.len());
     for worker in workers {
         helpers.push(worker.find_helpers()?);
@@ -107,7 +106,7 @@ pub fn kill_and_watch(
         for (worker, helpers) in workers.iter().zip(&helpers) {
             let (ready, killed) = (ready.clone(), &killed);
             let watch = move || {
-                // Fails only if the thread that kills has given up.
+                // Fails only if the killing thread has given up.
                 let _ = ready.send(());
                 watch(worker, helpers, killed, limit, stop)
                     .with_context(|| format!("cannot watch worker {worker}"))
@@ -158,8 +157,8 @@ fn watch(
     Ok(Outcome { worker: fate, helpers: Helpers { count: helpers.len(), alive, gone_after } })
 }
 
-/// Waits until the process of `pidfd` has ended, or until `limit` after the kill: whether it has, and
-/// when the kill was. The time counts from there, however long the threads take to start.
+/// Waits until the process of `pidfd` has ended, at most `limit` after the kill. Returns whether it has ended, and the
+/// time of the kill. The limit counts from the kill, so slow thread starts do not matter.
 fn wait_for_end(
     pidfd: BorrowedFd<'_>,
     killed: &OnceLock<Instant>,
@@ -179,7 +178,7 @@ fn wait_for_end(
     }
 }
 
-/// Reaps a worker that has ended: it has become a child of this process when its supervisor died.
+/// Reaps a worker that has ended. It became a child of this process when its supervisor died.
 fn reap(worker: &Worker) -> io::Result<Ending> {
     let status = loop {
         match waitid(WaitId::PidFd(worker.pidfd.as_fd()), WaitIdOptions::EXITED) {
@@ -196,7 +195,7 @@ fn reap(worker: &Worker) -> io::Result<Ending> {
         .ok_or_else(|| io::Error::other("neither exited nor killed"))
 }
 
-/// Waits until `port` can be bound and listened on; when that was, if it was before `deadline`.
+/// Waits until `port` can be bound and listened on. Returns the time, or `None` after `deadline`.
 fn wait_for_port(port: u16, deadline: Instant) -> io::Result<Option<Instant>> {
     while !port_is_free(port)? {
         if Instant::now() >= deadline {
@@ -226,8 +225,8 @@ mod tests {
 
     #[test]
     fn knows_a_port_in_use() {
-        // With SO_REUSEADDR, which `bind` sets, another socket that has it may bind the same port
-        // until this one listens: who listens second asks for another one.
+        // With SO_REUSEADDR, which `bind` sets, two sockets can bind the same port until one of them listens. Then take
+        // another port.
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let listener = TcpListener::bind([any; 10].as_slice()).unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -245,7 +244,7 @@ mod tests {
         let (lives, other_end) = UnixStream::pair().unwrap();
         thread::scope(|scope| {
             let watching = scope.spawn(|| wait_for_end(lives.as_fd(), &killed, limit, &stop));
-            // Longer than the limit, as on a machine that takes its time.
+            // Longer than the limit, as on a slow machine.
             while begin.elapsed() < 10 * limit {
                 thread::sleep(limit);
             }

@@ -1,8 +1,8 @@
 //! `localai-parentwatch demo`: the same tree of processes twice, with the watcher and without it.
 //!
-//! A supervisor starts gRPC workers and is killed with SIGKILL. With the watcher they go with it;
-//! without, they stay, hold their ports and answer. This program is the subreaper of both trees:
-//! the orphans become its children, so that it sees the end of each one, and leaves none behind.
+//! A supervisor starts gRPC workers and is killed with SIGKILL. With the watcher the workers end too. Without it they
+//! stay, hold their ports and answer. This program is the subreaper of both trees: the orphans become its children, so
+//! that it sees each of them end and leaves none behind.
 
 mod children;
 mod death_line;
@@ -25,29 +25,28 @@ use crate::signals::{Interrupted, StopSignals};
 use report::{Limits, Orphan, Protected, Report};
 use tree::{Tree, Watch};
 
-/// How long protected workers and their helpers may outlive their supervisor: a second, after the
-/// interval of 2 s in the poll tier; helpers are killed a second after their worker is gone.
+/// How long protected workers and their helpers may outlive their supervisor: 1 s, plus the interval of 2 s in the poll
+/// tier. Helpers are killed 1 s after their worker has ended.
 const LIMITS: Limits = Limits {
     event: Duration::from_secs(1),
     poll: Duration::from_secs(3),
     helpers: Duration::from_secs(2),
 };
 
-/// Kill a supervisor of real gRPC workers and show what they do
+/// Kill the supervisor of real gRPC workers and show what the workers do
 ///
-/// A supervisor written in Go starts the workers as LocalAI starts its backends and is killed with
-/// SIGKILL: once with the watcher in the workers, once with the watcher switched off. Exits with 1
-/// when a protected worker or one of its helpers was alive one second later (in the poll tier:
-/// after one more interval), or when the workers without the watcher did not survive, in which case
-/// the demo has shown nothing.
+/// A supervisor written in Go starts the workers as LocalAI starts its backends, and is killed with SIGKILL: once with
+/// the watcher in the workers, once with the watcher switched off. The exit status is 1 if a protected worker or one of
+/// its helpers was alive 1 s later (in the poll tier: one interval more). It is also 1 if a worker without the watcher
+/// did not survive: then the demo has shown nothing.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// How many workers of each kind to start
+    /// Number of workers of each kind
     #[arg(long, value_name = "N", default_value_t = 2,
           value_parser = clap::value_parser!(u16).range(1..=500))]
     workers: u16,
 
-    /// Print one JSON document instead of tables
+    /// Print one JSON object instead of tables
     #[arg(long)]
     json: bool,
 
@@ -55,7 +54,7 @@ pub struct Options {
     #[arg(long, value_name = "PATH", default_value = "target/demo/supervisor")]
     supervisor: PathBuf,
 
-    /// A kind of worker and its program; may be repeated
+    /// Kind of worker and its program; may be repeated
     #[arg(long = "worker", value_name = "KIND=PATH",
           default_values = [
               "cpp=target/demo/worker-cpp",
@@ -66,7 +65,7 @@ pub struct Options {
           ])]
     programs: Vec<Program>,
 
-    /// The same for a program that is not linked with the library: the supervisor runs it by this program's `exec`
+    /// The same for a program without the library, which the supervisor runs under `exec`
     #[arg(
         long = "guarded",
         value_name = "KIND=PATH",
@@ -74,16 +73,16 @@ pub struct Options {
     )]
     guarded: Vec<Program>,
 
-    /// How long the workers have to become ready, in seconds
+    /// How long the workers may take to become ready, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     ready_timeout: Duration,
 
-    /// How long the unprotected workers are watched after the kill, in seconds
+    /// How long to watch the unprotected workers after the kill, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     orphan_time: Duration,
 }
 
-/// A kind of worker and its program, as the supervisor takes them.
+/// A kind of worker and its program, as the supervisor expects them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Program {
     kind: String,
@@ -103,7 +102,7 @@ impl FromStr for Program {
     }
 }
 
-/// Reads a span of time from the command line: seconds, from 10 ms to an hour.
+/// Reads a duration from the command line: seconds, from 10 ms to 1 h.
 fn seconds(text: &str) -> Result<Duration, &'static str> {
     match text.parse::<f64>() {
         Ok(seconds) if (0.01..=3600.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
@@ -111,12 +110,12 @@ fn seconds(text: &str) -> Result<Duration, &'static str> {
     }
 }
 
-/// The whole command; its exit status.
+/// The whole command. Returns the exit status.
 pub fn main(options: &Options) -> u8 {
     match run(options) {
         Ok(held) => u8::from(!held),
         Err(error) => match error.downcast_ref::<Interrupted>() {
-            // What it was doing at that moment is of no interest.
+            // Without the context of what it was doing at that moment.
             Some(interrupted) => {
                 say(format_args!("{interrupted}"));
                 interrupted.exit_status()
@@ -129,7 +128,7 @@ pub fn main(options: &Options) -> u8 {
     }
 }
 
-/// Runs the demo and prints what it saw: whether that is what it should see.
+/// Runs the demo and prints what it saw. Returns whether that is what it should see.
 fn run(options: &Options) -> anyhow::Result<bool> {
     let stop = StopSignals::install().context("cannot take signals")?;
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
@@ -170,7 +169,7 @@ fn protected(
     Ok(seen)
 }
 
-/// The second tree: the watcher is switched off, as if the workers did not have one.
+/// The second tree: the watcher is switched off, as if the workers had none.
 fn unprotected(
     options: &Options,
     stop: &StopSignals,
@@ -189,12 +188,12 @@ fn unprotected(
     Ok(seen)
 }
 
-/// A line on stderr that says what is going on, where a person can see it.
+/// A progress line on stderr, if that is a terminal.
 struct Progress(ProgressBar);
 
 impl Progress {
     fn new() -> Self {
-        // Hidden by itself where stderr is no terminal.
+        // indicatif hides it if stderr is no terminal.
         let bar = ProgressBar::new_spinner();
         if let Ok(style) = ProgressStyle::with_template("· {msg} …") {
             bar.set_style(style);
@@ -202,8 +201,7 @@ impl Progress {
         Self(bar)
     }
 
-    /// Shows `message` until the next one. There is no ticking thread that could get in the way
-    /// of a measurement.
+    /// Shows `message` until the next one. There is no ticking thread, which could disturb a measurement.
     fn say(&self, message: &'static str) {
         self.0.set_message(message);
     }

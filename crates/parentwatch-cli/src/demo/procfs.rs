@@ -1,14 +1,14 @@
-//! The processes of this machine, as `/proc` lists them.
+//! The processes of this machine, from `/proc`.
 
 use std::fs;
 use std::io;
 
-/// A process at the moment when it was looked at.
+/// A process at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Process {
     /// Its process id.
     pub pid: i32,
-    /// Whether it has ended, and only waits to be reaped.
+    /// Whether it has ended and was not reaped yet.
     pub is_zombie: bool,
     /// The process id of its parent.
     pub parent: i32,
@@ -16,7 +16,7 @@ pub struct Process {
     pub group: i32,
 }
 
-/// Looks at every process, those included that have ended and were not reaped.
+/// Lists every process, zombies included.
 pub fn processes() -> io::Result<Vec<Process>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")? {
@@ -24,7 +24,7 @@ pub fn processes() -> io::Result<Vec<Process>> {
         let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
-        // A process may end between the listing and the look at it.
+        // A process may end after it was listed.
         let Ok(stat) = fs::read(format!("/proc/{pid}/stat")) else {
             continue;
         };
@@ -33,8 +33,7 @@ pub fn processes() -> io::Result<Vec<Process>> {
     Ok(found)
 }
 
-/// Reads the text of `/proc/PID/stat`, counted from the last `)`: the name before it may hold
-/// anything.
+/// Reads the text of `/proc/PID/stat`. Fields are counted from the last `)`: the name before it may contain anything.
 fn parse(pid: i32, stat: &[u8]) -> Option<Process> {
     let end = stat.iter().rposition(|&byte| byte == b')')?;
     let rest = std::str::from_utf8(stat.get(end + 1..)?).ok()?;

@@ -1,4 +1,4 @@
-//! The report as tables for a person.
+//! The report as tables.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -14,8 +14,8 @@ const TITLE: Style = Style::new().bold();
 const GOOD: Style = AnsiColor::Green.on_default();
 const BAD: Style = AnsiColor::Red.on_default().bold();
 
-/// Draws the report. The colours are escape sequences, for whoever prints it to take out again
-/// where they are not wanted; `fancy` asks for frames.
+/// Draws the report. Colours are escape sequences, which the caller removes where they are not wanted. `fancy` asks for
+/// frames.
 pub fn report(report: &Report, fancy: bool, limits: &Limits, orphan_time: Duration) -> String {
     let mut text = String::new();
     section(
@@ -57,7 +57,7 @@ pub fn report(report: &Report, fancy: bool, limits: &Limits, orphan_time: Durati
     text
 }
 
-/// A title and a table under it; `columns` are their names and which of them hold numbers.
+/// A title and a table under it. `columns` has the names of the columns and which of them hold numbers.
 fn section<'a>(
     text: &mut String,
     fancy: bool,
@@ -89,7 +89,7 @@ fn section<'a>(
     }
 }
 
-/// What follows a table: the problems, or the summary if there are none.
+/// The text after a table: the problems, or the summary if there are none.
 fn verdict(text: &mut String, problems: &[String], summary: impl FnOnce() -> String) {
     if problems.is_empty() {
         let _ = writeln!(text, "{GOOD}ok:{GOOD:#} {}", summary());
@@ -121,7 +121,7 @@ fn protected_row(worker: &Protected, limits: &Limits) -> Vec<String> {
     ]
 }
 
-/// The longest times of each tier that there was.
+/// The longest times of each tier.
 fn protected_summary(workers: &[Protected]) -> String {
     let summary = |tier: &&str| {
         let workers = || workers.iter().filter(|worker| worker.tier.as_deref() == Some(tier));
@@ -137,7 +137,7 @@ fn protected_summary(workers: &[Protected]) -> String {
 }
 
 fn orphan_row(orphan: &Orphan) -> Vec<String> {
-    // What an orphan does is bad for its owner, and just what this half of the demo is to show.
+    // In this half of the demo a surviving orphan is the expected outcome: only the opposite is red.
     let state = match orphan.survived {
         true => "alive".to_owned(),
         false => format!("{BAD}gone{BAD:#}"),
@@ -155,10 +155,10 @@ fn orphan_row(orphan: &Orphan) -> Vec<String> {
     vec![orphan.kind.clone(), pid, port, state, health, helpers]
 }
 
-/// Writes a time with three significant digits, in the unit that a person would take.
+/// Writes a time with three significant digits, in a suitable unit.
 fn duration(time: Duration) -> String {
     let microseconds = time.as_secs_f64() * 1e6;
-    // The bounds are where rounding would give a fourth digit.
+    // At these bounds, rounding would give a fourth digit.
     let (value, unit) = match microseconds {
         us if us < 999.5 => return format!("{us:.0} µs"),
         us if us < 999_500.0 => (us / 1e3, "ms"),

@@ -1,4 +1,4 @@
-//! What the demo has seen, and whether that is what it should see: the JSON document.
+//! What the demo saw, and whether that is what it should see. This is the JSON object.
 
 use std::time::Duration;
 
@@ -17,12 +17,12 @@ pub struct Limits {
     pub event: Duration,
     /// Until a worker in the poll tier is gone.
     pub poll: Duration,
-    /// How much later than their worker its helpers may be gone.
+    /// How much later than their worker the helpers may be gone.
     pub helpers: Duration,
 }
 
 impl Limits {
-    /// How long to watch: nothing may take longer.
+    /// How long to watch. Nothing may take longer.
     pub fn longest(&self) -> Duration {
         self.event.max(self.poll) + self.helpers
     }
@@ -32,7 +32,7 @@ impl Limits {
         Self { event: self.event + self.helpers, poll: self.poll + self.helpers, ..*self }
     }
 
-    /// Until a worker that says it was in `tier` is gone.
+    /// Until a worker whose death line has `tier` is gone.
     fn of(&self, tier: Option<&str>) -> Duration {
         match tier {
             Some("poll") => self.poll,
@@ -41,7 +41,7 @@ impl Limits {
     }
 }
 
-/// Everything that the demo has seen.
+/// Everything that the demo saw.
 #[derive(Debug, Serialize)]
 pub struct Report {
     /// The workers of the first tree, which watch their supervisor.
@@ -50,18 +50,18 @@ pub struct Report {
     pub unprotected: Vec<Orphan>,
     /// Whether there are no problems.
     pub ok: bool,
-    /// What is not as it should be, a line for each.
+    /// The problems, one line each.
     pub problems: Vec<String>,
 }
 
-/// A worker that watches its supervisor, after the supervisor was killed.
+/// A worker with a watcher, after its supervisor was killed.
 #[derive(Debug, Serialize)]
 pub struct Protected {
     /// The language that it is written in.
     pub kind: String,
     /// Its process id.
     pub pid: i32,
-    /// How it saw that the supervisor was gone, from its death line; none without such a line.
+    /// The tier in which it noticed the death, from its death line; none without such a line.
     pub tier: Option<String>,
     /// The port that it served on.
     pub port: u16,
@@ -106,7 +106,7 @@ impl Protected {
         }
     }
 
-    /// Whether `time` is what a worker of its tier may take.
+    /// Whether a worker of its tier may take `time`.
     pub fn is_in_time(&self, time: Duration, limits: &Limits) -> bool {
         time <= limits.of(self.tier.as_deref())
     }
@@ -119,7 +119,7 @@ impl Protected {
         }
     }
 
-    /// Why this is not what a worker should do when its supervisor dies.
+    /// What is wrong with it, for a worker whose supervisor died.
     pub fn problem(&self, limits: &Limits) -> Option<String> {
         let what = match (self.gone_after, self.port_free_after) {
             (None, _) => format!("was alive {:?} after its supervisor", limits.longest()),
@@ -127,7 +127,7 @@ impl Protected {
                 format!("ended only {after:?} after its supervisor")
             }
             (_, None) => format!("is gone, but port {} cannot be listened on", self.port),
-            // It crashed, perhaps: that would not show anything.
+            // Perhaps it crashed, which would prove nothing.
             _ if self.tier.is_none() => "is gone, but left no death line on its stderr".to_owned(),
             _ if self.ending != Some(self.expected_ending()) => {
                 let ending = self.ending.map(|ending| ending.to_string()).unwrap_or_default();
@@ -163,13 +163,13 @@ pub struct Orphan {
     pub helpers: usize,
     /// How many of them were still alive at the end of the watch.
     pub helpers_alive: usize,
-    /// From the kill until the end of the watch, or until it was gone.
+    /// From the kill until it was gone, or until the end of the watch.
     #[serde(rename = "watched_for_us", serialize_with = "some_microseconds")]
     pub watched_for: Duration,
 }
 
 impl Orphan {
-    /// What became of `worker`, which then answered `Health` or not.
+    /// The outcome for `worker`, and whether it answered `Health` at the end.
     pub fn new(worker: &Worker, outcome: &Outcome, answers_health: bool) -> Self {
         let (survived, watched_for) = match outcome.worker {
             Fate::Alive { after } => (true, after),
@@ -187,7 +187,7 @@ impl Orphan {
         }
     }
 
-    /// Why this is not what a worker without a watcher does, and the demo therefore shows nothing.
+    /// What is wrong with it, for a worker without a watcher. The demo then proves nothing.
     pub fn problem(&self) -> Option<String> {
         let what = match (self.survived, self.answers_health) {
             (true, true) if self.helpers_alive == self.helpers => return None,
@@ -203,7 +203,7 @@ impl Orphan {
 }
 
 impl Report {
-    /// Judges what was seen.
+    /// Judges what the demo saw.
     pub fn new(protected: Vec<Protected>, unprotected: Vec<Orphan>, limits: &Limits) -> Self {
         let problems: Vec<String> = protected
             .iter()
@@ -219,7 +219,7 @@ fn some_microseconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S:
     microseconds(&Some(*time), serializer)
 }
 
-/// Writes how a worker ended as its exit status, or as the signal that ended it.
+/// Writes the exit status of a worker, or the signal that killed it.
 fn status_or_signal<S: Serializer>(
     ending: &Option<Ending>,
     serializer: S,
@@ -235,7 +235,7 @@ fn status_or_signal<S: Serializer>(
     map.end()
 }
 
-/// Writes a time as microseconds, its absence as null.
+/// Writes a time as microseconds, or null.
 fn microseconds<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
     time.map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)).serialize(serializer)
 }

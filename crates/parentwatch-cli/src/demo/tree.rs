@@ -1,4 +1,4 @@
-//! The tree of processes: a supervisor, started by this program, and the workers it starts.
+//! The process tree: this program starts a supervisor, and that starts the workers.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -24,11 +24,10 @@ use crate::signals::StopSignals;
 /// The variable that switches the watcher off.
 const WATCH: &str = "LOCALAI_BACKEND_PARENT_WATCH";
 
-/// The variable that says how often the poll tier looks.
+/// The variable for the polling interval.
 const INTERVAL: &str = "LOCALAI_BACKEND_PARENT_WATCH_INTERVAL";
 
-/// How long the supervisor may take beyond the time that its workers have: nobody promises to be
-/// quick here, and a busy machine is not.
+/// How much longer than its workers the supervisor may take. A busy machine may be slow.
 const SUPERVISOR_MARGIN: Duration = Duration::from_secs(30);
 
 /// How long a worker may take to answer `Health`.
@@ -37,21 +36,20 @@ const HEALTH_LIMIT: Duration = Duration::from_secs(30);
 /// Whether the workers of a tree watch their supervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Watch {
-    /// They do.
+    /// The watcher is on.
     On,
     /// The watcher is switched off.
     Off,
 }
 
-/// A running supervisor with its workers. Whatever way it goes, its processes are ended and its
-/// files removed.
+/// A running supervisor with its workers. When it is dropped, its processes are ended and its files removed.
 #[derive(Debug)]
 pub struct Tree {
     supervisor: Child,
-    /// The supervisor's program, which also knows how to ask a server for its health.
+    /// The supervisor's program. It can also ask a server for its health.
     program: PathBuf,
     workers: Vec<Worker>,
-    /// Children of this process that it had before: not ours to end.
+    /// The children that this process had before. They must not be ended.
     bystanders: Children,
     /// Holds the stderr of the supervisor and the state of the workers.
     directory: TempDir,
@@ -60,7 +58,7 @@ pub struct Tree {
 /// A worker of the tree.
 #[derive(Debug)]
 pub struct Worker {
-    /// The kind: what language it is written in.
+    /// The language that it is written in.
     pub kind: String,
     /// Whether it is not linked with the library but run by `exec`.
     pub is_guarded: bool,
@@ -68,7 +66,7 @@ pub struct Worker {
     pub pid: i32,
     /// The port of the loopback address that it serves on.
     pub port: u16,
-    /// This process and no other, readable once it has ended.
+    /// Refers to this process only, and becomes readable when it ends.
     pub pidfd: OwnedFd,
     /// Where its stderr goes.
     stderr: PathBuf,
@@ -77,13 +75,13 @@ pub struct Worker {
 impl Worker {
     /// What it has written to stderr so far.
     pub fn stderr(&self) -> String {
-        // A file that cannot be read says as much as an empty one: no death line was seen.
+        // A file that cannot be read counts as empty: there is no death line.
         fs::read(&self.stderr)
             .map(|text| String::from_utf8_lossy(&text).into_owned())
             .unwrap_or_default()
     }
 
-    /// Handles on its helpers: its descendants, and the other processes in its group, whose leader it is.
+    /// Handles on its helpers: its descendants, and the other processes in the group that it leads.
     pub fn find_helpers(&self) -> io::Result<Vec<OwnedFd>> {
         let mut helpers = Vec::new();
         for pid in find_family(&processes()?, self.pid) {
@@ -111,7 +109,7 @@ impl fmt::Display for Worker {
     }
 }
 
-/// The process `pid`, its group, and all that descend from these.
+/// The process `pid`, its group, and all descendants of these.
 fn find_family(processes: &[Process], pid: i32) -> BTreeSet<i32> {
     let mut family = BTreeSet::from([pid]);
     // A child may be listed before its parent.
@@ -128,7 +126,7 @@ fn find_family(processes: &[Process], pid: i32) -> BTreeSet<i32> {
     }
 }
 
-/// A line of the supervisor's output: a worker that answers.
+/// A line of the supervisor's output: a worker that is ready.
 #[derive(Debug, Deserialize)]
 struct WorkerLine {
     kind: String,
@@ -157,7 +155,7 @@ impl Tree {
         let guard = env::current_exe().context("where this program is, is unknown")?;
         let mut command = Command::new(&options.supervisor);
         command
-            .arg("--until-stdin-eof") // Should this program itself be killed.
+            .arg("--until-stdin-eof") // In case this program is killed.
             .arg("--workers")
             .arg(options.workers.to_string())
             .arg("--ready-timeout")
@@ -169,9 +167,9 @@ impl Tree {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(stderr)
-            // The poll tier is judged by the interval that is the default.
+            // The limits for the poll tier assume the default interval.
             .env_remove(INTERVAL)
-            // A ^C is for this program alone, which then ends the tree.
+            // Only this program gets a ^C; it then ends the tree.
             .process_group(0);
         for (option, programs) in [("--worker", &options.programs), ("--guarded", &options.guarded)]
         {
@@ -189,7 +187,7 @@ impl Tree {
         let supervisor = command.spawn().with_context(|| {
             format!("cannot start {}, which `make demo` builds", program.display())
         })?;
-        // From here on the processes go with the tree, also when this function fails.
+        // From here on, dropping the tree ends the processes, also when this function fails.
         let mut tree = Self { supervisor, program, workers: Vec::new(), bystanders, directory };
         let stdout = tree.supervisor.stdout.take().context("the supervisor has no stdout")?;
         let mut lines = Lines::new(stdout, options.ready_timeout + SUPERVISOR_MARGIN);
@@ -210,12 +208,12 @@ impl Tree {
         &self.workers
     }
 
-    /// The workers and, to be killed, their supervisor.
+    /// The workers, and their supervisor so that it can be killed.
     pub fn split(&mut self) -> (&[Worker], &mut Child) {
         (&self.workers, &mut self.supervisor)
     }
 
-    /// Asks each worker for its health over gRPC, all at once: whether it answers.
+    /// Asks all workers at once for their health over gRPC. Returns whether each answers.
     pub fn health(&self, stop: &StopSignals) -> anyhow::Result<Vec<bool>> {
         let mut asking = Command::new(&self.program)
             .arg("health")
@@ -224,7 +222,7 @@ impl Tree {
             .args(self.workers.iter().map(Worker::address))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null()) // A worker that does not answer is in the output as well.
+            .stderr(Stdio::null()) // The output also has the workers that do not answer.
             .process_group(0)
             .spawn()
             .with_context(|| format!("cannot start {}", self.program.display()))?;
@@ -252,12 +250,12 @@ impl Tree {
         }
     }
 
-    /// Ends what is left of the tree.
+    /// Ends the processes of the tree.
     pub fn end(self) -> anyhow::Result<()> {
         self.bystanders.end_others()
     }
 
-    /// Why the supervisor ended before its workers were ready: the last line that it wrote.
+    /// Why the supervisor ended before its workers were ready: its last line on stderr.
     fn supervisor_failed(&self) -> anyhow::Error {
         let text = fs::read(self.directory.path().join("stderr")).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
@@ -270,7 +268,7 @@ impl Tree {
 
 impl Drop for Tree {
     fn drop(&mut self) {
-        // Best effort: whoever wants to know how it went has called `end`.
+        // Errors are ignored here: `end` reports them.
         let _ = self.bystanders.end_others();
     }
 }
@@ -290,7 +288,7 @@ impl TryFrom<WorkerLine> for Worker {
     }
 }
 
-/// The lines that a process prints, each of them before a deadline.
+/// Reads the lines that a process prints, up to a deadline.
 struct Lines {
     stdout: ChildStdout,
     deadline: Instant,
@@ -330,11 +328,11 @@ mod tests {
     fn finds_helpers_in_every_session() {
         let process = |pid, parent, group| Process { pid, is_zombie: false, parent, group };
         let listed = [
-            process(9, 8, 9), // A session of its own, and listed before its parent.
+            process(9, 8, 9), // It has its own session, and is listed before its parent.
             process(8, 5, 5),
             process(5, 2, 5),
-            process(7, 1, 5), // Its parent has left it.
-            process(6, 2, 6), // Another child of the supervisor's: a guardian, for example.
+            process(7, 1, 5), // An orphan.
+            process(6, 2, 6), // Another child of the supervisor, for example a guardian.
             Process { is_zombie: true, ..process(10, 5, 5) },
         ];
         assert_eq!(find_family(&listed, 5), BTreeSet::from([5, 7, 8, 9]));
