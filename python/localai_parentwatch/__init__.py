@@ -1,10 +1,12 @@
-"""Ends this process when its supervisor is gone: a native thread that needs no interpreter lock.
+"""Ends this process when its supervisor dies. A native thread watches, without the interpreter lock.
+
+Call it first thing in the program, before slow imports:
 
     import localai_parentwatch
     localai_parentwatch.start_parent_death_watcher()
 
-first thing in the program, before what is slow to import. It is a safety net: whatever it returns, the
-program runs on. Importing starts nothing, opens nothing and reads no environment variable.
+It is a safety net: the program runs on, whatever it returns. The import itself starts nothing, opens
+nothing and reads no environment variable.
 
 A forked child has no watcher until it starts its own.
 """
@@ -21,7 +23,7 @@ from ._native import (
     __version__,
 )
 
-# Type checkers take it for true. To import typing takes longer than all of this.
+# Type checkers assume that it is true. Importing typing takes longer than all the rest.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
@@ -29,11 +31,11 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from typing import Literal, NoReturn
 
-# Where nobody has enum yet, which is slow to import too, they wait until they are asked for.
+# These need enum, which is slow to import too. If it is not loaded yet, __getattr__ imports them.
 if TYPE_CHECKING or "enum" in sys.modules:
     from ._types import Info, Status
 
-# Without exec: "import *" would hide the built-in one.
+# Without exec: "import *" would hide the built-in function.
 __all__ = [
     "ENV_PARENT_PID",
     "ENV_PARENT_WATCH",
@@ -60,50 +62,51 @@ def start_parent_death_watcher(
     interval: "float | timedelta | str | None" = None,
     parent: "int | str | None" = None,
 ) -> "Status":
-    """Starts the watcher of this process, once; from any thread, any number of times.
+    """Starts the watcher of this process. Any thread may call it, any number of times.
 
-    What is not given comes from the environment, then from the defaults. A watcher that the environment
-    switches off stays off. If the supervisor is proven to have died already, the process exits here.
+    An option that is not given comes from the environment, then from the defaults. If the environment
+    switches the watcher off, it stays off. If the supervisor is proven to have died already, the
+    process exits here.
 
-    on_death: called without arguments when the supervisor is gone, before the process exits with status
-        1; on a thread of its own, with the interpreter lock. If the lock cannot be had, or it does not
-        return, the process exits at the end of the grace all the same. If it raises,
-        sys.unraisablehook is told, and the process exits at once. A hook that ends the process itself
-        ends it its own way, with its own status; the helpers go all the same. Once Python shuts down it
-        is not called. It is kept for the life of the interpreter. The same object again is no other
-        option; a bound method is a new object at every access: keep it in a variable.
-    grace: how long this process, and after it its helpers, may take to end by themselves, at most an
-        hour. This process has that time for on_death; without on_death it gets SIGTERM and has that
-        time for its own graceful stop, unless nothing handles the signal. The helpers have it between
-        SIGTERM and SIGKILL. Default: 5 s for on_death, none without it, 1 s for helpers. 0: nobody has
-        any time, and on_death is not called.
+    on_death: the hook, called without arguments when the supervisor has died, before the process exits
+        with status 1. It runs on its own thread, with the interpreter lock. If it does not get the lock
+        or does not return, the process exits at the end of the grace all the same. If it raises,
+        sys.unraisablehook is called and the process exits at once. A hook may end the process itself:
+        the exit status is then its own, and the helpers still end. The hook is not called once Python
+        shuts down. The hook is kept for the life of the interpreter. A later call with the same object
+        agrees with the first one. A bound method is a new object at each access: keep it in a variable.
+    grace: the time to exit once the supervisor has died, at most 1 h. This process has it for on_death.
+        Without on_death it gets SIGTERM and has that time for its own graceful stop, if something
+        handles the signal. After that, the helpers have it between SIGTERM and SIGKILL. Default: 5 s
+        for on_death, no time without on_death, 1 s for helpers. With 0 nobody has any time, and
+        on_death is not called.
     scope: what ends. "tree": this process, its process group if it leads that, and all its
-        descendants. "group": without the descendants in other groups. "process": this process alone.
-        Default: "tree".
-    interval: how often to look where the kernel cannot tell, from 10 ms to an hour. Default: 2 s.
-    parent: who the supervisor is, a process id or its `token()`. Default: the parent process.
+        descendants. "group": the same without descendants in other groups. "process": only this
+        process. Default: "tree".
+    interval: the polling interval where the kernel sends no event, from 10 ms to 1 h. Default: 2 s.
+    parent: the supervisor, a process id or its `token()`. Default: the parent process.
 
     Times are seconds, a timedelta, or a text such as "500ms" or "1m30s".
 
-    Raises ValueError for a value out of range and when the watcher is armed with other options,
-    TypeError for a wrong type, RuntimeError if on_death is given and 32 libraries have used up
-    Py_AtExit; nothing is changed then. That there is no thread to be had is Status.EXHAUSTED, and no
-    exception. With no descriptor left to import enum with, it starts the watcher and returns the plain
-    number.
+    Raises ValueError for a value out of range and if the watcher is already armed with other options,
+    TypeError for a wrong type, and RuntimeError if on_death is given and Py_AtExit has no room (it
+    takes 32 functions). Nothing is changed then. If the thread cannot be created, it returns
+    Status.EXHAUSTED and raises nothing. If enum cannot be imported because no descriptor is left, the
+    watcher is started and the plain number is returned.
     """
     outcome = _native.start(on_death, grace, scope, interval, parent)
     try:
         from ._types import Status
     except (ImportError, OSError):
-        # No descriptor left, or no way to the library any more. Whoever says Status has it already.
+        # No descriptor is left, or the package's files are gone. Code that uses Status has it already.
         return outcome  # type: ignore[return-value]
     return Status(outcome)
 
 
 def status() -> "Info":
-    """How this process is being watched, as it stands. A forked child has a status of its own.
+    """Tells how this process is being watched. A forked child has its own status.
 
-    Raises OSError if enum has yet to be imported and no descriptor is left for that.
+    Raises OSError if enum was not imported yet and no descriptor is left to import it.
     """
     from ._types import Info, Status
 
@@ -117,22 +120,22 @@ def enabled() -> bool:
 
 
 def interval() -> float:
-    """How often the poll tier looks, in seconds: 2, unless the environment says otherwise."""
+    """The polling interval in the environment, in seconds: 2 unless set."""
     return _native.interval()
 
 
 def token() -> str:
-    """Names this process to the workers that it starts, in their LOCALAI_BACKEND_PARENT_PID.
+    """The text that names this process in a worker's LOCALAI_BACKEND_PARENT_PID.
 
-    It is `PID@STARTTIME@PIDNS`, since a process id can be reused, or the process id where the system
-    cannot tell the rest. A forked child has its own.
+    It is `PID@STARTTIME@PIDNS`, since a process id alone can be reused. It is the process id alone
+    where the system does not give the rest. A forked child has its own token.
     """
     return _native.token()
 
 
 def child_env(env: "Mapping[str, str] | None" = None) -> "dict[str, str]":
-    """The environment for a worker that this process starts: a copy of env, or of os.environ, that
-    names this process as the supervisor.
+    """The environment for a worker that this process starts: a copy of env, or of os.environ, in which
+    LOCALAI_BACKEND_PARENT_PID names this process.
 
         subprocess.Popen(["./worker"], env=localai_parentwatch.child_env())
     """
@@ -151,24 +154,26 @@ def exec(
     cgroup: bool = False,
     verbose: bool = False,
 ) -> "NoReturn":
-    """Becomes the program argv[0] under a guardian, as `localai-parentwatch exec` does.
+    """Executes the program argv[0] under a guardian, as `localai-parentwatch exec` does.
 
-    It is looked for in the PATH of its environment. It keeps the process id, the parent, the process
-    group and the descriptors that are inherited. It ends with its supervisor, and what it leaves behind
-    ends with it. As os.execvp() this flushes nothing and runs no exit handler. SIGPIPE and SIGXFSZ,
-    which Python ignores for itself, have their default in the program. Other threads end.
+    The program replaces this process and keeps its process id, parent, process group and inheritable
+    descriptors. When the supervisor dies, the guardian ends the program. When the program dies, the
+    guardian ends the processes that it left behind. The program is looked up in the PATH of its
+    environment. As with os.execvp(), nothing is flushed, no exit handler runs, and other threads end.
+    SIGPIPE and SIGXFSZ, which Python ignores, have their default action in the program.
 
-    env: the environment of the program; that of this process unless given.
-    grace: the time between SIGTERM and SIGKILL: seconds, a timedelta, or a text such as "500ms"; at
-        most 1 h. 1 s unless set.
+    env: the environment of the program. Default: that of this process.
+    grace: the time between SIGTERM and SIGKILL, at most 1 h: seconds, a timedelta, or a text such as
+        "500ms". Default: 1 s.
     scope: "tree" (the default), "group" or "process".
-    parent: the supervisor, a process id or a token. Else LOCALAI_BACKEND_PARENT_PID, else the parent.
-    cgroup: begin in a control group of its own, where one can be had.
-    verbose: say on stderr who guards whom.
+    parent: the supervisor, a process id or a token. Default: LOCALAI_BACKEND_PARENT_PID, then the
+        parent.
+    cgroup: run the program in its own control group, if one can be created.
+    verbose: print to stderr which process guards which.
 
-    Never returns. Raises OSError when the program cannot be run, ValueError or TypeError for a bad
-    argument; then this process is as it was. If the supervisor is proven to have died, the process
-    exits.
+    It never returns. It raises OSError if the program cannot be executed, and ValueError or TypeError
+    for a bad argument; this process is then unchanged. If the supervisor is proven to have died
+    already, the process exits.
     """
     import os
 
@@ -183,7 +188,7 @@ def exec(
     _native.exec(command, variables, grace, scope, parent, cgroup, verbose)
 
 
-# Type checkers would take it that there is everything.
+# Hidden from type checkers: they would assume that every name exists.
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:

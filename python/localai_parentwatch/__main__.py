@@ -1,8 +1,8 @@
-"""What a worker that is started here would do, and starting one; the command `localai-parentwatch`.
+"""The command `localai-parentwatch`: reports how a worker would be watched, and starts workers.
 
-`python -m localai_parentwatch` really starts the watcher in this short-lived process, so that it tells
-what is, not what should be: with the same warnings, and the same exit when the named supervisor is
-proven to be dead.
+`python -m localai_parentwatch` really starts the watcher in this short-lived process. So it reports
+facts, prints the same warnings as a worker, and exits in the same way if the named supervisor is proven
+to be dead.
 """
 
 import sys
@@ -26,7 +26,7 @@ def main(arguments: "list[str]", program: str = "python -m localai_parentwatch")
         case ["doctor", *rest]:
             doctor(rest, program)
         case ["run", "-m", module, *rest]:
-            # Before anything is imported: that takes its time, and the supervisor may die meanwhile.
+            # Before anything else is imported: the supervisor may die meanwhile.
             _native.start()
             from localai_parentwatch import _run
 
@@ -41,7 +41,7 @@ def main(arguments: "list[str]", program: str = "python -m localai_parentwatch")
 
 
 def become(arguments: "list[str]", program: str) -> None:
-    """Becomes a program, under a guardian."""
+    """Executes a program under a guardian."""
     import argparse
 
     from localai_parentwatch import exec
@@ -49,26 +49,26 @@ def become(arguments: "list[str]", program: str) -> None:
     parser = argparse.ArgumentParser(
         prog=f"{program} exec",
         usage="%(prog)s [OPTIONS] [--] CMD [ARG]...",
-        description="Runs a program that ends with its supervisor, and whose helpers end with it. A "
-        "program that puts itself into the background is ended: start it in the foreground.",
+        description="Runs a program and ends it, with its helpers, when its supervisor dies. A program "
+        "that puts itself into the background is ended too: start it in the foreground.",
         allow_abbrev=False,
     )
 
     def mistaken(message: str) -> "NoReturn":
         parser.exit(2, f"localai-parentwatch: {message}; {parser.format_usage()}")
 
-    # In one line.
+    # One line, as the program in Rust prints.
     parser.error = mistaken  # type: ignore[method-assign]
     parser.add_argument(
         "--grace",
         metavar="DURATION",
-        help="between SIGTERM and SIGKILL, such as 500ms or 2s [default: 1s]",
+        help="time between SIGTERM and SIGKILL, such as 500ms or 2s [default: 1s]",
     )
-    parser.add_argument("--scope", help="what ends: tree, group or process [default: tree]")
-    parser.add_argument("--parent", metavar="TOKEN", help="the supervisor, PID or PID@STARTTIME@PIDNS")
-    parser.add_argument("--cgroup", action="store_true", help="begin in a control group of its own")
-    parser.add_argument("--verbose", action="store_true", help="say on stderr who guards whom")
-    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="CMD", help="the program")
+    parser.add_argument("--scope", help="what to end: tree, group or process [default: tree]")
+    parser.add_argument("--parent", metavar="TOKEN", help="supervisor: PID or PID@STARTTIME@PIDNS")
+    parser.add_argument("--cgroup", action="store_true", help="run CMD in its own control group")
+    parser.add_argument("--verbose", action="store_true", help="print which process guards which")
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="CMD", help="program to run")
     options = vars(parser.parse_args(arguments))
     command = options.pop("command")
     if command[:1] == ["--"]:
@@ -85,16 +85,16 @@ def become(arguments: "list[str]", program: str) -> None:
 
 
 def doctor(arguments: "list[str]", program: str) -> None:
-    """What this host can do, the workers, and the orphans."""
+    """Prints what this host supports, the workers, and the orphans."""
     import argparse
     import os
 
     parser = argparse.ArgumentParser(
         prog=f"{program} doctor",
-        description="Tells what this host can do and why, what the environment comes to, the workers, "
-        "and the orphans that a supervisor left behind. The exit status is 1 when there are orphans.",
+        description="Shows what this host supports and why, the effective settings, the workers, and "
+        "the orphans that a supervisor left behind. The exit status is 1 if there are orphans.",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON document")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
         "--end",
         type=int,
@@ -115,14 +115,14 @@ def doctor(arguments: "list[str]", program: str) -> None:
 
 
 def report(arguments: "list[str]", program: str) -> None:
-    """What is left of the command line: the report, a question for help, a mistake."""
+    """Handles the other command lines: the report, --help, --version, and usage errors."""
     import argparse
 
     parser = argparse.ArgumentParser(
         prog=program,
-        description="Tells who is watched by a worker that is started here, and how.",
+        description="Reports which processes a worker that is started here would watch, and how.",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--version", action="version", version=_native.__version__)
     commands = parser.add_subparsers(title="commands", metavar="", dest="command")
     run = commands.add_parser(
@@ -133,7 +133,7 @@ def report(arguments: "list[str]", program: str) -> None:
     )
     run.add_argument("-m", dest="module", metavar="MODULE", help="a module, as with `python -m MODULE`")
     commands.add_parser("exec", help="run any program under a guardian")
-    commands.add_parser("doctor", help="tell what this host can do, the workers and the orphans")
+    commands.add_parser("doctor", help="show what this host supports, the workers, and the orphans")
     run.add_argument("program", nargs="?", help="a script, or a directory or archive with __main__.py")
     options = parser.parse_args(arguments)
     if options.command == "run":

@@ -1,4 +1,4 @@
-"""Running a program as __main__, in a module that stays: threads and exit handlers outlive its end."""
+"""Runs a program as __main__. The module stays: threads and exit handlers outlive its last line."""
 
 import builtins
 import os
@@ -8,15 +8,15 @@ from types import CodeType, ModuleType
 
 
 def script(path: str, arguments: "list[str]") -> None:
-    """As `python path arguments` does: a script, or a directory or an archive with a __main__.py."""
+    """Runs a script, or a directory or archive with a __main__.py, as `python path arguments` does."""
     from pkgutil import get_importer
 
     sys.argv[:] = [path, *arguments]
-    # Not abspath(): what is behind ".." depends on symbolic links.
+    # Not abspath(): with symbolic links, ".." may lead elsewhere.
     file = path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
     if path in ("", ".") and sys.version_info >= (3, 11):
         file = os.getcwd()
-    # "-P", "-I" and PYTHONSAFEPATH keep the place of a script out of the search path.
+    # "-P", "-I" and PYTHONSAFEPATH keep the script's directory out of the search path.
     is_safe = getattr(sys.flags, "safe_path", bool(sys.flags.isolated))
     main = new_main()
     if get_importer(file) is not None:
@@ -36,7 +36,7 @@ def script(path: str, arguments: "list[str]") -> None:
 
 
 def module(name: str, arguments: "list[str]") -> None:
-    """As `python -m name arguments` does. The search path begins as for this module."""
+    """Runs a module as `python -m name arguments` does, with the search path of this module."""
     sys.argv[:] = ["-m", *arguments]
     new_main()
     runpy._run_module_as_main(name)  # type: ignore[attr-defined]
@@ -45,7 +45,7 @@ def module(name: str, arguments: "list[str]") -> None:
 def new_main() -> ModuleType:
     main = ModuleType("__main__")
     vars(main).update(__builtins__=builtins)
-    # Later releases make it when it is asked for.
+    # Later releases create it on demand.
     if sys.version_info < (3, 14):
         vars(main).update(__annotations__={})
     sys.modules["__main__"] = main
@@ -53,7 +53,7 @@ def new_main() -> ModuleType:
 
 
 def put_first(place: str, *, replace: bool) -> None:
-    """Python has put the working directory first, unless it was told not to."""
+    """Puts a directory first in the search path, where Python has put the working directory."""
     sys.path[: 1 if replace else 0] = [place]
 
 
@@ -62,7 +62,7 @@ def load(file: str) -> "tuple[CodeType, object]":
     from io import BytesIO, open_code
     from pkgutil import read_code
 
-    # Once: it may be a pipe, which has no way back.
+    # Read it once: it may be a pipe, which cannot be read again.
     with open_code(file) as opened:
         read = opened.read()
     code = read_code(BytesIO(read))

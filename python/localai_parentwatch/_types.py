@@ -1,16 +1,16 @@
 from collections import namedtuple
 from enum import IntEnum
 
-# Not typing.NamedTuple at run time: that module takes longer to import than all the rest.
+# Not typing.NamedTuple at run time: importing typing takes longer than all the rest.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NamedTuple
 
 
 class Status(IntEnum):
-    """What came of starting the watcher. The words and numbers are those of every language.
+    """The outcome of starting the watcher. Words and numbers are the same in every language.
 
-    str() is the word, such as "armed"; int() is the number.
+    str() returns the word, such as "armed"; int() returns the number.
     """
 
     ARMED = 0
@@ -18,19 +18,19 @@ class Status(IntEnum):
     DISABLED = 1
     """Switched off by LOCALAI_BACKEND_PARENT_WATCH."""
     NO_PARENT = 2
-    """Nothing to watch: started by PID 1, or from outside the PID namespace."""
+    """There is nothing to watch: the parent is PID 1, or is outside the PID namespace."""
     UNSUPPORTED = 3
-    """Not on this operating system."""
+    """This operating system is not supported."""
     NOT_STARTED = 4
-    """Nobody started it in this process."""
+    """The watcher was not started in this process."""
     EXHAUSTED = -1
-    """No thread to be had; one warning line was written. Call again later."""
+    """The thread could not be created; one warning was printed. Call again later."""
     INVALID = -2
-    """An option out of range, or armed with other options. In Python it is a ValueError."""
+    """An option is out of range, or the watcher is armed with other options. A ValueError in Python."""
     INTERNAL = -127
-    """A bug of the library, kept from the program."""
+    """A bug in the library. It was caught; the program runs on."""
 
-    # What IntEnum makes of these two depends on the release.
+    # IntEnum's own versions of these two differ between releases.
     def __str__(self) -> str:
         return self.name.lower()
 
@@ -55,18 +55,17 @@ else:
 class Info(_Fields):
     """How a process is being watched.
 
-    state: what came of the last attempt to start the watcher, a Status.
-    tier: "event": the kernel wakes the watcher; "poll": it looks every interval; "none": no watch.
-    watched: the process ids: the parent, then the supervisor further up, if there is one.
-    interval: seconds between two looks of the poll tier: the armed interval, else the environment's.
-    scope: "tree", "group" or "process": once armed what will be acted on ("process" for "group" in a
-        process that leads no group), else the environment's.
-    grace: seconds that the worker may take to end by itself; None: nothing was asked for, and there is
-        no on_death.
+    state: the outcome of the last attempt to start the watcher, a Status.
+    tier: "event": the kernel wakes the watcher; "poll": it polls every interval; "none": no watch.
+    watched: the process ids of the parent and of the supervisor, if that is not the parent.
+    interval: the polling interval in seconds. Once armed, the one in use, else that in the environment.
+    scope: "tree", "group" or "process". Once armed, the scope in effect ("process" for "group" in a
+        process that leads no group), else that in the environment.
+    grace: the seconds that the worker has to exit. None: no grace was set, and there is no on_death.
     """
 
     __slots__ = ()
 
 
-# As if they were defined where users find them: for repr, pickle and help.
+# Where users find them: for repr, pickle and help.
 Status.__module__ = Info.__module__ = "localai_parentwatch"

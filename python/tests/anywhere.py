@@ -1,9 +1,10 @@
-"""Is the package of use on this machine? For machines without pytest: the standard library is enough.
+"""Does the package work on this machine? For machines without pytest: it needs only the standard
+library.
 
     PYTHONPATH=FOLDER_OF_THE_PACKAGE python3 anywhere.py
 
-A worker arms, and its supervisor is killed. Prints one line, and ends with 1 when the worker does
-not end as it must.
+A worker starts the watcher, and its supervisor is killed. Prints one line. The exit status is 1 if the
+worker does not end as it must.
 """
 
 import os
@@ -25,7 +26,7 @@ sys.stdin.read()
 """
 PATIENCE = 60.0
 
-# Everybody is in one group, which is ended as a whole should the worker not end in time.
+# All are in one group, which is ended as a whole if the worker does not end in time.
 if os.getpgrp() != os.getpid():
     os.setpgrp()
 ended, says = os.pipe()
@@ -36,7 +37,7 @@ os.close(says)
 
 
 def said() -> bytes:
-    """What comes next; nothing at the end, when nobody is left."""
+    """The next output; empty when every writer has ended."""
     if not select.select([ended], [], [], PATIENCE)[0]:
         print("FAILED the worker is still there", flush=True)
         os.killpg(0, signal.SIGKILL)

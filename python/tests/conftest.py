@@ -9,13 +9,14 @@ import localai_parentwatch
 import pytest
 import trees
 
-# Who is started in the background of a shell ignores it, and so would every program of the tests.
+# A shell makes its background jobs ignore this signal, and every program of the tests would inherit
+# that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def driver() -> Iterator[None]:
-    """The process that runs the tests adopts the orphans, and is never armed itself."""
+    """The process that runs the tests adopts the orphans, and never starts a watcher itself."""
     trees.become_subreaper()
     yield
     assert localai_parentwatch.status().state != localai_parentwatch.Status.ARMED
@@ -36,7 +37,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., trees.Worker]]:
-    """Starts a worker: a supervisor, and the program below it. All must be gone when the test ends."""
+    """Starts a supervisor, and the program below it as the worker. Both must be gone when the test
+    ends."""
     workers: list[trees.Worker] = []
 
     def start(command: list[str], env: trees.Environment = None) -> trees.Worker:

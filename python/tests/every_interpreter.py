@@ -1,11 +1,11 @@
 """Runs the tests of the installed wheel with every CPython from 3.10 on that this machine has, and with
-a 3.14 from Go's module proxy where it has none. The default python3 comes first.
+a 3.14 from Go's module proxy if it has none. The default python3 comes first.
 
     every_interpreter.py --wheel WHEEL --pip PIP --folder FOLDER -- COMMAND [ARGUMENT ...]
 
-COMMAND is run by each interpreter in an environment of its own below FOLDER, with the wheel and the
-requirements in it. What could not be had is told in lines that begin with "SKIPPED:". Only the standard
-library is needed here."""
+Each interpreter runs COMMAND in its own environment below FOLDER, with the wheel and the requirements
+in it. A line that begins with "SKIPPED:" names each interpreter that is missing. This script needs only
+the standard library."""
 
 import argparse
 import gzip
@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 HERE = Path(__file__).parent
-# Its wheel is for 3.10 and later; after the last one nothing has been released.
+# The wheel is for 3.10 and later. There is no later release than the last one here.
 MINORS = range(10, 15)
 
-# python-build-standalone's CPython as a Go module: a registry that every machine with Go can reach.
+# CPython by python-build-standalone, as a Go module: every machine with Go can reach that registry.
 GO_MODULE = "github.com/kluctl/go-embed-python@v0.0.0-3.14.6-20260610-1"
 GO_MODULE_SUM = "h1:oGUS7++Wm3LgxUfD6AmJgKbKQD2wdQFO9PzyJv6T+E4="
 GO_MODULE_MINOR = 14
@@ -49,7 +49,8 @@ class Interpreter(NamedTuple):
 
 
 def ask(program: str) -> Interpreter | None:
-    """What a program tells of itself; None when it is no CPython with the lock, or does not run."""
+    """Asks a program what it is. None if it is no CPython with the interpreter lock, or does not
+    run."""
     asked = subprocess.run(
         [program, "-I", "-c", ASK], capture_output=True, text=True, stdin=subprocess.DEVNULL
     )
@@ -63,7 +64,7 @@ def ask(program: str) -> Interpreter | None:
 
 
 def installed() -> list[Interpreter]:
-    """One for each release, the one of the default python3 first."""
+    """One interpreter for each release, the default python3 first."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     uv = Path(os.environ.get("UV_PYTHON_INSTALL_DIR", Path.home() / ".local/share/uv/python"))
     places = [*os.environ["PATH"].split(os.pathsep), "/usr/local/bin", "/usr/bin"]
@@ -82,7 +83,8 @@ def installed() -> list[Interpreter]:
 
 
 def from_go(folder: Path) -> str:
-    """A CPython from Go's module proxy in the folder: its program. RuntimeError: why not."""
+    """Installs a CPython from Go's module proxy in the folder, and returns its program. Raises
+    RuntimeError."""
     architecture = GO_ARCHITECTURES.get(platform.machine())
     if architecture is None or sys.platform != "linux":
         raise RuntimeError(f"there is none for {platform.machine()}")
@@ -90,7 +92,7 @@ def from_go(folder: Path) -> str:
     if program.exists():
         return str(program)
     cache = folder.with_suffix(".go")
-    # A cache of its own, without the module's sums: what is downloaded is checked here.
+    # A separate module cache, without Go's checksum database: the download is checked here.
     env = {
         **os.environ,
         "GOMODCACHE": str(cache),
@@ -131,7 +133,7 @@ def from_go(folder: Path) -> str:
 
 
 def digest(wheel: Path) -> str:
-    """What the environments are made of. A wheel that was built again is the same if its files are."""
+    """A digest of what the environments are made of. A rebuilt wheel is the same if its files are."""
     with zipfile.ZipFile(wheel) as archive:
         parts = [f"{file.filename} {file.CRC}" for file in sorted(archive.infolist(), key=str)]
     texts = [requirements.read_text() for requirements in (HERE / "requirements.txt", *constraints())]
@@ -144,13 +146,14 @@ def constraints() -> list[Path]:
 
 
 def environment(interpreter: Interpreter, wheel: Path, pip: str, folder: Path) -> Path:
-    """The program of an environment that has the wheel, and was made only if something has changed."""
+    """The program of an environment with the wheel. The environment is made anew only if something
+    changed."""
     stamp = folder / ".stamp"
     program = folder / "bin" / "python"
     wanted = f"{interpreter.prefix} {digest(wheel)}"
     if stamp.exists() and stamp.read_text() == wanted:
         return program
-    # Without pip, which not every Python brings along: one of ours serves them all.
+    # Without pip, which not every Python has: one pip of ours serves all environments.
     subprocess.run([interpreter.program, "-m", "venv", "--clear", "--without-pip", folder], check=True)
     install = [pip, "--python", program, "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*install, "--requirement", HERE / "requirements.txt"], check=True)

@@ -1,5 +1,5 @@
-"""What the functions take, return and raise. What arms does so in a process of its own, below this
-one."""
+"""What the functions accept, return and raise. Tests that start the watcher do so in a child
+process."""
 
 import copy
 import datetime
@@ -21,19 +21,19 @@ from localai_parentwatch import Info, Status
 
 NOBODY = 65534
 
-# One line, so that a program under test begins with it.
+# One line, which a program under test begins with.
 START = "from localai_parentwatch import *; start = start_parent_death_watcher; import json, os, sys; "
 INFO = "print(json.dumps(status()._asdict()))"
 
 
 def info(arguments: str, *after: str, env: trees.Environment = None) -> dict:
-    """What status() tells in a process that has started the watcher with these arguments."""
+    """The result of status() in a process that started the watcher with these arguments."""
     return trees.answer("\n".join([f"{START}start({arguments})", *after, INFO]), env=env)
 
 
 @pytest.fixture
 def switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For what is judged before anything is started: the process that runs the tests lives on."""
+    """For arguments that are checked before anything starts: this process runs the tests."""
     monkeypatch.setenv(trees.ENV_PARENT_WATCH, "off")
 
 
@@ -125,13 +125,13 @@ def test_armed() -> None:
     ],
     ids=str,
 )
-def test_options_beat_the_environment_and_are_told(arguments: str, expected: dict) -> None:
+def test_options_override_the_environment_and_are_reported(arguments: str, expected: dict) -> None:
     env = {
         trees.ENV_PARENT_WATCH_INTERVAL: "7s",
         trees.ENV_PARENT_WATCH_SCOPE: "process" if expected.get("scope") == "group" else "group",
         trees.ENV_PARENT_WATCH_GRACE: "9s",
     }
-    # As the leader of its group, as every worker is: else there is no group to be ended.
+    # As the leader of its group, as LocalAI's workers are: else there is no group to end.
     program = f"{START}os.setpgid(0, 0); start({arguments}); {INFO}"
     told = trees.answer(program, localai_parentwatch.token(), env=env)
     assert (
@@ -148,8 +148,8 @@ def test_options_beat_the_environment_and_are_told(arguments: str, expected: dic
     )
 
 
-def test_the_scope_that_is_told_is_acted_on() -> None:
-    """A process that leads no group has none to end."""
+def test_status_reports_the_scope_in_effect() -> None:
+    """A process that leads no group has no group to end."""
     told = "print(json.dumps([status().scope, start(), status().scope]))"
     env = {trees.ENV_PARENT_WATCH_SCOPE: "group"}
     assert trees.answer(f"{START}{told}", env=env) == ["group", 0, "process"]
@@ -168,7 +168,7 @@ def test_the_scope_that_is_told_is_acted_on() -> None:
     ],
     ids=str,
 )
-def test_grace_that_is_told(
+def test_status_reports_the_grace(
     variable: str | None, arguments: str, before: float | None, after: float | None
 ) -> None:
     env = {} if variable is None else {trees.ENV_PARENT_WATCH_GRACE: variable}
@@ -176,7 +176,7 @@ def test_grace_that_is_told(
     assert trees.answer(program, env=env) == [before, 0, after]
 
 
-def test_a_value_that_an_option_stands_in_for_is_no_warning() -> None:
+def test_no_warning_about_a_value_that_an_option_overrides() -> None:
     env = {
         trees.ENV_PARENT_WATCH_INTERVAL: "soon",
         trees.ENV_PARENT_WATCH_SCOPE: "all",
@@ -285,12 +285,12 @@ def test_wrong_type(switched_off: None, option: str, expected: str, values: tupl
 
 
 @pytest.mark.parametrize("value", [0, "print", b"print", ()], ids=repr)
-def test_hook_that_cannot_be_called(switched_off: None, value: object) -> None:
+def test_hook_that_is_not_callable(switched_off: None, value: object) -> None:
     with pytest.raises(TypeError, match=r"^on_death: expected a callable without arguments$"):
         localai_parentwatch.start_parent_death_watcher(on_death=value)
 
 
-def test_options_have_names(switched_off: None) -> None:
+def test_options_are_keyword_only(switched_off: None) -> None:
     with pytest.raises(TypeError):
         localai_parentwatch.start_parent_death_watcher(print)
     with pytest.raises(TypeError):
@@ -343,7 +343,7 @@ assert status() == before
     assert trees.answer(program)["grace"] == 2.0
 
 
-def test_hook_is_kept_while_it_may_be_called() -> None:
+def test_hook_is_kept_alive_while_armed() -> None:
     program = f"""{START}
 import gc, weakref
 class Hook:
@@ -367,7 +367,7 @@ print(json.dumps(kept))"""
     assert trees.answer(program) == [False, True, False]
 
 
-def test_nothing_is_kept_of_a_refused_hook(switched_off: None) -> None:
+def test_a_refused_hook_is_released(switched_off: None) -> None:
     class Hook:
         def __call__(self) -> None: ...
 
@@ -381,7 +381,7 @@ def test_nothing_is_kept_of_a_refused_hook(switched_off: None) -> None:
     assert alive() is None
 
 
-# -- What is not armed -----------------------------------------------------------------------------
+# -- Not armed -------------------------------------------------------------------------------------
 
 
 def test_switched_off_stays_off_and_can_be_tried_again() -> None:
@@ -395,7 +395,7 @@ assert start() is Status.ARMED
     bad = {trees.ENV_PARENT_WATCH_INTERVAL: "soon", trees.ENV_PARENT_WATCH_SCOPE: "all"}
     ran = trees.run(trees.command(program), env={trees.ENV_PARENT_WATCH: "off", **bad})
     assert ran.returncode == 0, ran.stderr
-    # Told by the call that arms, and not before.
+    # The call that arms prints it, and no earlier call.
     assert len(ran.stderr.splitlines()) == 2, ran.stderr
 
 
@@ -404,7 +404,7 @@ def needs_root() -> None:
         pytest.skip("only root can become another user, whose processes can be limited, or unshare")
 
 
-def test_no_thread_to_be_had_is_no_exception() -> None:
+def test_failing_to_create_a_thread_is_no_exception() -> None:
     needs_root()
     program = f"""{START}import resource
 from localai_parentwatch import parent_watch
@@ -440,8 +440,8 @@ def test_no_parent() -> None:
 
 
 def test_no_descriptor_left() -> None:
-    """The enumeration is imported when it is first needed, and no file can be opened any more. The
-    watcher needs no descriptor of the program's."""
+    """The enumeration is imported when it is first needed, which fails here: no file can be opened. The
+    watcher needs no descriptor of the program."""
     program = """
 import sys, localai_parentwatch
 assert "enum" not in sys.modules
@@ -454,7 +454,7 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
 assert started == 0 == localai_parentwatch.start_parent_death_watcher()
 print(started, localai_parentwatch.status().tier)
 """
-    # Without site, which imports enum in some environments.
+    # Without the module site, which imports enum in some environments.
     package = os.path.dirname(os.path.dirname(localai_parentwatch.__file__))
     path = f"import sys; sys.path.append({package!r})\n"
     ran = trees.run([sys.executable, "-I", "-S", "-c", path + program])
@@ -488,13 +488,13 @@ def test_names() -> None:
         localai_parentwatch.stop  # noqa: B018
 
 
-# -- Values that are other than they seem ----------------------------------------------------------
+# -- Values that are not what they seem ------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "datetime", ["", "timedelta = 3\n", "raise SystemError\n", "class timedelta: pass\n"]
 )
-def test_wrong_type_where_datetime_is_another_module(tmp_path: Path, datetime: str) -> None:
+def test_wrong_type_if_datetime_is_another_module(tmp_path: Path, datetime: str) -> None:
     (tmp_path / "datetime.py").write_text(datetime)
     program = f"""
 import json, sys
@@ -507,7 +507,7 @@ except BaseException as error: print(json.dumps([type(error).__name__, str(error
     assert trees.answer(program) == ["TypeError", text]
 
 
-def test_numbers_are_read_as_what_they_are() -> None:
+def test_numbers_are_read_directly() -> None:
     program = """
 import datetime, json, localai_parentwatch
 class Number(int):

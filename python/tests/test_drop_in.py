@@ -69,19 +69,19 @@ print(json.dumps(localai_parentwatch.status().watched))
 
 
 @pytest.mark.parametrize("parent", [1, 0, -1])
-def test_watch_of_nobody_who_could_die(parent: int) -> None:
+def test_watch_of_pid_1_or_less_returns_at_once(parent: int) -> None:
     assert parent_watch._watch(parent, 0.01, pytest.fail) is None
 
 
 @pytest.mark.parametrize("parent", ["self", 2**31 - 1, 2**31, 2**80])
-def test_watch_of_somebody_else(parent: int | str) -> None:
+def test_watch_of_another_process_calls_back_at_once(parent: int | str) -> None:
     called: list[int] = []
     pid = os.getpid() if parent == "self" else parent
     assert parent_watch._watch(pid, 3600, lambda: called.append(1)) is None
     assert called == [1]
 
 
-def test_watch_hands_on_what_its_callback_raises() -> None:
+def test_watch_raises_what_its_callback_raises() -> None:
     with pytest.raises(ZeroDivisionError):
         parent_watch._watch(os.getpid(), 3600, lambda: 1 // 0)
 
@@ -103,13 +103,13 @@ def test_watch_of_a_wrong_type(arguments: tuple, error: type[Exception]) -> None
 
 
 def is_asleep(pid: int, thread: int, tier: str) -> bool:
-    """Whether the thread sleeps in the watch, no longer in Python. In the event tier one thread of the
-    process polls, for all that wait for it."""
+    """Whether the thread sleeps in the watch, and no longer runs Python. In the event tier, one thread
+    of the process polls the descriptor and wakes all waiting threads."""
     calls = trees.sleeps(pid)
     return calls.get(thread) == ("poll" if tier == "poll" else "futex") and "poll" in calls.values()
 
 
-# In the poll tier no descriptor is to be had, not even as the first of a table.
+# The poll tier: no descriptor can be opened, not even the first one in an empty table.
 NO_DESCRIPTORS = """
 import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, (0, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
@@ -120,8 +120,8 @@ TIERS = {"event": ("", 3600), "poll": (NO_DESCRIPTORS, 0.02)}
 @pytest.mark.parametrize("thread", ["main", "another"])
 @pytest.mark.parametrize("tier", TIERS)
 def test_watch_until_the_parent_is_gone(start, tier: str, thread: str) -> None:
-    """It calls back once, then returns. The worker has no other watcher, and goes on. Meanwhile
-    the interpreter lock is free: the handler of a signal runs on the main thread."""
+    """It calls back once, then returns. The worker has no other watcher, and runs on. The interpreter
+    lock is free meanwhile: the handler of a signal runs on the main thread."""
     limit, interval = TIERS[tier]
     worker = start(
         trees.command(
@@ -156,7 +156,7 @@ sys.exit(7)
 
 @contextlib.contextmanager
 def watching(tier: str, setup: str = "") -> Iterator[subprocess.Popen]:
-    """A process whose main thread watches this one, and tells what ends that."""
+    """A process whose main thread watches this one, and reports what ends the watch."""
     limit, _ = TIERS[tier]
     program = f"""{START}{setup}{limit}
 print("watching", flush=True)
@@ -181,7 +181,7 @@ def test_ctrl_c_on_the_main_thread(tier: str) -> None:
 
 @pytest.mark.parametrize("tier", TIERS)
 def test_signal_whose_handler_returns(tier: str) -> None:
-    """The handler runs, the wait goes on, and ends with the next one's exception."""
+    """The handler runs and the wait goes on. It ends when the next handler raises."""
     setup = "signal.signal(signal.SIGUSR1, lambda *_: print('handled', flush=True))\n"
     with watching(tier, setup) as process:
         for _ in range(3):
@@ -195,14 +195,14 @@ def test_signal_whose_handler_returns(tier: str) -> None:
 
 
 def switches(pid: int) -> dict[str, str]:
-    """How often each thread of a process has run."""
+    """How many times each thread of a process was scheduled."""
     return {
         task.name: (task / "status").read_text().partition("\nvoluntary_ctxt_switches:")[2]
         for task in Path(f"/proc/{pid}/task").iterdir()
     }
 
 
-def test_watch_costs_nothing() -> None:
+def test_watch_never_wakes_up() -> None:
     with watching("event") as process:
         trees.wait_until(lambda: is_asleep(process.pid, process.pid, "event"), "it sleeps")
         assert sorted(os.listdir(f"/proc/{process.pid}/fd")) == ["0", "1", "2"], "no descriptor"
@@ -218,7 +218,8 @@ def test_watch_costs_nothing() -> None:
 
 @pytest.fixture
 def common(tmp_path: Path) -> Path:
-    """LocalAI's folder with the re-export in it, and something in place of today's poller."""
+    """LocalAI's folder with the re-export in it, and a stand-in for the poller that LocalAI has
+    today."""
     text = Path(os.environ["PACKAGE_DOCS"], "integration-python.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     (block,) = [block for block in blocks if "from parent_watch_poll import" in block]
@@ -256,7 +257,7 @@ def test_re_export_without_the_wheel(common: Path) -> None:
     )
 
 
-def test_re_export_names_everything_twice(common: Path) -> None:
+def test_re_export_has_the_same_names_in_both_branches(common: Path) -> None:
     tree = ast.parse((common / "parent_watch.py").read_text())
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     assert [{alias.name for alias in node.names} for node in imports] == [set(NAMES), set(NAMES)]

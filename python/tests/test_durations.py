@@ -1,8 +1,8 @@
-"""The grammar of durations, against a reading of its own: in exact fractions, from Go's documentation
-of time.ParseDuration and the contract, and not from the code under test.
+"""The duration grammar, against a second parser. That one computes in exact fractions, and follows Go's
+documentation of time.ParseDuration and the contract, not the code under test.
 
-Go reads what is behind the point as a floating-point number. A term with a point may so be off by a
-nanosecond, and a value that is closer than that to an edge of the range may be on either side of it."""
+Go reads the digits after the point as a floating-point number. So a term with a point may be off by a
+nanosecond, and a value within a nanosecond of a limit may be on either side of it."""
 
 import datetime
 import json
@@ -41,7 +41,7 @@ _TERMS = re.compile(f"[+-]?((?:{_NUMBER}(?:{'|'.join(UNITS)}))+)", re.ASCII)
 
 @dataclass(frozen=True)
 class Reading:
-    """What a text may be read as: a number of nanoseconds from least to most, or nothing."""
+    """The valid results for a text: a number of nanoseconds from least to most, or nothing."""
 
     least: int = 1
     most: int = 0
@@ -53,8 +53,8 @@ class Reading:
 
 
 def read(text: str) -> Reading:
-    """The contract's reading of an option, or of a variable without the white space around it. A minus
-    sign is for zero alone."""
+    """Reads an option, or a variable without the white space around it, as the contract says. Only zero
+    may have a minus sign."""
     longest = 0 if text.startswith("-") else MOST
     if text in ("+0", "-0"):
         terms = [("0", "s")]
@@ -69,7 +69,7 @@ def read(text: str) -> Reading:
     for number, unit in terms:
         whole, _, fraction = number.partition(".")
         exact = Fraction(f"{whole or 0}.{fraction or 0}") * UNITS[unit]
-        # What floating point makes of less than an hour, in nanoseconds.
+        # The rounding error of floating point for less than an hour, in nanoseconds.
         error = Fraction(1, 100) if fraction.strip("0") else 0
         least += math.floor(exact - error)
         most += math.floor(exact + error)
@@ -79,7 +79,7 @@ def read(text: str) -> Reading:
 
 
 def possible_intervals(text: str) -> set[int]:
-    """What a variable of that text makes of the interval, in nanoseconds."""
+    """The interval for a variable with that text, in nanoseconds."""
     reading = read(text.strip(WHITE_SPACE))
     possible = {DEFAULT_INTERVAL} if reading.may_be_none or reading.least == 0 else set()
     found = range(max(reading.least, 1), reading.most + 1)
@@ -93,8 +93,8 @@ def possible_graces(text: str) -> set[int | None]:
     return possible | {min(value, MOST_GRACE) for value in range(reading.least, reading.most + 1)}
 
 
-# Unicode's property White_Space, as the contract has it. str.strip() of Python takes U+001C to U+001F
-# too.
+# Unicode's property White_Space, as in the contract. Python's str.strip() also removes U+001C to
+# U+001F.
 WHITE_SPACE = (
     "\t\n\v\f\r \u0085\u00a0\u1680"
     + "".join(map(chr, range(0x2000, 0x200B)))
@@ -123,7 +123,7 @@ durations = st.builds(
     st.lists(terms, min_size=1, max_size=4).map("".join),
 )
 spaces = st.text(WHITE_SPACE, max_size=2)
-# A text that is almost one: one character more, or another.
+# Almost a duration: one character added or replaced.
 almost = st.builds(
     lambda text, at, what, keep: (
         text[: at % (len(text) + 1)] + what + text[at % (len(text) + 1) + keep :]
@@ -177,7 +177,7 @@ def test_variable(before: str, text: str, after: str) -> None:
 
 
 def is_taken(**option: object) -> bool:
-    """Whether the option is one. The watcher is switched off: this process runs the tests."""
+    """Whether the option is valid. The watcher is switched off, since this process runs the tests."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv(trees.ENV_PARENT_WATCH, "off")
         try:
@@ -204,7 +204,7 @@ def is_taken(**option: object) -> bool:
 @example("2s\n")
 def test_option(text: str) -> None:
     reading = read(text)
-    # A nanosecond decides at the edges alone.
+    # A nanosecond matters only at the limits.
     for option, least, most in (("interval", LEAST_INTERVAL, MOST_INTERVAL), ("grace", 0, MOST_GRACE)):
         possible = {least <= value <= most for value in reading.edges}
         possible |= {False} if reading.may_be_none else set()
@@ -229,11 +229,11 @@ def test_option(text: str) -> None:
 @example(3601)
 @example(-0.0)
 @example(10**400)
-def test_option_that_is_no_text(value: float | datetime.timedelta) -> None:
+def test_option_that_is_not_a_str(value: float | datetime.timedelta) -> None:
     exact = value
     if isinstance(value, datetime.timedelta):
         exact = Fraction(value // datetime.timedelta(microseconds=1), 10**6)
-    # Half a nanosecond is rounded away.
+    # Half a nanosecond is lost by rounding.
     edge = Fraction(1, 2 * 10**9)
     is_number = exact == exact and abs(exact) != float("inf")
     for option, least in (("interval", Fraction(1, 100)), ("grace", Fraction(0))):

@@ -14,7 +14,7 @@ import trees
 CONSOLE = str(Path(sys.executable).with_name("localai-parentwatch"))
 BECOME = "import localai_parentwatch, json, os, signal, sys; become = localai_parentwatch.exec\n"
 
-# Its helper is in a session of its own, forked twice, and ignores SIGTERM. Both hold the pipe.
+# Its helper is in its own session, was forked twice, and ignores SIGTERM. Both hold the pipe open.
 PROGRAM = """
 import os, signal
 if os.fork() == 0:
@@ -42,7 +42,7 @@ def guardians_of(pid: int) -> list[str]:
 
 @pytest.mark.parametrize("killed", ["supervisor", "program"])
 @pytest.mark.parametrize("by", ["function", "console"])
-def test_nobody_is_left(start, killed: str, by: str) -> None:
+def test_no_process_is_left(start, killed: str, by: str) -> None:
     program = trees.command(PROGRAM)
     if by == "function":
         worker = start(trees.command(f"{BECOME}become({program}, grace=0.2)"))
@@ -69,7 +69,7 @@ def test_what_a_program_inherits() -> None:
     assert (guarded.returncode, guarded.stdout, guarded.stderr) == (0, bare.stdout, "")
 
 
-def test_the_status_is_the_program_s() -> None:
+def test_the_exit_status_is_that_of_the_program() -> None:
     for status in (0, 7):
         ran = trees.run([CONSOLE, "exec", "sh", "-c", f"exit {status}"])
         assert (ran.returncode, ran.stdout, ran.stderr) == (status, "", "")
@@ -89,7 +89,7 @@ def test_options_reach_the_core() -> None:
         ("/", 126, "Permission denied"),
     ],
 )
-def test_a_program_that_does_not_run(program: str, status: int, text: str) -> None:
+def test_a_program_that_cannot_be_executed(program: str, status: int, text: str) -> None:
     ran = trees.run([CONSOLE, "exec", "--", program])
     assert (ran.returncode, ran.stderr) == (status, f"localai-parentwatch: {program}: {text}\n")
     found = trees.answer(
@@ -118,7 +118,7 @@ except OSError as error:
         (["--wrong", "true"], "unrecognized arguments: --wrong"),
     ],
 )
-def test_a_mistake_is_one_line(arguments: list[str], what: str) -> None:
+def test_a_usage_error_is_one_line(arguments: list[str], what: str) -> None:
     ran = trees.run([CONSOLE, "exec", *arguments])
     assert (ran.returncode, ran.stdout) == (2, "")
     usage = "usage: localai-parentwatch exec [OPTIONS] [--] CMD [ARG]..."
@@ -166,7 +166,7 @@ def test_the_environment_of_a_child() -> None:
 
 
 def test_doctor_finds_and_ends_an_orphan(start) -> None:
-    """What its supervisor has named itself to, and left behind."""
+    """An orphan is a worker whose supervisor named itself and died."""
     source = (
         "import localai_parentwatch as l, subprocess, os, sys\n"
         f"p = subprocess.Popen({trees.command(PROGRAM)}, env=l.child_env(), start_new_session=True)\n"
@@ -175,7 +175,7 @@ def test_doctor_finds_and_ends_an_orphan(start) -> None:
     worker = start(trees.command(source))
     lines = [worker.line().split() for _ in range(3)]
     orphans = sorted(int(pid) for word, pid in lines if word != "started")
-    # Its own supervisor first, which would not reap it.
+    # End its own supervisor first: that one would not reap it.
     worker.kill_supervisor()
     os.kill(worker.pid, signal.SIGKILL)
     assert worker.ended() == -signal.SIGKILL
@@ -195,7 +195,7 @@ def test_doctor_finds_and_ends_an_orphan(start) -> None:
     assert worker.line() == "", "somebody is left"
 
 
-def test_doctor_ends_nobody_else() -> None:
+def test_doctor_ends_only_orphans() -> None:
     with trees.started([sys.executable, "-c", "import time; time.sleep(1000)"]) as healthy:
         ran = trees.run([CONSOLE, "doctor", "--end", str(healthy.pid)])
         assert (ran.returncode, ran.stdout) == (2, "")

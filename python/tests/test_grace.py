@@ -1,5 +1,5 @@
-"""The grace of a worker without a hook: the time for its own graceful stop. That of a hook is in
-test_hook.py, that of helpers in test_helpers.py."""
+"""The grace of a worker without a hook: the time for its own graceful stop. test_hook.py tests the
+grace of a hook, and test_helpers.py that of helpers."""
 
 import time
 
@@ -7,11 +7,11 @@ import pytest
 import trees
 from test_api import START
 
-# A minute: whoever is seen to end did not wait for it.
+# Long: a worker that ends within the deadline did not wait for the end of the grace.
 LONG = {trees.ENV_PARENT_WATCH_GRACE: "1m"}
 
-# How Python servers stop gracefully. Each says that it stops, and ends with a status of its own. None
-# sleeps for long: when a signal comes just before a call, Python runs the handler after that call.
+# Ways in which Python servers stop gracefully. Each prints that it stops, and has its own exit status.
+# None sleeps for long: if a signal arrives just before a call, Python runs the handler after that call.
 STOPS = {
     "handler": """
 def stop(number, frame):
@@ -78,7 +78,7 @@ def test_without_a_grace_there_is_no_graceful_stop(start) -> None:
     assert worker.said() == worker.death_line()
 
 
-def test_zero_in_code_beats_the_environment(start) -> None:
+def test_zero_in_code_overrides_the_environment(start) -> None:
     worker = ready(start, STOPS["handler"].replace("start()", "start(grace=0)"), LONG)
     worker.kill_supervisor()
     assert worker.ended() == 1
@@ -95,7 +95,7 @@ def test_zero_leaves_no_time_for_a_hook(start) -> None:
 
 
 def test_nothing_handles_the_signal(start) -> None:
-    """The time would be of no use: the worker goes at once, with its line and its own status."""
+    """The grace would be of no use: the worker ends at once, with its line and status 1."""
     worker = ready(start, "start()\nos.write(1, b'ready\\n')\nwhile True: signal.pause()", LONG)
     before = time.monotonic()
     worker.kill_supervisor()
@@ -109,7 +109,7 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 os.write(1, b"ready\\n")
 while True: signal.pause()
 """
-# A call that never returns and holds the interpreter lock: the handler, Python code, does not run.
+# A call that never returns and holds the interpreter lock, so the signal handler never runs.
 LOCK_HELD = """
 import ctypes
 signal.signal(signal.SIGTERM, lambda *_: os._exit(4))
@@ -134,8 +134,8 @@ def test_end_of_the_grace(start, busy: str) -> None:
 
 
 def test_engine_lives_until_the_worker_has_stopped(start) -> None:
-    """The worker asks its engine, in a session of its own, for one more answer. The engine has its
-    SIGTERM after that."""
+    """The worker needs one more answer from its engine, which is in its own session. The engine gets
+    its SIGTERM after that."""
     engine = trees.command("""
 import os, signal, sys, time
 def stop(*_):

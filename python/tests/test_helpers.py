@@ -1,4 +1,4 @@
-"""The processes that a worker has started: who goes with it, and who is left alone."""
+"""The processes that a worker started: which end with it, and which live on."""
 
 import os
 import signal
@@ -9,8 +9,8 @@ import pytest
 import trees
 from test_api import START
 
-# A process that says its number, and that it lives when it is asked by a signal. It holds the worker's
-# standard output: when that is at its end, nobody is left.
+# A process that prints its process id, and answers a signal to show that it lives. It holds the
+# worker's standard output open: at the end of that output, no process is left.
 HELPER = """
 import os, signal, sys, time
 signal.signal(signal.SIGUSR1, lambda *_: os.write(1, b"alive\\n"))
@@ -19,7 +19,7 @@ os.write(1, b"helper %d\\n" % os.getpid())
 while True: time.sleep(0.05)
 """
 
-# What setproctitle does: the memory of the command line and of the environment has other contents.
+# As setproctitle does: it overwrites the memory of the command line and the environment.
 RETITLE = """
 import ctypes
 fields = open("/proc/self/stat").read().rpartition(")")[2].split()
@@ -49,7 +49,7 @@ HELPERS = {
 
 
 def worker_with(start, kind: str, scope: str = "") -> tuple[trees.Worker, int]:
-    """A worker and its helper, which has said that it is there."""
+    """A worker and its helper, once the helper has reported."""
     options, setup = HELPERS[kind]
     helper = trees.command(HELPER.format(setup=setup))
     env = {trees.ENV_PARENT_WATCH_SCOPE: scope}
@@ -66,7 +66,7 @@ def worker_with(start, kind: str, scope: str = "") -> tuple[trees.Worker, int]:
 
 
 @pytest.mark.parametrize("kind", HELPERS)
-def test_all_descendants_go(start, kind: str) -> None:
+def test_all_descendants_end(start, kind: str) -> None:
     worker, _ = worker_with(start, kind)
     worker.kill_supervisor()
     assert worker.ended() == 1
@@ -78,8 +78,8 @@ def test_all_descendants_go(start, kind: str) -> None:
     ("scope", "kind"),
     [("group", "own-group"), ("group", "own-session"), ("process", "same-group")],
 )
-def test_who_is_not_meant_lives(start, scope: str, kind: str) -> None:
-    """It had no SIGTERM either, whose default would have ended it before the worker's own end."""
+def test_processes_outside_the_scope_live(start, scope: str, kind: str) -> None:
+    """They got no SIGTERM either: by default it would have ended them before the worker."""
     worker, helper = worker_with(start, kind, scope)
     worker.kill_supervisor()
     assert worker.ended() == 1
@@ -101,7 +101,7 @@ while True: signal.pause()
 
 @pytest.mark.parametrize("watches", [False, True], ids=["stays", "watches"])
 def test_helper_that_has_detached_itself(start, tmp_path: Path, watches: bool) -> None:
-    """It is no descendant any more. Told of the worker, it watches it."""
+    """It is no longer a descendant. If it is given the worker's token, it watches the worker."""
     file = tmp_path / "helper.py"
     file.write_text(HELPER.format(setup=""))
     worker = start(trees.command(DETACHED, "watches" if watches else "stays", file))
@@ -133,16 +133,16 @@ if __name__ == "__main__":
     process = multiprocessing.get_context(sys.argv[1]).Process(target=child)
     process.start()
     process.join()
-    # The child has its SIGTERM before this worker exits: the worker must not end by itself.
+    # The child gets its SIGTERM before this worker exits. So the worker must not end by itself.
     signal.pause()
 """
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_children_of_multiprocessing_in_sessions_of_their_own(
+def test_children_of_multiprocessing_in_their_own_sessions(
     start, tmp_path: Path, method: str
 ) -> None:
-    """As vLLM's engines are. A child of the fork server is a grandchild."""
+    """vLLM's engines are such children. A child of the fork server is a grandchild of the worker."""
     file = tmp_path / "main.py"
     file.write_text(_MULTIPROCESSING)
     worker = start([sys.executable, str(file), method])
@@ -155,8 +155,8 @@ def test_children_of_multiprocessing_in_sessions_of_their_own(
 
 @pytest.mark.parametrize(("grace", "cleans_for", "cleans_up"), [("60", 3, True), ("", 30, False)])
 def test_helper_that_cleans_up(start, grace: str, cleans_for: int, cleans_up: bool) -> None:
-    """Between its SIGTERM and its SIGKILL a helper has the grace, or else a second. The worker itself
-    goes at once: nothing handles its SIGTERM."""
+    """A helper has the grace between SIGTERM and SIGKILL, 1 s unless set. The worker itself ends at
+    once: nothing handles its SIGTERM."""
     setup = f"""
 def clean_up(*_):
     time.sleep({cleans_for})

@@ -1,11 +1,11 @@
-"""The hook, where it meets Python. That it hangs, cannot have the lock, raises or ends the process is
-in e2e/ (F09, F10, F16)."""
+"""The hook and Python. Hooks that hang, do not get the lock, raise or end the process are tested in
+e2e/ (F09, F10, F16)."""
 
 import pytest
 import trees
 from test_api import START
 
-# After the supervisor's end the test reads what the hook has said.
+# After the supervisor's death the test reads what the hook printed.
 WAIT = """
 os.write(1, b"ready\\n")
 while True: __import__("time").sleep(3600)
@@ -13,7 +13,7 @@ while True: __import__("time").sleep(3600)
 
 
 def dies(start, program: str, after: str = WAIT) -> tuple[trees.Worker, str]:
-    """A worker whose supervisor was killed: itself, and the first line that its hook has written."""
+    """A worker whose supervisor was killed, and the first line that its hook printed."""
     worker = start(trees.command(f"{START}{program}{after}"))
     assert worker.line() == "ready", worker.said()
     worker.kill_supervisor()
@@ -63,7 +63,7 @@ del hook, Server
 
 @pytest.mark.parametrize("outcome", ["ValueError('full')", "SystemExit(7)", "KeyboardInterrupt()"])
 def test_exception_goes_to_the_unraisable_hook(start, outcome: str) -> None:
-    """And then the process ends at once: the grace is an hour."""
+    """Then the process ends at once, although the grace is an hour."""
     worker, line = dies(
         start,
         f"""
@@ -91,7 +91,7 @@ def test_exception_is_shown(start) -> None:
 @pytest.mark.parametrize(
     "stderr", ["sys.stderr = None", "sys.stderr.close()", "del sys.unraisablehook"]
 )
-def test_exception_that_nobody_can_be_told_of(start, stderr: str) -> None:
+def test_exception_without_a_stderr(start, stderr: str) -> None:
     worker, _ = dies(
         start, f"\ndef hook(): raise ValueError\nstart(on_death=hook, grace=3600)\n{stderr}\n"
     )
@@ -114,7 +114,7 @@ start(on_death=hook, grace=3600)
 
 
 def test_hook_may_use_threads_and_processes(start) -> None:
-    """And takes turns with the program's own threads for the interpreter lock."""
+    """It shares the interpreter lock with the program's own threads."""
     _, line = dies(
         start,
         """
@@ -146,7 +146,7 @@ def test_hook_of_a_graceful_stop_is_not_called(start) -> None:
 
 
 def test_hook_is_not_called_in_a_forked_child(start) -> None:
-    """The child is in another group, which the scope group leaves alone, and watched by nobody."""
+    """The child is in another group, so the scope "group" does not end it, and it has no watcher."""
     worker, line = dies(
         start,
         """

@@ -1,4 +1,4 @@
-"""What importing the package does, and does not, and where it is refused."""
+"""What importing the package does and does not do, and where it is refused."""
 
 import importlib.metadata
 import json
@@ -26,7 +26,7 @@ def test_the_package_under_test_is_the_installed_one() -> None:
     assert (distribution.requires or []) == []
 
 
-def test_nothing_is_started_opened_or_said() -> None:
+def test_import_starts_opens_and_prints_nothing() -> None:
     program = """
 import json, os, signal, sys
 def seen():
@@ -45,7 +45,7 @@ print(json.dumps("seen"))
     assert trees.answer(program) == "seen"
 
 
-# A page that cannot be read in place of the environment: who reads it, ends.
+# The environment is a page that cannot be read: a program that reads it crashes.
 _UNREADABLE = """
 import ctypes, mmap, sys
 libc = ctypes.CDLL(None, use_errno=True)
@@ -93,7 +93,7 @@ print(json.dumps(sorted(imported)))
         assert imported == package
 
 
-# Before 3.13 run_string raises what was raised inside, later on it returns it.
+# Before 3.13 run_string raises the exception of the subinterpreter; later it returns it.
 _SUBINTERPRETER = """
 import sys
 if sys.version_info >= (3, 13):

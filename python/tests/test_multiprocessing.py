@@ -1,5 +1,5 @@
-"""Children of multiprocessing, by each of its methods. The trees of fork and spawn whose supervisor
-dies are in e2e/ (F14, F15); a child of the fork server has the fork server for its parent."""
+"""Children of multiprocessing, with each start method. e2e/ tests fork and spawn when the supervisor
+dies (F14, F15). The parent of a child of the fork server is the fork server."""
 
 import contextlib
 import sys
@@ -59,14 +59,14 @@ def main(tmp_path: Path) -> Path:
 
 
 def tree_of(worker: trees.Worker) -> tuple[list, list]:
-    """What the worker and its child have said, in whatever order."""
+    """What the worker and its child printed, in any order."""
     said = {line[0]: line[1:] for line in (worker.report(), worker.report())}
     return said["main"], said["child"]
 
 
 @pytest.mark.parametrize("armed", ["armed", "unarmed"])
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_all_go_and_shared_memory_is_left_clean(
+def test_all_end_and_no_shared_memory_is_left(
     start, main: Path, memory: Path, method: str, armed: str
 ) -> None:
     worker = start([sys.executable, str(main), method, armed, memory.name])
@@ -84,12 +84,13 @@ def test_all_go_and_shared_memory_is_left_clean(
         "the child is an orphan",
     )
     trees.wait_until(lambda: not memory.exists(), "the resource tracker cleans /dev/shm")
-    # The fixture sees that nobody is left.
+    # The fixture checks that no process is left.
     assert worker.death_line() in worker.said()
 
 
-def test_child_of_the_fork_server_that_is_told_of_the_worker(start, main: Path, memory: Path) -> None:
-    """With scope process nobody else ends it, and the fork server lives as long as it has children."""
+def test_child_of_the_fork_server_with_the_worker_s_token(start, main: Path, memory: Path) -> None:
+    """With the scope "process" nothing else ends it, and the fork server lives as long as its
+    children."""
     env = {trees.ENV_PARENT_WATCH_SCOPE: "process", "NAMES_ITSELF": "1"}
     worker = start([sys.executable, str(main), "forkserver", "armed", memory.name], env=env)
     _, (_, started, child, fork_server, watched) = tree_of(worker)
@@ -101,7 +102,7 @@ def test_child_of_the_fork_server_that_is_told_of_the_worker(start, main: Path, 
 
 
 def test_pool_in_a_started_process(tmp_path: Path) -> None:
-    """A pool of workers is what it was: results, exceptions, and its end."""
+    """A pool of workers works as before: results, exceptions, and its end."""
     file = tmp_path / "pool.py"
     file.write_text(
         """

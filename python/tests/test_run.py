@@ -1,5 +1,5 @@
-"""`python -m localai_parentwatch`, and `run`: what `python PROGRAM` does, with the watcher started
-first. A plain Python over the same program is what it is compared with."""
+"""`python -m localai_parentwatch` and its `run`, which starts the watcher and then does what `python
+PROGRAM` does. The tests compare it with plain Python running the same program."""
 
 import json
 import os
@@ -92,7 +92,7 @@ def test_mistakes_start_nothing(words: list[str]) -> None:
     assert "localai-parentwatch:" not in ran.stderr
 
 
-# -- Everything that a program can see -------------------------------------------------------------
+# -- What a program can see ------------------------------------------------------------------------
 
 SEE = """
 import json, sys
@@ -117,7 +117,7 @@ WORDS = ["one", "--json", "-m", "two words", ""]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A program in every form."""
+    """The same program in every form."""
     (tmp_path / "program.py").write_text('"""Documented."""\n' + SEE)
     (tmp_path / "program").write_text(SEE)
     sub = tmp_path / "sub"
@@ -142,7 +142,7 @@ def folder(tmp_path: Path) -> Path:
 def both(
     folder: Path, words: list[str], options: tuple[str, ...] = (), env: trees.Environment = None
 ) -> tuple[subprocess.CompletedProcess, subprocess.CompletedProcess]:
-    """A program by a plain Python, and by ours."""
+    """Runs a program with plain Python, and with ours."""
     plain = trees.run([sys.executable, *options, *words], cwd=folder, env=env)
     ours = trees.run(
         [sys.executable, *options, "-m", "localai_parentwatch", "run", *words], cwd=folder, env=env
@@ -171,7 +171,7 @@ FORMS = [
 ]
 
 
-# The options of Python itself that a worker may have been started with.
+# The options of Python that a worker may be started with.
 @pytest.mark.parametrize("options", [(), ("-I",), ("-E", "-B", "-O", "-u", "-X", "utf8")], ids=" ".join)
 @pytest.mark.parametrize("form", FORMS, ids=" ".join)
 def test_program_sees_the_same(folder: Path, form: list[str], options: tuple[str, ...]) -> None:
@@ -181,7 +181,7 @@ def test_program_sees_the_same(folder: Path, form: list[str], options: tuple[str
     if plain.returncode == 0:
         assert json.loads(ours.stdout) == json.loads(plain.stdout)
     else:
-        # A module that cannot be found there, as it should be: the last line says it.
+        # The module must not be found there: the last line says it.
         assert (
             ours.stderr.splitlines()[-1].rpartition(":")[2]
             == plain.stderr.splitlines()[-1].rpartition(":")[2]
@@ -208,7 +208,7 @@ def test_program_is_watched_from_its_first_line(folder: Path) -> None:
 
 
 def test_watcher_is_started_before_the_program_is_read(folder: Path) -> None:
-    """Which takes its time: there is nothing to be read before somebody writes it."""
+    """The program comes from a pipe, which is empty at first."""
     os.mkfifo(folder / "slow.py")
     with trees.started([*RUN, "slow.py"], cwd=folder) as process:
         trees.wait_until(lambda: trees.WATCHER_THREAD in trees.threads(process.pid), "the watcher runs")
@@ -218,7 +218,7 @@ def test_watcher_is_started_before_the_program_is_read(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [["hang.py"], ["-m", "hang"]], ids=" ".join)
-def test_program_goes_with_its_supervisor(start, folder: Path, words: list[str], monkeypatch) -> None:
+def test_program_ends_with_its_supervisor(start, folder: Path, words: list[str], monkeypatch) -> None:
     monkeypatch.chdir(folder)
     (folder / "hang.py").write_text("import time\nprint('ready', flush=True)\ntime.sleep(3600)\n")
     worker = start([*RUN, *words])
@@ -254,8 +254,8 @@ ENDS = {
 
 
 def last_of_the_traceback(text: str, end: str) -> str:
-    """From the program's own last line on: what comes before it differs, which is no promise, and so do
-    the words for an encoding that there is none of."""
+    """The stderr from the program's own last line on. The lines before may differ, and so may the
+    message about an unknown encoding."""
     lines = text.splitlines()
     if end == "bad-encoding":
         return lines[-1].partition(":")[0]
@@ -274,7 +274,7 @@ def test_program_ends_the_same(tmp_path: Path, end: str, as_module: bool) -> Non
 
 NO_PROGRAM = [["missing.py"], ["empty"], ["-m", "missing"], ["-m", "empty"]]
 if sys.version_info >= (3, 11):
-    # 3.10 itself has another name for the working directory.
+    # Python 3.10 names the working directory differently.
     NO_PROGRAM.append(["."])
 
 
@@ -289,7 +289,7 @@ def test_there_is_no_program(tmp_path: Path, words: list[str]) -> None:
 
 def test_program_that_may_not_be_read(tmp_path: Path) -> None:
     if os.geteuid() == 0:
-        # Root may read everything, but no folder as a file.
+        # Root may read every file, but cannot read a folder as a file.
         (tmp_path / "secret.py").mkdir()
     else:
         (tmp_path / "secret.py").touch(0)
@@ -327,7 +327,7 @@ def test_what_outlives_the_last_line_has_its_globals(tmp_path: Path, as_module: 
     assert (ours.returncode, ours.stdout, ours.stderr) == (0, plain.stdout, "")
 
 
-# A plain Python cannot spawn from a directory or an archive either: the children import no __main__.
+# Plain Python cannot spawn from a directory or an archive either: the children import no __main__.
 @pytest.mark.parametrize(
     ("form", "method"),
     [
@@ -341,7 +341,7 @@ def test_what_outlives_the_last_line_has_its_globals(tmp_path: Path, as_module: 
     ],
 )
 def test_multiprocessing_in_the_program(tmp_path: Path, form: str, method: str) -> None:
-    """What __main__ defines goes to the children and back, and __main__ is not run again there."""
+    """Objects of __main__ go to the children and back, and the children do not run __main__ again."""
     program = textwrap.dedent("""\
         import multiprocessing, os, pickle, sys
         print("imported as", __name__, flush=True)
@@ -376,7 +376,7 @@ def test_multiprocessing_in_the_program(tmp_path: Path, form: str, method: str) 
     ), ours.stderr
 
 
-def test_standard_input_is_the_programs(tmp_path: Path) -> None:
+def test_standard_input_belongs_to_the_program(tmp_path: Path) -> None:
     (tmp_path / "reads.py").write_text("import sys; print(sys.stdin.read())")
     process = subprocess.run(
         [*RUN, "reads.py"],
@@ -390,7 +390,7 @@ def test_standard_input_is_the_programs(tmp_path: Path) -> None:
 
 
 def test_signal_of_the_operator(tmp_path: Path) -> None:
-    """Ctrl-C reaches the program, as KeyboardInterrupt on its main thread."""
+    """Ctrl-C raises KeyboardInterrupt on the program's main thread."""
     (tmp_path / "waits.py").write_text(
         "import time\ntry:\n    print('ready', flush=True)\n    time.sleep(3600)\n"
         "except KeyboardInterrupt:\n    print('interrupted')\n"
@@ -407,7 +407,7 @@ def test_signal_of_the_operator(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("program", ["/dev/stdin", "/dev/fd/0"])
 def test_program_from_a_pipe(program: str) -> None:
-    """A pipe is read once: there is no way back to its beginning."""
+    """A pipe can be read only once."""
     text = "import sys; print(sys.argv, __file__, __name__); sys.exit(3)\n"
     ran = [
         subprocess.run(

@@ -1,4 +1,4 @@
-"""What docs/supervisors.md shows, run as it stands there."""
+"""Runs the snippets of docs/supervisors.md unchanged."""
 
 import os
 import re
@@ -15,7 +15,7 @@ import trees
 
 PROGRAM = Path(sys.executable).with_name("localai-parentwatch")
 
-# What a supervisor tells of itself, in its child's words: localai_parentwatch.token().
+# Shell code in the child that sets TOKEN to what localai_parentwatch.token() returns in the supervisor.
 TOKEN = "TOKEN=$PPID@$(cut -d ' ' -f 22 /proc/$PPID/stat)@$(stat -Lc %i /proc/$PPID/ns/pid)\n"
 
 BARE = "import os, signal\nos.write(1, b'up\\n')\nwhile True: signal.pause()\n"
@@ -29,7 +29,7 @@ def snippets(language: str) -> list[str]:
 
 @pytest.fixture
 def run(start, tmp_path: Path) -> Callable[..., trees.Worker]:
-    """Runs a command in a folder with the program ./worker; its parent is a supervisor of its own."""
+    """Runs a command in a folder with the program ./worker. The command has its own supervisor."""
 
     def run(command: list[str], worker: str) -> trees.Worker:
         (tmp_path / "worker").write_text(f"#!{sys.executable} -I\n{worker}")
@@ -55,7 +55,7 @@ def test_a_worker_that_cannot_be_changed(run) -> None:
 
 
 def test_subprocess(run) -> None:
-    # Its supervisor lives: it is itself the one that dies.
+    # The snippet itself is the supervisor that dies. Its own supervisor lives.
     supervisor = run(trees.command(snippets("python")[0] + "worker.wait()\n"), LINKED)
     os.kill(supervisor.pid, signal.SIGKILL)
     assert supervisor.line() == "", "somebody is left"
@@ -64,12 +64,12 @@ def test_subprocess(run) -> None:
 
 @pytest.mark.parametrize(("line", "worker"), [(0, BARE), (1, LINKED)], ids=["exec", "env"])
 def test_sudo(run, line: int, worker: str) -> None:
-    """sudo stays between the two, and lives on."""
+    """sudo stays between supervisor and worker, and lives on."""
     sudo = shutil.which("sudo")
     if sudo is None or subprocess.run([sudo, "-n", "true"], capture_output=True).returncode != 0:
         print("SKIPPED: no sudo without a password")
         pytest.skip("no sudo without a password")
-    # sudo has a PATH of its own.
+    # sudo sets its own PATH.
     command = snippets("sh")[1].splitlines()[line].replace("localai-parentwatch", str(PROGRAM))
     tree = run(["/bin/sh", "-c", TOKEN + command], worker)
     tree.kill_supervisor()

@@ -1,5 +1,5 @@
-"""Starting from many threads, from others than the main one, in forked children, among signals, and
-whatever sys.stderr is."""
+"""Starts from many threads, from other threads than the main one, in forked children, during signals,
+and with every kind of sys.stderr."""
 
 import json
 import os
@@ -8,15 +8,15 @@ import pytest
 import trees
 from test_api import INFO, START
 
-# Many at once: who would have to wait for long, on a machine that stalls, is told to ask again.
+# On a machine that stalls, one of many calls may give up waiting for the first one. Call again.
 START_AGAIN = """
 def start_again(**options):
     while (outcome := start(**options)) is Status.NOT_STARTED: pass
     return outcome
 """
 
-# What a process has of the watcher: its threads, by their names, and pidfds, which it must not have. A
-# thread takes its name when it runs for the first time.
+# Lists the threads of the watcher by name, and the pidfds of the process, of which there must be none.
+# A thread sets its name when it first runs.
 SEEN = """
 import pathlib, time
 def of_those_that_stay(read, folder):
@@ -56,7 +56,7 @@ print(json.dumps([[outcome.name for outcome in outcomes], seen([1, 0, 0])]))
 
 
 def test_from_32_threads_with_other_options_each() -> None:
-    """One of them arms; the others are told that it was not them."""
+    """One of them arms. The others get an error, since the watcher is armed with other options."""
     program = f"""{START}import threading
 {SEEN}{START_AGAIN}
 barrier = threading.Barrier(32)
@@ -156,7 +156,7 @@ print(json.dumps(below(3)))
     ids=["none", "replaced", "closed"],
 )
 def test_warnings_do_not_need_sys_stderr(stderr: str) -> None:
-    """They go to descriptor 2, which Python does not close with its own file."""
+    """They go to descriptor 2, which stays open when sys.stderr is closed."""
     program = f"""{START}
 class Silent:
     def write(self, text): raise AssertionError(text)
@@ -175,7 +175,8 @@ os._exit(0)
 
 
 def test_signals_while_arming() -> None:
-    """A timer of 20 µs, a child for each of 50 starts: all arm, and handlers run in the main thread."""
+    """A timer fires every 20 µs during 50 starts, each in a child. All arm, and handlers run in the
+    main thread."""
     program = f"""{START}import signal, threading
 handled = []
 def handler(number, frame):
@@ -200,7 +201,8 @@ print(json.dumps("armed"))
 
 
 def test_exception_of_a_signal_handler_while_arming() -> None:
-    """Ctrl-C at any moment of the start: KeyboardInterrupt, and a later call says what came of it."""
+    """Ctrl-C at any moment of the start raises KeyboardInterrupt, and a later call returns the
+    outcome."""
     program = f"""{START}import signal
 signal.signal(signal.SIGALRM, signal.default_int_handler)
 for after in range(0, 400, 8):

@@ -1,4 +1,4 @@
-"""The contract's table, every row in a process that was started with that environment."""
+"""The contract's table. Each row is tested in a process that is started with its environment."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from localai_parentwatch import parent_watch
 
 _TABLE = json.loads(Path(os.environ["CONTRACT_VECTORS"]).read_text(encoding="utf-8"))
 
-# The program reads before it starts the watcher, asks for nothing in code, and tells both.
+# The program reads the environment, starts the watcher without options, and reports both.
 _READ_AND_START = """
 import json, localai_parentwatch as package
 from localai_parentwatch import parent_watch as drop_in
@@ -43,7 +43,7 @@ _UNPROVEN = re.compile(
 
 
 def rows() -> list[dict]:
-    """Those of the table, with the default for what they do not tell."""
+    """The rows of the table, completed with the defaults."""
     return [{**_TABLE["default"], "supervisor": None, "warns": 0, **row} for row in _TABLE["vectors"]]
 
 
@@ -67,18 +67,18 @@ def token_of(supervisor: dict) -> str:
     return "@".join(str(supervisor[key]) for key in ("pid", "start", "pidns") if key in supervisor)
 
 
-def test_the_table_is_whole() -> None:
+def test_the_table_is_complete() -> None:
     assert len(rows()) >= 182
 
 
 @pytest.mark.parametrize("row", rows(), ids=id_of)
 def test_row(row: dict, request: pytest.FixtureRequest) -> None:
-    # Every other row arms through the drop-in: what arms is the same.
+    # Every other row starts the watcher through the drop-in, which must do the same.
     through_drop_in = request.node.callspec.indices["row"] % 2 == 1
     ran = trees.run(trees.command(_READ_AND_START.format(drop_in=through_drop_in)), env=env_of(row))
     supervisor = row["supervisor"]
     if supervisor and ran.returncode == 1:
-        # On a machine that has been up for less than the token's start time, it is proven to be dead.
+        # If the uptime is less than the token's start time, the supervisor is proven to be dead.
         assert f"localai-parentwatch: supervisor {supervisor['pid']} is gone, worker " in ran.stderr
         return
     assert ran.returncode == 0, ran.stderr
@@ -89,7 +89,7 @@ def test_row(row: dict, request: pytest.FixtureRequest) -> None:
     grace = grace_of(row)
     assert told["read"] == [row["enabled"], interval, row["scope"], grace]
     state = 0 if row["enabled"] else 1
-    # What will be acted on once it is armed: the process leads no group.
+    # Once armed, the scope in effect: the process leads no group.
     acts = row["scope"] != "group" or state != 0
     assert told["after"] == [interval, row["scope"] if acts else "process", grace]
 
@@ -98,8 +98,8 @@ def test_row(row: dict, request: pytest.FixtureRequest) -> None:
     parent, *further = told["watched"] if row["enabled"] else [os.getpid()]
     assert parent == os.getpid()
 
-    # A line for each value that is not understood. A supervisor that is understood is watched, if its
-    # number belongs to an ancestor, or else has a line too, which tells whom it was understood to be.
+    # One line for each invalid value. A valid supervisor is watched if its process id is that of an
+    # ancestor. Else there is a line too, which shows how it was read.
     lines = ran.stderr.splitlines()
     unproven = [match[1] for line in lines if (match := _UNPROVEN.fullmatch(line))]
     assert len([line for line in lines if _NOT_UNDERSTOOD.fullmatch(line)]) == row["warns"], lines

@@ -1,7 +1,7 @@
-"""Real processes over the installed package: programs that run to their end, and trees in which the
-supervisor is killed. Everything waits with a deadline, and nothing sleeps for a guessed time.
+"""Real processes that use the installed package: programs that run to their end, and trees whose
+supervisor is killed. Every wait has a deadline, and nothing sleeps for a guessed time.
 
-The process that runs the tests is a subreaper: an orphan comes to it, which is how it learns the
+The process that runs the tests is a subreaper: it adopts the orphans, and so learns their exit
 status."""
 
 import contextlib
@@ -50,7 +50,7 @@ sys.stdin.read()
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
-    """Looks at a condition that has no descriptor to wait on, until it holds."""
+    """Polls a condition until it holds."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"not in time: {what}"
@@ -63,7 +63,7 @@ def become_subreaper() -> None:
 
 
 def environment(changes: Environment = None) -> dict[bytes, bytes]:
-    """That of the tests, without what concerns the watcher or the interpreter, with these changes."""
+    """The environment of the tests, without variables for the watcher or Python, with these changes."""
     env = {
         name: value
         for name, value in os.environb.items()
@@ -74,14 +74,15 @@ def environment(changes: Environment = None) -> dict[bytes, bytes]:
 
 
 def command(source: str, *arguments: object) -> list[str]:
-    """The interpreter of the tests over a program, which finds nothing but the installed package."""
-    # Programs fork when they have threads, as workers do: later releases warn of it.
+    """The command that runs a program with the interpreter of the tests. It sees only the installed
+    package."""
+    # Later releases warn about programs that fork while they have threads, as workers do.
     fork_warning = ["-W", "ignore:This process:DeprecationWarning"]
     return [sys.executable, "-I", *fork_warning, "-c", source, *map(str, arguments)]
 
 
 def run(command: list[str], *, env: Environment = None, **options: Any) -> subprocess.CompletedProcess:
-    """Runs a command to its end; its parent is the process that runs the tests."""
+    """Runs a command to its end. Its parent is the process that runs the tests."""
     return subprocess.run(
         command,
         env=environment(env),
@@ -107,14 +108,14 @@ def started(command: list[str], **options: Any) -> Iterator[subprocess.Popen]:
 
 
 def answer(source: str, *arguments: object, env: Environment = None) -> Any:
-    """What a program prints in JSON. It must end well, and say nothing on stderr."""
+    """The JSON that a program prints. It must succeed, and print nothing to stderr."""
     ran = run(command(source, *arguments), env=env)
     assert (ran.returncode, ran.stderr) == (0, "")
     return json.loads(ran.stdout)
 
 
 def threads(pid: int) -> list[str]:
-    """The names of a process's threads. One that ends meanwhile is not among them."""
+    """The names of a process's threads, without those that end meanwhile."""
     names = []
     for task in Path(f"/proc/{pid}/task").iterdir():
         with contextlib.suppress(OSError):
@@ -123,7 +124,7 @@ def threads(pid: int) -> list[str]:
 
 
 def sleeps(pid: int) -> dict[int, str]:
-    """What each thread of a process sleeps in, "poll" or "futex"; an empty text for anything else."""
+    """The system call that each thread of a process sleeps in: "poll", "futex", or "" for any other."""
     calls = {}
     for task in Path(f"/proc/{pid}/task").iterdir():
         with contextlib.suppress(OSError):
@@ -132,7 +133,7 @@ def sleeps(pid: int) -> dict[int, str]:
 
 
 def children() -> list[int]:
-    """The children of this process, the orphans that it has adopted among them."""
+    """The children of this process, adopted orphans included."""
     found: list[int] = []
     for task in Path("/proc/self/task").iterdir():
         found += map(int, (task / "children").read_text().split())
@@ -140,7 +141,7 @@ def children() -> list[int]:
 
 
 class Worker:
-    """The program under test, started by a supervisor of its own: an interpreter that only waits."""
+    """The program under test. Its supervisor is an interpreter that only waits."""
 
     def __init__(self, command: list[str], env: Environment, log: Path) -> None:
         self.log = log
@@ -160,7 +161,7 @@ class Worker:
         self.pid = int(self.supervisor.stdout.readline())
 
     def line(self) -> str:
-        """The next line that it prints; an empty text when nobody can print any more."""
+        """The next line that it prints; "" when every writer has ended."""
         end = time.monotonic() + PATIENCE
         while b"\n" not in self._buffer:
             left = max(0.0, end - time.monotonic())
@@ -173,17 +174,17 @@ class Worker:
         return line.decode()
 
     def report(self) -> Any:
-        """The next line, which is JSON."""
+        """The next line, read as JSON."""
         line = self.line()
         assert line, self.said()
         return json.loads(line)
 
     def said(self) -> str:
-        """What the tree has written on stderr so far."""
+        """What the tree has printed to stderr so far."""
         return self.log.read_text(errors="backslashreplace")
 
     def death_line(self, tier: str = "event") -> str:
-        """The library's last line: nobody has named the supervisor."""
+        """The library's last line, for a supervisor that was not named."""
         return (
             f"localai-parentwatch: parent {self.supervisor.pid} is gone, "
             f"worker {self.pid} exits ({tier})\n"
@@ -194,11 +195,11 @@ class Worker:
         self.supervisor.wait()
 
     def ended(self) -> int:
-        """Waits until it has ended, and reaps it: its exit status, or a signal's negative number."""
+        """Waits for its end and reaps it. Returns the exit status, or the negative signal number."""
         found: list[int] = []
 
         def reap() -> bool:
-            # Until it has been adopted it is somebody else's child.
+            # It is not our child until it is adopted.
             with contextlib.suppress(ChildProcessError):
                 pid, status = os.waitpid(self.pid, os.WNOHANG)
                 if pid:
@@ -209,7 +210,7 @@ class Worker:
         return found[0]
 
     def close(self) -> None:
-        """Takes the tree down. What has not ended by itself, shortly after the supervisor, is told."""
+        """Kills the supervisor and closes the pipes."""
         if self.supervisor.poll() is None:
             self.kill_supervisor()
         for pipe in (self.supervisor.stdin, self.supervisor.stdout):
@@ -219,7 +220,7 @@ class Worker:
 
 
 def leave_nobody() -> list[int]:
-    """Waits until this process has no child any more. Those that do not end are killed, and told."""
+    """Waits until this process has no children. Kills those that do not end, and returns them."""
     end = time.monotonic() + PATIENCE / 2
     left: set[int] = set()
     while True:

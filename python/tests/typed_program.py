@@ -1,5 +1,5 @@
-"""A program as its author's type checker sees it: mypy --strict takes every line, and an error that is
-asked for must be one (`warn_unused_ignores` is part of --strict)."""
+"""A program for the type checker: mypy --strict must accept every line, and every ignored error must be
+an error (`warn_unused_ignores` is part of --strict)."""
 
 from collections.abc import Callable
 from datetime import timedelta

@@ -9,10 +9,10 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-/// A callable without arguments, to be called when the supervisor is gone.
+/// A callable without arguments, called when the supervisor has died.
 ///
-/// The watcher gets the bare object, by which a repeated call is recognised. No thread but one that holds the
-/// interpreter lock touches its count, so that a forked child has nothing to put right.
+/// The watcher gets the bare object pointer, by which it recognises a repeated call. Only threads that hold the
+/// interpreter lock change the reference count, so a forked child has nothing to repair.
 pub(crate) struct OnDeath(Py<PyAny>);
 
 impl OnDeath {
@@ -27,13 +27,12 @@ impl OnDeath {
     }
 
     pub(crate) fn add_to(&self, options: Options) -> Options {
-        // SAFETY: `call` may be called from any thread and does not unwind. The object is there for as long as
-        // the interpreter is, after which `call` leaves it alone: the caller keeps it unless the watcher was
-        // not armed with it.
+        // SAFETY: `call` may be called from any thread and does not unwind. If the watcher is armed with the object,
+        // the caller keeps the object alive as long as the interpreter. After that, `call` does not touch it.
         unsafe { options.on_death_function(call, self.0.as_ptr().cast()) }
     }
 
-    /// It is armed: the object stays for the life of this interpreter.
+    /// Keeps the object for the life of this interpreter: the watcher is armed with it.
     pub(crate) fn keep(self) {
         std::mem::forget(self);
     }
@@ -45,14 +44,14 @@ impl Drop for OnDeath {
     }
 }
 
-/// The hooks that the watcher has, or is being given.
+/// How many hooks the watcher has or is being given.
 static GIVEN: AtomicUsize = AtomicUsize::new(0);
 
-/// The interpreter that the hook belongs to is gone, its objects with it, whatever has been kept of them: a
-/// host that embeds Python can take it down and start another.
+/// The hook's interpreter has ended, and its objects with it, whatever references are left. A host that embeds Python
+/// can end an interpreter and start another.
 static ENDED: AtomicBool = AtomicBool::new(false);
 
-/// The interpreter that there is will call `at_end`, after which it is another one's turn.
+/// The current interpreter will call `at_end`. Then the flag is reset for the next interpreter.
 static NOTICING: AtomicBool = AtomicBool::new(false);
 
 extern "C" fn at_end() {
@@ -63,7 +62,7 @@ extern "C" fn at_end() {
 }
 
 fn notice_the_end() -> PyResult<()> {
-    // SAFETY: this thread is attached; the function takes nothing and calls nothing of Python's.
+    // SAFETY: this thread is attached. `at_end` takes no arguments and calls nothing of Python.
     if !NOTICING.swap(true, Ordering::SeqCst) && unsafe { ffi::Py_AtExit(Some(at_end)) } != 0 {
         NOTICING.store(false, Ordering::SeqCst);
         return Err(PyRuntimeError::new_err(
@@ -73,21 +72,21 @@ fn notice_the_end() -> PyResult<()> {
     Ok(())
 }
 
-/// Python is not there any more, is being taken down, or is not the one that the hook belongs to.
+/// Whether Python has ended, is shutting down, or is another interpreter than the hook's.
 fn is_over() -> bool {
     // SAFETY: always safe to ask.
     let is_initialized = unsafe { ffi::Py_IsInitialized() } != 0;
     !is_initialized || is_finalizing() || ENDED.load(Ordering::SeqCst)
 }
 
-/// What the hook's thread runs. Python that is over is no reason to wait: there is no hook then.
+/// What the hook's thread runs. It does not wait for an interpreter that has shut down: then there is no hook.
 unsafe extern "C" fn call(callable: *mut c_void) {
     if is_over() {
         return;
     }
-    // SAFETY: Python is initialised; a thread that comes too late sleeps for ever (PyO3's promise for this
-    // function, ours for the others). The object is alive, see `OnDeath::add_to`: it is asked again with the
-    // lock held, without which no interpreter is taken down.
+    // SAFETY: Python is initialised. A thread that comes too late sleeps for ever: PyO3 promises it for
+    // PyGILState_Ensure, and `SleepForEver` does it for the others. The object is alive (see `OnDeath::add_to`):
+    // `is_over` is checked again with the lock held, without which no interpreter shuts down.
     unsafe {
         ffi::PyGILState_Ensure();
         let never_unwound = SleepForEver;
@@ -95,14 +94,14 @@ unsafe extern "C" fn call(callable: *mut c_void) {
             unwinding::PyErr_WriteUnraisable(callable.cast());
         }
         std::mem::forget(never_unwound);
-        // Lets go of the lock and of nothing else: to give back the thread's state, or the result, may run
-        // Python code, and the process ends now.
+        // Release the lock only. Releasing the thread state or the result could run Python code, and the process ends
+        // now.
         ffi::PyEval_SaveThread();
     }
 }
 
-/// The functions that run Python code. They are declared as what they are before CPython 3.14: when the
-/// interpreter is taken down meanwhile, the thread is ended by pthread_exit(3), which unwinds.
+/// The functions that run Python code. They are declared as functions that can unwind: before CPython 3.14, a shutdown
+/// of the interpreter meanwhile ends the thread by pthread_exit(3), which unwinds.
 mod unwinding {
     use pyo3::ffi::PyObject;
 
@@ -112,8 +111,8 @@ mod unwinding {
     }
 }
 
-/// Stops an unwinding of CPython's before it leaves the frame that this is in: the thread sleeps, as it
-/// does from CPython 3.14 on. The grace ends the process.
+/// Stops CPython's unwinding before it leaves the current frame: the thread sleeps, as it does from CPython 3.14 on.
+/// The process exits at the end of the grace.
 struct SleepForEver;
 
 impl Drop for SleepForEver {
@@ -126,19 +125,18 @@ impl Drop for SleepForEver {
 
 type IsFinalizing = extern "C" fn() -> i32;
 
-/// Whether the interpreter is being taken down, as far as it tells.
+/// Whether the interpreter is shutting down, as far as it tells.
 fn is_finalizing() -> bool {
     IS_FINALIZING.get().copied().flatten().is_some_and(|ask| ask() != 0)
 }
 
-/// Looked up when a hook is given: the hook's thread must not wait for the lock of the dynamic loader.
+/// Looked up when a hook is set: the hook's thread must not wait for the lock of the dynamic loader.
 static IS_FINALIZING: OnceLock<Option<IsFinalizing>> = OnceLock::new();
 
-/// The function is public since CPython 3.13; before, it had another name, and the stable ABI of 3.10 has
-/// neither.
+/// The function is public since CPython 3.13. Before, it had another name. The stable ABI of 3.10 has neither.
 fn find_is_finalizing() -> Option<IsFinalizing> {
-    // SAFETY: the names are C strings; a function that is found takes nothing and returns an int, in every
-    // release that has it, and may be called without the interpreter lock.
+    // SAFETY: the names are C strings. In every release that has it, the function takes nothing, returns an int, and
+    // may be called without the interpreter lock.
     [c"Py_IsFinalizing", c"_Py_IsFinalizing"].into_iter().find_map(|name| unsafe {
         let found = libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr());
         std::mem::transmute::<*mut c_void, Option<IsFinalizing>>(found)

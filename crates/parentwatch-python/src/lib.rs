@@ -1,12 +1,15 @@
-//! The native part of the Python package `localai_parentwatch`. It only translates: everything is asked of
-//! the crate `parentwatch`. Users import `localai_parentwatch`; what is here has no promises.
+//! The native part of the Python package `localai_parentwatch`. It only translates, and calls the crate `parentwatch`
+//! for everything else. It is private: users import `localai_parentwatch`.
 //!
-//! Of what is documented only the hook and the check for signals run Python code: numbers, strings and
-//! `timedelta` are read as what they are, whatever their subclasses override. (A value of none of these types
-//! can still have code of its own in its `__class__`, `__index__` or metaclass.) Python code may let go of the
-//! interpreter lock, and before 3.14 CPython ends a thread that asks for the lock too late by pthread_exit(3),
-//! whose unwinding must not meet a frame of ours. Where PyO3 takes the lock (back), it lets the thread sleep
-//! for ever instead (`HangThread` in pyo3-ffi); `hook.rs` does the same for the hook.
+//! # Python code and unwinding
+//!
+//! Python code may release the interpreter lock. If the interpreter shuts down meanwhile, CPython before 3.14 ends the
+//! thread by pthread_exit(3), which must not unwind through a Rust frame. Where PyO3 acquires the lock, it makes the
+//! thread sleep for ever instead (`HangThread` in pyo3-ffi). `hook.rs` does the same for the hook.
+//!
+//! With documented argument types, only the hook and the check for signals run Python code. Numbers, strings and
+//! `timedelta` are read directly, whatever their subclasses override. (A value of another type can still run code, in
+//! its `__class__`, `__index__` or metaclass.)
 
 mod hook;
 
@@ -21,7 +24,7 @@ use pyo3::types::{PyBool, PyFloat, PyInt, PyString, PyTuple};
 
 use crate::hook::OnDeath;
 
-/// The number that stands for it in every language.
+/// The number of the status, which is the same in every language.
 fn code(outcome: Result<Status, Error>) -> i32 {
     match outcome {
         Ok(status) => status as i32,
@@ -39,7 +42,7 @@ fn duration(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Duration> {
     };
     let number = "a finite number of seconds, 0 or more";
     if let Ok(text) = value.cast::<PyString>() {
-        // Zero as a text is read as the number is: the options know which of them may be zero.
+        // Zero is allowed here, as it is for numbers. The options themselves check it.
         let duration = parentwatch::parse_duration_or_zero(&text.to_string_lossy());
         return or_invalid(duration, "a duration such as 500ms, 2s or 1m30s");
     }
@@ -59,11 +62,11 @@ fn is_int(value: &Bound<'_, PyAny>) -> bool {
     value.is_instance_of::<PyInt>() && !value.is_instance_of::<PyBool>()
 }
 
-/// Its `timedelta.total_seconds()`, if it is a timedelta: where nobody has imported `datetime` there is none.
-/// PyO3's `PyDelta` would import it, and panics where it is not what it should be.
+/// Returns `total_seconds()` of a timedelta. If `datetime` was never imported, the value is none. PyO3's `PyDelta`
+/// would import `datetime`, and panics if another module has that name.
 fn timedelta_seconds<'py>(value: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
     let name = PyString::intern(value.py(), "datetime");
-    // SAFETY: this thread is attached; the name is a str, and the result is a reference of our own or null.
+    // SAFETY: this thread is attached, the name is a str, and the result is a new reference or null.
     let module =
         unsafe { Bound::from_owned_ptr_or_err(value.py(), ffi::PyImport_GetModule(name.as_ptr())) };
     let timedelta = module.and_then(|module| module.getattr("timedelta")).ok()?;
@@ -87,7 +90,7 @@ fn scope(value: &Bound<'_, PyAny>) -> PyResult<Scope> {
     scope.map_err(|error| PyValueError::new_err(format!("scope: {error}")))
 }
 
-/// Any int may be asked about: beyond these numbers there is no process either.
+/// Any int is accepted. A number that does not fit is clamped: there is no such process either.
 struct Pid(i32);
 
 impl FromPyObject<'_, '_> for Pid {
@@ -137,8 +140,8 @@ fn c_strings(name: &str, strings: Vec<Vec<u8>>) -> PyResult<Vec<CString>> {
     strings.map_err(|_| PyValueError::new_err(format!("{name}: expected no zero byte")))
 }
 
-/// While it lives, the signals that Python ignores for itself end a program again, as `restore_signals` of
-/// `subprocess` has it: a program that this process becomes inherits what is ignored.
+/// While it lives, the signals that Python ignores have their default action, as with `restore_signals` of
+/// `subprocess`. A program that is executed would inherit the ignored ones.
 struct DefaultSignals {
     #[cfg(unix)]
     ignored: Vec<i32>,
@@ -194,11 +197,11 @@ mod _native {
     #[allow(non_upper_case_globals)]
     const __version__: &str = env!("CARGO_PKG_VERSION");
 
-    /// The watcher is one for the process, and a hook is called in the main interpreter. CPython asks the
-    /// module's own slot since 3.12 only, and not where it is told not to.
+    /// There is one watcher per process, and the hook runs in the main interpreter. The module's slot is not enough:
+    /// CPython reads it only since 3.12, and not if the check is switched off.
     #[pymodule_init]
     fn refuse_subinterpreters(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        // SAFETY: this thread is attached, so that there is a current interpreter.
+        // SAFETY: this thread is attached, so there is a current interpreter.
         let id = unsafe { ffi::PyInterpreterState_GetID(ffi::PyInterpreterState_Get()) };
         match id {
             0 => Ok(()),
@@ -224,7 +227,7 @@ mod _native {
         if let Some(on_death) = &on_death {
             options = on_death.add_to(options);
         }
-        // With the interpreter lock held: os.environ is changed under it.
+        // Read with the interpreter lock held: os.environ changes under that lock.
         let options = options.environment(Config::from_lookup(std::env::var_os));
         let outcome = py.detach(|| options.start());
         if let (Ok(Status::Armed), Some(on_death)) = (outcome, on_death) {
@@ -236,7 +239,7 @@ mod _native {
         }
     }
 
-    /// `argv` and `env` are bytes without a zero in them.
+    /// `argv` and `env` are bytes without NUL.
     #[pyfunction]
     #[pyo3(signature = (argv, env=None, grace=None, scope=None, parent=None, cgroup=false, verbose=false))]
     #[allow(clippy::too_many_arguments)]
@@ -282,7 +285,7 @@ mod _native {
         ))
     }
 
-    /// What `doctor` prints, and its exit status; or the line to be said.
+    /// Returns what `doctor` prints and its exit status, or raises an error with the line to print.
     #[pyfunction]
     fn doctor(py: Python<'_>, json: bool, end: Vec<i32>, styled: bool) -> PyResult<(String, u8)> {
         let read: Vec<(&str, _)> = parentwatch::doctor::VARIABLES
@@ -322,7 +325,7 @@ mod _native {
     #[pyfunction]
     fn wait_for_exit(py: Python<'_>, pid: Pid, interval: &Bound<'_, PyAny>) -> PyResult<bool> {
         let interval = duration("interval", interval)?;
-        // Where Python is not there any more, nobody is left to be told of signals.
+        // Without an interpreter there are no Python signal handlers to run.
         let signals = || Python::try_attach(|py| py.check_signals()).unwrap_or(Ok(()));
         py.detach(|| parentwatch::wait_for_exit_or(pid.0, interval, signals))
             .map(|exit| exit == Exit::Exited)
