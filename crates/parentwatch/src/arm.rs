@@ -1,4 +1,4 @@
-//! Arming: once per process, from any thread, any number of times.
+//! Arming: starts the watcher of this process. Any thread may do so, any number of times.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -13,22 +13,21 @@ use crate::state::{self, Armed, Claim, Error, Info, Phase, State, Status, Tier};
 use crate::sys::{self, Handle, OwnTable, SignalsBlocked, WATCHER_NAME};
 use crate::watch::{Gone, Target, ThisKernel, Watched, Whose};
 
-/// Starts the watcher of this process, as the environment asks for it; first thing in `main`.
+/// Starts the watcher of this process, with the settings in the environment. Call it first thing in `main`.
 ///
-/// May be called from any thread, any number of times: once armed it stays armed, and later calls say
-/// so. A forked child has no watcher and may start its own. There is no way to disarm.
+/// Any thread may call it, any number of times. Once armed, the watcher stays armed: there is no way to disarm it. A
+/// forked child has no watcher and may start its own.
 ///
-/// When the supervisor died before this call and that is proven (see [`Supervisor`]), the process
-/// exits here.
+/// If the supervisor is proven to have died before this call (see [`Supervisor`]), the process exits here.
 ///
-/// The call waits at most 1 s for the watcher's thread. If that is held up longer (a hung file system holds it while
-/// it closes its copies of the program's descriptors), the call returns [`Status::Armed`], and [`status`] tells the
-/// tier [`Tier::None`] until the thread watches.
+/// The call waits at most 1 s for the watcher's thread. A hung file system can delay that thread while it closes its
+/// copies of the program's descriptors. Then the call returns [`Status::Armed`], and [`status`] has the tier
+/// [`Tier::None`] until the thread watches.
 ///
 /// # Errors
 ///
-/// [`Error::Exhausted`] when no thread can be had, after one warning line on stderr: the program runs
-/// on, unprotected, and may call again later. [`Error::Internal`] for a bug of ours.
+/// [`Error::Exhausted`] if the thread cannot be created. One warning line goes to stderr, and the program runs on
+/// unprotected. It may call again later. [`Error::Internal`] for a bug in this library.
 pub fn start() -> Result<Status, Error> {
     start_with(Options::new())
 }
@@ -50,10 +49,10 @@ pub(crate) fn start_with(options: Options) -> Result<Status, Error> {
     }
 }
 
-/// The watcher of this process as it stands: its state, its tier, whom it watches and with what. Before
-/// it is armed, interval, scope and grace are what the environment asks for.
+/// Tells how this process is being watched. Before the watcher is armed, interval, scope and grace are those in the
+/// environment.
 ///
-/// Safe from any thread and after a fork (a child's own state, not its parent's). Prints nothing.
+/// Safe from any thread and after a fork: a forked child sees its own state. Prints nothing.
 pub fn status() -> Info {
     let state = State::of_this_process();
     match state.when_armed() {
@@ -81,7 +80,7 @@ pub fn status() -> Info {
     }
 }
 
-/// What a scope comes to here, for a worker with that group to end.
+/// The scope in effect, for a worker with that group to end.
 fn acted_on(scope: Scope, group: Option<i32>) -> Scope {
     match scope {
         Scope::Tree if sys::HAS_TREE => Scope::Tree,
@@ -90,7 +89,7 @@ fn acted_on(scope: Scope, group: Option<i32>) -> Scope {
     }
 }
 
-/// Everything between the claim and its settlement.
+/// Everything between [`State::claim`] and [`State::settle`].
 fn arm(state: &'static State, mut options: Options) -> Phase {
     let read = options.environment.take();
     let (environment, warnings) = read.unwrap_or_else(|| Config::from_lookup(std::env::var_os));
@@ -119,8 +118,7 @@ fn arm(state: &'static State, mut options: Options) -> Phase {
     };
     state.record(armed);
     let started = {
-        // The signals are blocked first, so that our threads inherit the mask and never run one of the program's
-        // handlers.
+        // Block signals first, so that our threads inherit the mask and never run one of the program's handlers.
         let blocked = SignalsBlocked::all();
         let hook = options.on_death.map(|hook| HookThread::spawn(hook, &blocked)).transpose();
         hook.and_then(|hook| {
@@ -146,23 +144,23 @@ fn cancel(hook: &Option<HookThread>) {
     }
 }
 
-/// What the watcher's thread and the dying path need; only what is touched takes memory.
+/// Enough for the watcher's thread and the dying path. Only the pages that are used take memory.
 const STACK: usize = 256 << 10;
 
-/// What the watcher's thread begins with.
+/// What the watcher's thread starts with.
 struct Watcher {
     state: &'static State,
     armed: Armed,
     worker: Worker,
     naming: Naming,
     hook: Option<HookThread>,
-    /// Without the default of a hook.
+    /// The grace that was set: `None` even if a hook has the default.
     grace_is_set: Option<Duration>,
 }
 
 impl Watcher {
     fn run(self) {
-        // First of all: nothing is opened before.
+        // Before anything is opened.
         let table = OwnTable::take();
         let mut death = Death {
             scope: self.armed.scope,
@@ -180,7 +178,7 @@ impl Watcher {
                 return;
             }
             Whom::Orphaned(gone) => {
-                // It has no helpers yet, and nothing proves whose group this is.
+                // There are no helpers yet, and nothing proves whose group this is.
                 death.scope = Scope::Process;
                 self.die(&death, gone)
             }
@@ -199,7 +197,7 @@ impl Watcher {
         self.state.set_tier(watched.tier());
         self.state.answer.replace(state::WATCHING);
         loop {
-            // There is no panic in it that we know of. If there is one, the watch goes on.
+            // We know of no panic in it. If there is one, the watch goes on.
             let _ = catch_unwind(AssertUnwindSafe(|| {
                 let gone = watched.until_death(
                     &mut ThisKernel(death.table.as_ref()),
@@ -225,7 +223,7 @@ impl Watcher {
     }
 }
 
-/// Who was named as the supervisor, and where.
+/// The named supervisor, and where it was named.
 #[derive(Clone, Copy)]
 pub(crate) struct Naming {
     pub named: Option<Supervisor>,
@@ -245,12 +243,12 @@ pub(crate) enum Whom {
         watched: Watched<Handle>,
         group_leader: Option<i32>,
     },
-    /// The named supervisor is proven to have died before.
+    /// The named supervisor is proven to have died already.
     Orphaned(Gone),
 }
 
-/// Looks at the supervisor that was named. Warns when nothing is proven, on the stderr that is reached through
-/// `stderr`.
+/// Finds out which processes to watch. If nothing is proven about the named supervisor, it prints a warning to the
+/// stderr that is reached through `stderr`.
 pub(crate) fn whom_to_watch(
     table: Option<&OwnTable>,
     worker: Worker,
@@ -262,7 +260,7 @@ pub(crate) fn whom_to_watch(
         watched: Watched { parent, supervisor },
         group_leader,
     };
-    // PID 1 only adopts, or takes everything with it: it is no supervisor unless it is named.
+    // PID 1 adopts orphans, and all others end with it. It is no supervisor unless it is named.
     let parent_or_nobody = || match worker.parent {
         ..=1 => Whom::Nobody,
         _ => watch(Some(parent), None, None),
@@ -312,7 +310,7 @@ pub(crate) fn warn_of_bad_values(warnings: &[Warning], options: &Options) {
     }
 }
 
-/// A bad value that an option stands in for is used by nobody.
+/// A bad value that an option overrides is not used, so it is no warning.
 fn is_overridden(variable: &str, options: &Options) -> bool {
     match variable {
         config::ENV_PARENT_WATCH_INTERVAL => options.interval.is_some(),
@@ -328,7 +326,7 @@ pub(crate) fn warn(text: std::fmt::Arguments<'_>, table: Option<&OwnTable>) {
     sys::write_to_stderr(line.as_bytes(), table);
 }
 
-/// No thread could be had. A proven orphan dies all the same.
+/// No thread could be created. A proven orphan dies all the same.
 fn exhausted(named: Option<Supervisor>, worker: Worker, code: i32) -> Phase {
     let decision = named.map(|named| identity::resolve(None, named, worker).decision);
     if let (Some(Decision::Orphaned), Some(named)) = (decision, named) {

@@ -1,4 +1,4 @@
-//! The contract with the environment: what the variables mean, and what is said about bad values.
+//! The contract with the environment: the variables, and the warnings about bad values.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -8,43 +8,42 @@ use std::time::Duration;
 use crate::duration::{parse_duration, parse_duration_or_zero};
 use crate::identity::Supervisor;
 
-/// Switches the watcher off (`false`, `0`, `no`, `off`, in any ASCII case); every other value leaves
-/// it on. On Windows it is off unless the value is `true`, `1`, `yes` or `on`.
+/// Switches the watcher off (`false`, `0`, `no` or `off`, in any ASCII case). Every other value leaves it on. On
+/// Windows the watcher is off unless the value is `true`, `1`, `yes` or `on`.
 pub const ENV_PARENT_WATCH: &str = "LOCALAI_BACKEND_PARENT_WATCH";
-/// How often the polling tier looks; see [`parse_duration`] for the grammar. From 10 ms to 1 h, 2 s
-/// unless set.
+/// The polling interval, from 10 ms to 1 h, 2 s unless set. [`parse_duration`] has the grammar.
 pub const ENV_PARENT_WATCH_INTERVAL: &str = "LOCALAI_BACKEND_PARENT_WATCH_INTERVAL";
 /// `tree` (the default), `group` or `process`; see [`Scope`].
 pub const ENV_PARENT_WATCH_SCOPE: &str = "LOCALAI_BACKEND_PARENT_WATCH_SCOPE";
-/// How long the worker, and after it its helpers, may take to end by themselves once the supervisor is gone; see
-/// [`Options::grace`](crate::Options::grace). The grammar of the interval, from 0 to 1 h.
+/// The time that the worker, and then its helpers, have to exit once the supervisor has died; see
+/// [`Options::grace`](crate::Options::grace). A duration like the interval, from 0 to 1 h.
 pub const ENV_PARENT_WATCH_GRACE: &str = "LOCALAI_BACKEND_PARENT_WATCH_GRACE";
-/// Who the supervisor is, set by whoever spawns the worker; see [`Supervisor`].
+/// Names the supervisor. The process that starts the worker sets it; see [`Supervisor`].
 pub const ENV_PARENT_PID: &str = "LOCALAI_BACKEND_PARENT_PID";
 
-/// The interval of the polling tier when nothing else is said.
+/// The polling interval if none is set.
 pub(crate) const DEFAULT_INTERVAL: Duration = Duration::from_secs(2);
-/// The time that a hook, or a worker whose wrapper has gone, has when nothing else is said.
+/// The time for a hook, and for a worker whose wrapper has died, if no grace is set.
 pub(crate) const DEFAULT_GRACE: Duration = Duration::from_secs(5);
-/// Below this, polling is a load; LocalAI's own default is 2 s.
+/// Below this, polling is too much load. LocalAI's own default is 2 s.
 pub(crate) const MIN_INTERVAL: Duration = Duration::from_millis(10);
-/// Beyond this, polling protects nothing.
+/// Above this, polling protects nothing.
 pub(crate) const MAX_INTERVAL: Duration = Duration::from_secs(3600);
 pub(crate) const MAX_GRACE: Duration = Duration::from_secs(3600);
 
-/// What ends when the supervisor is gone.
+/// What ends when the supervisor dies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "doctor", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[repr(i32)]
 pub enum Scope {
-    /// The worker and its process group, when the worker leads that group (LocalAI starts every worker so), or when
-    /// the group's leader is proven to stand between the supervisor and the worker. On Windows, where nobody is in a
-    /// process group, the worker alone.
+    /// The worker and its process group, if the worker leads that group (LocalAI starts every worker so), or if the
+    /// group's leader is proven to be a process between the supervisor and the worker. On Windows, which has no process
+    /// groups, the worker alone.
     Group = 1,
     /// The worker alone.
     Process = 2,
-    /// As [`Scope::Group`], and every process that is still a descendant of the worker, whatever its group or
-    /// session. Linux and Windows; elsewhere it is [`Scope::Group`].
+    /// As [`Scope::Group`], and all descendants of the worker, in any process group or session. Only on Linux and
+    /// Windows; elsewhere it is [`Scope::Group`].
     #[default]
     Tree = 3,
 }
@@ -68,7 +67,7 @@ impl fmt::Display for Scope {
     }
 }
 
-/// The text names no scope: expected `tree`, `group` or `process`.
+/// The text is no scope: expected `tree`, `group` or `process`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParseScopeError;
 
@@ -91,22 +90,22 @@ impl FromStr for Scope {
     }
 }
 
-/// What the environment asks for. Reading it prints nothing.
+/// The settings in the environment. Reading them prints nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Whether the watcher may start at all.
+    /// Whether the watcher may start.
     pub enabled: bool,
-    /// How often the polling tier looks, from 10 ms to 1 h.
+    /// The polling interval, from 10 ms to 1 h.
     pub interval: Duration,
     /// What ends with the supervisor.
     pub scope: Scope,
-    /// How long the worker and its helpers may take, at most 1 h; `None` when it is not set.
+    /// The time that the worker and its helpers have to exit, at most 1 h; `None` if it is not set.
     pub grace: Option<Duration>,
-    /// Who was named as the supervisor. Nothing is proven about it here.
+    /// The named supervisor. Nothing is proven about it yet.
     pub supervisor: Option<Supervisor>,
 }
 
-/// A value that was not taken as it stands: one line for the operator, without the line feed.
+/// A value that is invalid or was clamped. Displayed, it is one line for the operator, without the line feed.
 ///
 /// ```text
 /// LOCALAI_BACKEND_PARENT_WATCH_SCOPE=all: expected "tree", "group" or "process"; using tree
@@ -115,9 +114,9 @@ pub struct Config {
 pub struct Warning {
     /// The environment variable.
     pub variable: &'static str,
-    /// Its value, white space around it removed, escaped to printable ASCII and shortened.
+    /// Its value: trimmed, escaped to printable ASCII and shortened.
     pub value: String,
-    /// What would have been understood.
+    /// What values are valid.
     pub expected: &'static str,
     /// What is used instead.
     pub used: String,
@@ -136,23 +135,23 @@ const EXPECTED_GRACE: &str = "a duration such as 500ms, 2s or 1m30s, at most 1h"
 const EXPECTED_SUPERVISOR: &str = "PID or PID@STARTTIME@PIDNS, in decimal digits";
 
 impl Config {
-    /// Reads the environment of this process. Never prints, never fails: what is not understood has
-    /// its default.
+    /// Reads the environment of this process. It prints nothing and never fails: an invalid value is replaced by its
+    /// default.
     ///
-    /// Not to be called while another thread changes the environment (setenv(3) is not thread-safe).
+    /// Another thread must not change the environment meanwhile (setenv(3) is not thread-safe).
     pub fn from_env() -> Config {
         Config::from_lookup(std::env::var_os).0
     }
 
-    /// The same over any source of variables, with the warnings that arming would print. The source
-    /// is asked for each variable at most once.
+    /// Reads the variables from any source, and returns the warnings that arming would print. `lookup` is called at
+    /// most once for each variable.
     pub fn from_lookup<V: AsRef<OsStr>>(
         lookup: impl Fn(&'static str) -> Option<V>,
     ) -> (Config, Vec<Warning>) {
         Config::read(|name| Some(lookup(name)?.as_ref().as_encoded_bytes().to_vec()), cfg!(windows))
     }
 
-    /// For a program that was asked to watch, which needs no opting in on Windows.
+    /// For `exec`, which needs no opt-in on Windows: the user asked for it.
     #[cfg(windows)]
     pub(crate) fn of_exec() -> (Config, Vec<Warning>) {
         Config::read(|name| Some(std::env::var_os(name)?.into_encoded_bytes()), false)
@@ -229,7 +228,7 @@ impl Config {
             }
         }
 
-        // Whoever switched the watcher off does not want to hear of it.
+        // No warnings about a watcher that is switched off.
         if !config.enabled {
             warnings.clear();
         }
@@ -248,7 +247,7 @@ fn enabled(value: Option<Value<'_>>, opt_in: bool) -> bool {
 /// A variable that is set to more than white space.
 struct Value<'a> {
     bytes: &'a [u8],
-    /// `None`: not UTF-8, so nothing that we could understand.
+    /// `None`: not UTF-8, so not valid.
     text: Option<&'a str>,
 }
 
@@ -264,7 +263,7 @@ impl<'a> Value<'a> {
         words.iter().any(|word| self.bytes.eq_ignore_ascii_case(word.as_bytes()))
     }
 
-    /// For a terminal or a log: nothing in it can end the line or move the cursor.
+    /// Safe for a terminal or a log: it cannot end the line or move the cursor.
     fn escaped(&self) -> String {
         escaped(self.bytes)
     }
@@ -302,7 +301,7 @@ mod tests {
         scope: Option<String>,
         #[serde(default, with = "double_option")]
         grace_ns: Option<Option<u64>>,
-        /// absent and null differ: the outer `None` is "not checked"
+        /// Absent and null differ: the outer `None` means "not checked".
         #[serde(default, with = "double_option")]
         supervisor: Option<Option<Named>>,
         warns: Option<usize>,
@@ -380,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_value_that_is_too_long_is_cut() {
+    fn only_a_long_value_is_shortened() {
         let shown = "x".repeat(64);
         assert_eq!(escaped(shown.as_bytes()), shown);
         assert_eq!(escaped("x".repeat(65).as_bytes()), format!("{shown}..."));
@@ -399,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn on_windows_the_watcher_is_opted_in() {
+    fn on_windows_the_watcher_is_opt_in() {
         for (value, expected) in [
             (None, false),
             (Some(""), false),
@@ -433,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clamped_interval_is_named_for_people() {
+    fn a_clamped_interval_is_readable() {
         let (_, warnings) = Config::read(
             |name| (name == ENV_PARENT_WATCH_INTERVAL).then(|| b" 2h ".to_vec()),
             false,

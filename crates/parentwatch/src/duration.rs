@@ -1,8 +1,8 @@
 //! The duration grammar of `LOCALAI_BACKEND_PARENT_WATCH_INTERVAL`.
 //!
-//! It is Go's `time.ParseDuration`, ported step by step (the LocalAI side of the contract is written
-//! in Go), and beside it a bare unsigned decimal number of seconds, which the older Python and C++
-//! watchers took. `humantime` has another grammar and only renders.
+//! It is Go's `time.ParseDuration`, ported step by step, because LocalAI's side of the contract is written in Go. It
+//! also accepts a bare unsigned decimal number of seconds, as LocalAI's Python and C++ watchers did. `humantime` has
+//! another grammar, and only formats durations here.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use std::time::Duration;
 /// `1m30s`, `+2s`, `.5s`; units `ns us µs μs ms s m h`, case-sensitive), or a bare unsigned decimal
 /// number of seconds (`3`, `0.5`).
 ///
-/// `None` for everything else, and for what is zero, negative, or longer than Go's `Duration` holds
-/// (2⁶³ − 1 ns). White space is not skipped. No limits are applied.
+/// `None` for everything else, and for a duration that is zero, negative, or longer than Go's `Duration` (2⁶³ − 1 ns).
+/// White space is not skipped. Nothing is clamped.
 ///
 /// ```
 /// use std::time::Duration;
@@ -23,7 +23,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     parse_duration_or_zero(text).filter(|duration| !duration.is_zero())
 }
 
-/// [`parse_duration`], but zero is a duration too: the grammar of `LOCALAI_BACKEND_PARENT_WATCH_GRACE`.
+/// [`parse_duration`], but zero is valid too: the grammar of `LOCALAI_BACKEND_PARENT_WATCH_GRACE`.
 ///
 /// ```
 /// use std::time::Duration;
@@ -36,7 +36,7 @@ pub fn parse_duration_or_zero(text: &str) -> Option<Duration> {
         true => term(bytes, Some(SECOND))?.0,
         false => go_duration(bytes)?,
     };
-    // Go's Duration is an i64; what exceeds it is an overflow there.
+    // Go's Duration is an i64: a larger number is an overflow there.
     (nanos <= i64::MAX as u64).then(|| Duration::from_nanos(nanos))
 }
 
@@ -51,7 +51,7 @@ fn bare_seconds(bytes: &[u8]) -> bool {
     digits > 0 && points <= 1 && digits + points == bytes.len()
 }
 
-/// A sign, then one or more terms, or `0` alone. A negative duration is not one that we can use.
+/// An optional sign, then one or more terms, or `0` alone. A negative duration is not valid here.
 fn go_duration(bytes: &[u8]) -> Option<u64> {
     let (is_negative, mut rest) = match bytes.split_first() {
         Some((sign @ (b'+' | b'-'), rest)) => (*sign == b'-', rest),
@@ -72,8 +72,8 @@ fn go_duration(bytes: &[u8]) -> Option<u64> {
     (total == 0 || !is_negative).then_some(total)
 }
 
-/// One number with its unit, in nanoseconds, and what follows it. `forced` stands in for the unit of
-/// a number that has none.
+/// Reads one number with its unit. Returns the nanoseconds, and the rest of the text. `forced` is the unit of a number
+/// without one.
 fn term(bytes: &[u8], forced: Option<u64>) -> Option<(u64, &[u8])> {
     let (whole, after_whole) = leading_integer(bytes)?;
     let mut rest = after_whole;
@@ -98,7 +98,7 @@ fn term(bytes: &[u8], forced: Option<u64>) -> Option<(u64, &[u8])> {
     }
     let mut nanos = whole * unit;
     if fraction > 0 {
-        // The same floating point as Go's, so that the same text gives the same nanosecond.
+        // The same floating-point computation as in Go, so that the same text gives the same nanosecond.
         nanos = nanos.checked_add((fraction as f64 * (unit as f64 / scale)) as u64)?;
     }
     (nanos <= LIMIT).then_some((nanos, rest))
@@ -117,7 +117,7 @@ fn unit_in_nanos(name: &[u8]) -> Option<u64> {
     })
 }
 
-/// Digits as a number; `None` when it exceeds 2⁶³. No digits at all are 0.
+/// Reads digits as a number; `None` if it exceeds 2⁶³. Without digits it is 0.
 fn leading_integer(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let mut value = 0_u64;
     let mut rest = bytes;
@@ -133,7 +133,7 @@ fn leading_integer(bytes: &[u8]) -> Option<(u64, &[u8])> {
     Some((value, rest))
 }
 
-/// Digits behind the point. Those that no longer fit are passed over, as in Go.
+/// Reads the digits after the point. Digits that no longer fit are skipped, as in Go.
 fn leading_fraction<'a>(bytes: &'a [u8], value: &mut u64, scale: &mut f64) -> &'a [u8] {
     let mut rest = bytes;
     let mut full = false;
@@ -166,14 +166,14 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn a_second_sign_or_a_signed_bare_number_is_no_duration() {
+    fn a_second_sign_and_a_signed_bare_number_are_invalid() {
         for text in ["+-1s", "--1s", "+3", "-0", "+", "-", ".", "", "0", "-1s"] {
             assert_eq!(parse_duration(text), None, "{text:?}");
         }
     }
 
     #[test]
-    fn the_edges_of_gos_int64_are_kept() {
+    fn the_limits_are_those_of_gos_int64() {
         assert_eq!(
             parse_duration("9223372036854775807ns"),
             Some(Duration::from_nanos(i64::MAX as u64))

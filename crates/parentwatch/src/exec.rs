@@ -1,4 +1,4 @@
-//! Becoming a program that is guarded: `localai-parentwatch exec`, for programs that cannot be changed.
+//! `localai-parentwatch exec`: runs a program under a guardian, for programs that cannot be changed.
 
 use std::ffi::CStr;
 use std::fmt;
@@ -9,38 +9,37 @@ use crate::state::Error;
 
 /// Runs a program under a guardian, in place of this process.
 ///
-/// The program keeps what this process has: process id, parent, process group, terminal, descriptors, signals, and its
-/// exit status goes to the parent. The *guardian* is a small process of its own, no child of the program's. It ends
-/// the program with its supervisor, by the rules of [`start`](crate::start), and ends whatever the program leaves
-/// behind when that dies itself.
+/// The program keeps the process id, parent, process group, terminal, descriptors and signals of this process, and the
+/// parent gets its exit status. The *guardian* is a small separate process, not a child of the program. It watches the
+/// supervisor by the rules of [`start`](crate::start), and it watches the program.
 ///
-/// - The supervisor is gone: SIGTERM for the program and, as the scope says, its group and its helpers; SIGKILL for
-///   those that are left after the grace, 1 s unless set. One line goes to the program's stderr, where that is a file
-///   opened for appending, a pipe or a terminal.
-/// - The program has ended: with [`Scope::Tree`](crate::Scope::Tree) all that carry its mark are ended in the same
-///   way, with [`Scope::Group`](crate::Scope::Group) those of them that are in the group that it led. A program that
-///   puts itself into the background ends so: start it in the foreground.
+/// - When the supervisor dies, the program gets SIGTERM, and so do its group and its helpers, as far as the scope
+///   includes them. Those that are left after the grace, 1 s unless set, get SIGKILL. One line goes to the program's
+///   stderr, if that is a file opened for appending, a pipe or a terminal.
+/// - When the program ends, its helpers end in the same way: with [`Scope::Tree`](crate::Scope::Tree) all processes
+///   that carry its mark, with [`Scope::Group`](crate::Scope::Group) only those in the group that it led. This also
+///   ends a program that puts itself into the background: start it in the foreground.
 ///
-/// The *mark* is the program's soft limit `RLIMIT_RTTIME`, a number of its own. All that descends from the program
-/// inherits it, whatever it does to its environment, session or parent. It means nothing to programs that are not
-/// real-time (getrlimit(2)). Who sets that limit itself, `sudo` and `su` among them, gets rid of the mark.
+/// The *mark* is a soft limit `RLIMIT_RTTIME` that is unique to the program. All its descendants inherit it, whatever
+/// they do to their environment, session or parent. The limit has no effect on programs that are not real-time
+/// (getrlimit(2)). A program that sets this limit itself loses the mark; `sudo` and `su` do.
 ///
-/// Where no guardian can be had (and on systems other than Linux and Windows) one line says so, and the program runs all
-/// the same. Switched off by `LOCALAI_BACKEND_PARENT_WATCH` there is none. Should the guardian be killed, the program runs
-/// on.
+/// If there can be no guardian (as on systems other than Linux and Windows), one line says so, and the program runs
+/// without one. If `LOCALAI_BACKEND_PARENT_WATCH` switches the watcher off, there is no guardian. If the guardian is
+/// killed, the program runs on.
 ///
 /// # Windows
 ///
-/// A process cannot become another one there. This process stays and is the guardian: the program is its child, with a
-/// process id of its own, in a job that ends with this process. The rules are the same, but for these:
+/// On Windows a process cannot replace itself by another program. This process stays and is the guardian. The program
+/// is its child, with another process id, in a job that ends with this process. These rules differ:
 ///
-/// - Nothing asks a process to end: when the supervisor is gone, the program and its helpers are ended after the grace,
-///   at once unless one is set.
-/// - The helpers are all that the program has started, directly or not. With [`Scope::Group`](crate::Scope::Group) it is
-///   the program alone that ends.
-/// - [`run`](Exec::run) is asked for, so that it guards unless `LOCALAI_BACKEND_PARENT_WATCH` switches it off.
+/// - There is no SIGTERM. When the supervisor dies, the program and its helpers are ended after the grace, at once
+///   unless one is set.
+/// - The helpers are all processes that the program started, directly or not. With
+///   [`Scope::Group`](crate::Scope::Group) only the program ends.
+/// - It guards unless `LOCALAI_BACKEND_PARENT_WATCH` switches it off. It needs no opt-in there.
 /// - When this process is killed, the program and its helpers end.
-/// - Ctrl-C is the program's business. Its exit status is that of this process.
+/// - This process ignores Ctrl-C and leaves it to the program. It exits with the program's exit status.
 #[derive(Debug, Default)]
 #[must_use = "nothing runs until `run` is called"]
 pub struct Exec {
@@ -50,34 +49,35 @@ pub struct Exec {
 }
 
 impl Exec {
-    /// With these options; what is not given comes from the environment. A hook is invalid: it would run in no
-    /// process.
+    /// Options that are not given come from the environment. A hook is invalid: no process could run it.
     pub fn new(options: Options) -> Exec {
         Exec { options, ..Exec::default() }
     }
 
-    /// Begins the program in a control group of its own (cgroup v2) below that of this process, where one may be made.
-    /// At the end `cgroup.kill` (Linux 5.14) leaves nobody. Where that is not to be had, one line says so. It is for
-    /// [`Scope::Tree`](crate::Scope::Tree); with another scope it does nothing.
+    /// Runs the program in its own control group (cgroup v2), below that of this process. At the end, `cgroup.kill`
+    /// (Linux
+    /// 5.14) ends all processes in it. If the group cannot be created, one line says so. With another scope than
+    /// [`Scope::Tree`](crate::Scope::Tree) this does nothing.
     pub fn cgroup(mut self, in_cgroup: bool) -> Exec {
         self.in_cgroup = in_cgroup;
         self
     }
 
-    /// Says in one line on stderr who is guarded for whom, and how.
+    /// Prints one line to stderr that says which process guards which, and how.
     pub fn verbose(mut self, is_verbose: bool) -> Exec {
         self.is_verbose = is_verbose;
         self
     }
 
-    /// Becomes the program: `command` is its name and its arguments, `environment` is `NAME=VALUE` each, `None` that of
-    /// this process. The name is looked for in the `PATH` of that environment, as a shell does.
+    /// Executes the program. `command` has its name and its arguments. `environment` has its variables as `NAME=VALUE`;
+    /// `None` means the environment of this process. The name is looked up in the `PATH` of that environment, as a
+    /// shell does.
     ///
-    /// Returns only when that fails; then no guardian is left, and this process is as it was. A supervisor that is
-    /// proven to have died already ends this process with status 1.
+    /// It returns only if that fails. This process is then unchanged, and there is no guardian. If the supervisor is
+    /// proven to have died already, this process exits with status 1.
     ///
-    /// It forks: not to be called while another thread changes the environment. Other threads of this process end, as
-    /// execve(2) says.
+    /// It forks, so another thread must not change the environment meanwhile. The other threads of this process end, as
+    /// with execve(2).
     pub fn run(self, command: &[&CStr], environment: Option<&[&CStr]>) -> ExecError {
         if let Err(Error::Invalid(what)) = self.options.check() {
             return ExecError::Invalid(what);
@@ -100,13 +100,13 @@ impl Exec {
     }
 }
 
-/// Why a program does not run.
+/// Why a program was not executed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ExecError {
-    /// A bad argument: what, and what was expected.
+    /// A bad argument. The text says which one, and what was expected.
     Invalid(&'static str),
-    /// execve(2) says so.
+    /// execve(2) failed.
     NotExecuted(io::Error),
 }
 
@@ -119,7 +119,7 @@ impl ExecError {
         }
     }
 
-    /// The exit status that a shell has for it: 127 when there is no such program, 126 when it cannot be run, 2 for a
+    /// The exit status that a shell uses for it: 127 if there is no such program, 126 if it cannot be executed, 2 for a
     /// bad argument.
     pub fn exit_status(&self) -> u8 {
         match self {
@@ -157,7 +157,7 @@ mod guarded {
     use crate::state::Tier;
     use crate::sys::{self, Cgroup, Limit, Mark};
 
-    /// What has to be taken back when the program cannot be run.
+    /// What must be undone if the program cannot be executed.
     #[derive(Default)]
     pub(super) struct Guarded {
         guardian: Option<i32>,
@@ -179,7 +179,7 @@ mod guarded {
         }
     }
 
-    /// Starts the guardian, and makes this process one that is guarded.
+    /// Starts the guardian, and puts this process under it.
     pub(super) fn begin(exec: Exec, program: &CStr, new: Option<&[&CStr]>) -> Guarded {
         let Exec { mut options, in_cgroup, is_verbose } = exec;
         let read = options.environment.take();
@@ -208,7 +208,7 @@ mod guarded {
             );
         }
         let scope = options.scope.unwrap_or(environment.scope);
-        // It ends all that are in it, which the other scopes do not ask for.
+        // The control group ends all processes in it. Only this scope asks for that.
         let cgroup = if in_cgroup && scope == Scope::Tree { make_cgroup() } else { None };
         let mut plan = Plan {
             worker: Worker::this_process(),
@@ -225,7 +225,7 @@ mod guarded {
         let worker = plan.worker;
         match started {
             Ok(Started::Orphaned { pid, is_named }) => orphaned(guarded, pid, is_named, worker.pid),
-            // The guardian is on this parent or, when it died meanwhile, on nobody.
+            // The guardian watches this parent. If the parent died meanwhile, it watches none.
             Ok(Started::Ready { guardian, watches_parent: true, .. })
                 if sys::parent_is_gone(worker.parent, false) =>
             {

@@ -1,8 +1,8 @@
-//! The guardian: a process outside of the worker, which ends it with its supervisor, and ends what it leaves behind
-//! when it dies itself.
+//! The guardian: a process outside the worker. When the supervisor dies, it ends the worker. When the worker dies, it
+//! ends the processes that the worker left behind.
 //!
-//! It is a fork of the program that is about to become the worker. Everything here is system calls on its own stack:
-//! no locks, no allocation.
+//! It is a fork of the program that is about to execute the worker. It makes only system calls, on its own stack: no
+//! locks, no allocation.
 
 use std::time::{Duration, Instant};
 
@@ -17,10 +17,10 @@ use crate::sys::{
 };
 use crate::watch::{Gone, Kernel, Watched};
 
-/// How long a line on the worker's stderr may take. A hung file system holds whoever writes to it.
+/// How long the line on the worker's stderr may take. A hung file system blocks its writer.
 const LINE_PATIENCE: Duration = Duration::from_millis(200);
 
-/// What the guardian of a worker is to do.
+/// What the guardian has to do.
 pub(crate) struct Plan {
     pub worker: Worker,
     pub naming: Naming,
@@ -28,31 +28,30 @@ pub(crate) struct Plan {
     pub scope: Scope,
     /// `None`: unset.
     pub grace: Option<Duration>,
-    /// What the descendants of the worker are known by; `None` where none could be had.
+    /// Identifies the worker's descendants; `None` if it could not be set.
     pub mark: Option<Mark>,
     pub cgroup: Option<Cgroup>,
 }
 
-/// What became of it.
+/// The outcome of starting a guardian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Started {
     /// It watches.
     Ready { guardian: i32, tier: Tier, watches_parent: bool },
-    /// This supervisor has died already.
+    /// This supervisor had died already.
     Orphaned { pid: i32, is_named: bool },
 }
 
-/// Starts the guardian of this process, which is about to exec the worker; or says why there is none, by an error
-/// number.
+/// Starts the guardian of this process, which is about to execute the worker. Returns an error number if there is none.
 ///
-/// It is forked twice, so that it is no child of the worker: a worker that waits for all of its children would wait
-/// for it.
+/// It forks twice, so that the guardian is not a child of the worker: a worker that waits for all of its children would
+/// wait for it.
 pub(crate) fn start(plan: &Plan) -> Result<Started, i32> {
     if !sys::forks_in_its_own_pid_namespace() {
-        // Our first child would be the init of another namespace, and nobody could be forked after its end.
+        // Our first child would be the init of another PID namespace. After its end, every fork would fail.
         return Err(libc::EINVAL);
     }
-    // Opened by the process itself, it is surely on it.
+    // The process itself opens it, so it cannot refer to another one.
     let worker = Pidfd::open(plan.worker.pid).ok();
     let [from, to] = sys::pipe()?;
     let blocked = SignalsBlocked::all();
@@ -65,7 +64,7 @@ pub(crate) fn start(plan: &Plan) -> Result<Started, i32> {
     let code = sys::errno();
     sys::close(to);
     worker.inspect(|worker| worker.close());
-    // Ends with the answer, or when nobody is left who could give one.
+    // Returns with the answer, or when no process is left that could write one.
     let answer = first.and_then(|_| sys::read_record(from));
     sys::close(from);
     if let Some(first) = first {
@@ -103,10 +102,10 @@ impl Started {
     }
 }
 
-/// Ends a guardian that is not needed after all.
+/// Ends a guardian that is no longer needed.
 pub(crate) fn dismiss(guardian: i32) {
     if let Ok(pidfd) = Pidfd::open(guardian) {
-        // It has its number as long as it has its name.
+        // A process with that name is still the guardian.
         if sys::stat(guardian).is_some_and(|stat| stat.is_reaper) {
             pidfd.signal(libc::SIGKILL);
         }
@@ -114,24 +113,24 @@ pub(crate) fn dismiss(guardian: i32) {
     }
 }
 
-/// The guardian's own view.
+/// The state of the guardian.
 struct Guardian<'a> {
     plan: &'a Plan,
     table: OwnTable,
-    /// On the worker; `None`: it is polled.
+    /// Refers to the worker; `None`: the worker is polled.
     worker: Option<Pidfd>,
-    /// By which a polled look tells the worker from another process with its number.
+    /// The start time, which tells a polled worker from a later process with the same process id.
     worker_start: Option<u64>,
-    /// On the worker's parent.
+    /// Refers to the worker's parent.
     parent: Option<Pidfd>,
 }
 
 impl Guardian<'_> {
-    /// The life of a guardian. `answer_to` is the pipe on which the program waits for an answer.
+    /// The life of the guardian. The program waits for an answer on the pipe `answer_to`.
     fn begin(plan: &Plan, worker: Option<Pidfd>, answer_to: i32) {
         sys::begin_session();
         sys::name_this_thread(WATCHER_NAME);
-        // The helpers of a program further up are known by its mark: a guardian is none of them.
+        // A guarded program further up must not take this guardian for one of its helpers.
         sys::take_off_mark();
         let table = OwnTable::of_forked_process();
         let answer = |started: Started| {
@@ -140,7 +139,7 @@ impl Guardian<'_> {
             is_heard
         };
         let worker = worker.filter(|_| !cfg!(parentwatch_force_poll));
-        // A warning of it goes to stderr, which is still that of the program.
+        // Its warning goes to stderr, which is still that of the program.
         let whom = whom_to_watch(Some(&table), plan.worker, plan.naming, None);
         let mut watched = match whom {
             Whom::Nobody => Watched { parent: None, supervisor: None },
@@ -168,7 +167,7 @@ impl Guardian<'_> {
             )),
             None => Line::new(format_args!("localai-parentwatch: guarding {}", plan.worker.pid)),
         };
-        // SAFETY: what follows are system calls, on this stack.
+        // SAFETY: from here on there are only system calls, on this stack.
         unsafe {
             sys::set_title(title.as_bytes().trim_ascii_end());
             sys::release_memory();
@@ -177,7 +176,7 @@ impl Guardian<'_> {
         let tier = if is_event { Tier::Event } else { Tier::Poll };
         let watches_parent = watched.parent.is_some();
         if !answer(Started::Ready { guardian: sys::own_pid(), tier, watches_parent }) {
-            // The program has ended, and what was looked at by its number may be another's.
+            // The program has ended. Its process id may have been reused when we looked at it.
             return;
         }
         sys::release_code();
@@ -198,19 +197,19 @@ impl Guardian<'_> {
         }
     }
 
-    /// The supervisor is gone: the worker and its helpers go.
+    /// The supervisor has died: ends the worker and its helpers.
     fn end_worker(&self, gone: Gone) -> ! {
         let Plan { worker: Worker { pid, group, .. }, scope, grace, mark, .. } = *self.plan;
         let leads = group == pid || sys::stat(pid).is_some_and(|stat| stat.group == pid);
         let group = Some(pid).filter(|_| scope != Scope::Process && leads);
         let time = grace.unwrap_or(HELPER_GRACE);
         let helpers = Helpers::of_living(pid, group, mark, scope, time);
-        // Asked after the numbers were turned into handles: they are the worker's.
+        // Check this after the handles were opened: then they belong to the worker and its helpers.
         if self.worker_has_ended() {
             self.end_helpers();
         }
         if sys::watcher_of(pid).is_some() {
-            // It is linked with the library too. It ends by itself, with a line and a hook of its own.
+            // The worker uses the library too. It ends by itself, with its own line and hook.
             self.wait_for_worker(grace.unwrap_or(DEFAULT_GRACE));
         } else {
             self.tell(gone);
@@ -227,8 +226,8 @@ impl Guardian<'_> {
         }
     }
 
-    /// The worker has ended, for whatever reason: whoever it leaves behind goes. Not its group, which may be that of
-    /// a shell's pipeline, or of a script.
+    /// The worker has ended, for whatever reason: ends the processes that it left behind. Others in its group live on:
+    /// it may be the group of a shell's pipeline or of a script.
     fn end_helpers(&self) -> ! {
         let Plan { worker, scope, grace, mark, .. } = *self.plan;
         let time = grace.unwrap_or(HELPER_GRACE);
@@ -244,7 +243,7 @@ impl Guardian<'_> {
         sys::exit_child()
     }
 
-    /// One line on the worker's stderr. A process of its own writes it, which may hang.
+    /// Prints one line to the worker's stderr. A separate process writes it, because the write may hang.
     fn tell(&self, gone: Gone) {
         let worker = self.plan.worker.pid;
         let line = Line::gone(gone.pid, self.is_named(gone), worker, gone.tier);
@@ -257,7 +256,7 @@ impl Guardian<'_> {
     }
 }
 
-/// The worker's parent is asked after from outside, and the worker's own end ends every wait.
+/// The guardian looks at the worker's parent from outside. The end of the worker ends every wait.
 impl Kernel for Guardian<'_> {
     type Handle = Handle;
 
@@ -266,7 +265,7 @@ impl Kernel for Guardian<'_> {
         self.parent
     }
 
-    /// The worker has another parent by the time that its parent's handle fires.
+    /// When the parent's handle fires, the worker already has another parent.
     fn parent_is_gone(&mut self, pid: i32, _fired: bool) -> bool {
         let worker = sys::stat(self.plan.worker.pid)
             .filter(|stat| Some(stat.start) == self.worker_start && sys::procfs_is_ours());
@@ -294,15 +293,15 @@ impl Kernel for Guardian<'_> {
         let look = self.worker.is_none().then_some(self.plan.interval);
         let timeout = timeout.into_iter().chain(look).min();
         let fired = sys::wait([self.worker, parent, supervisor], timeout);
-        // After a wait that failed the worker is asked after too.
+        // If the wait failed, check the worker too.
         let [worker, parent, supervisor] = fired.unwrap_or([true, false, false]);
-        // When both are gone at once, the supervisor is the reason.
+        // If both die together, the supervisor is the reason.
         if !parent && !supervisor {
             if self.worker_has_ended() {
                 self.end_helpers();
             }
             if worker {
-                // Nothing confirms it. Waiting again could return at once.
+                // The end is not confirmed. Waiting again could return at once.
                 sys::nap(MIN_INTERVAL);
             }
         }

@@ -1,4 +1,4 @@
-//! Who the supervisor is: the token that names it, and what can be proven about the process it names.
+//! The supervisor's identity: the token that names it, and what can be proven about the named process.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -6,15 +6,14 @@ use std::str::FromStr;
 
 use crate::sys::{self, Handle, OpenError, OwnTable, Stat};
 
-/// A supervisor as it is named to a worker, in `LOCALAI_BACKEND_PARENT_PID` or in
-/// [`Options::parent`](crate::Options::parent).
+/// Names a supervisor to a worker, in `LOCALAI_BACKEND_PARENT_PID` or in [`Options::parent`](crate::Options::parent).
 ///
-/// It is written `PID`, or in full `PID@STARTTIME@PIDNS`: field 22 of `/proc/PID/stat` and the inode
-/// of `/proc/PID/ns/pid` (proc(5)). A process id alone can be reused, and means another process in
-/// another PID namespace; with the other two it names one process for good, until the next boot.
+/// The text is `PID`, or the full token `PID@STARTTIME@PIDNS`. STARTTIME is field 22 of `/proc/PID/stat`, and PIDNS is
+/// the inode of `/proc/PID/ns/pid` (proc(5)). A process id alone can be reused, and means another process in another
+/// PID namespace. The full token names one process until the next boot.
 ///
-/// On macOS the second field is the time of its start in microseconds since 1970, on Windows that of its creation in units
-/// of 100 ns since 1601 (GetProcessTimes). The third is 0 there.
+/// On macOS, STARTTIME is in microseconds since 1970. On Windows it is the creation time in units of 100 ns since 1601
+/// (GetProcessTimes). PIDNS is 0 on both.
 ///
 /// ```
 /// let named: parentwatch::Supervisor = "4242@987654@4026531836".parse()?;
@@ -35,8 +34,8 @@ struct Proof {
 }
 
 impl Supervisor {
-    /// This process, as its own workers should be told of it: the full token where the system can
-    /// give it (Linux with `/proc`, macOS, Windows), else the process id.
+    /// Names this process to its own workers. It has the full token where the system provides it (Linux with `/proc`,
+    /// macOS, Windows), else the process id alone.
     pub fn this_process() -> Supervisor {
         let _whole = sys::CancellationDisabled::here();
         let start = sys::own_start_time();
@@ -46,17 +45,17 @@ impl Supervisor {
         Supervisor { pid: sys::own_pid(), proof }
     }
 
-    /// The process id, in the PID namespace of whoever wrote it. At least 1.
+    /// The process id, in the PID namespace of the process that wrote the token. At least 1.
     pub fn pid(&self) -> i32 {
         self.pid
     }
 
-    /// When it started, in the unit of its system; `None` when it was named by its process id alone.
+    /// The start time, in the unit of the system; `None` if the token is a process id alone.
     pub fn start_time(&self) -> Option<u64> {
         self.proof.map(|proof| proof.start)
     }
 
-    /// The inode of its PID namespace, 0 on Windows; `None` when it was named by its process id alone.
+    /// The inode of its PID namespace, 0 on macOS and Windows; `None` if the token is a process id alone.
     pub fn pid_namespace(&self) -> Option<u64> {
         self.proof.map(|proof| proof.pid_namespace)
     }
@@ -73,7 +72,7 @@ impl fmt::Display for Supervisor {
     }
 }
 
-/// The text names no supervisor: expected `PID` or `PID@STARTTIME@PIDNS`, in decimal digits.
+/// The text is no valid token: expected `PID` or `PID@STARTTIME@PIDNS`, in decimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParseSupervisorError;
 
@@ -104,56 +103,57 @@ impl FromStr for Supervisor {
     }
 }
 
-/// ASCII digits and nothing else: `str::parse` alone would take a sign.
+/// ASCII digits only: `str::parse` alone would accept a sign.
 fn decimal(text: &str) -> Option<u64> {
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
-/// What was seen of the process that has the named number.
+/// What was seen of the process that has the named process id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sighting {
     /// No process has it (ESRCH).
     Absent,
-    /// Whoever had it has ended: its pidfd is readable, or it is a zombie.
+    /// That process has ended: its pidfd is readable, or it is a zombie.
     Ended,
-    /// A living process has it, which started then.
+    /// That process is alive, and started then.
     Alive { start: u64 },
-    /// Nothing can be said: no `/proc`, another namespace's `/proc`, `hidepid`.
+    /// Unknown: there is no `/proc`, it is that of another namespace, or it has `hidepid`.
     Hidden,
 }
 
-/// Everything that the decision rests on, gathered once.
+/// All facts for the decision, gathered once.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts {
     pub named: Supervisor,
     pub own_pid: i32,
     pub parent: i32,
     pub own_pid_namespace: Option<u64>,
-    /// Start times are told by the clock that the token was written with.
+    /// Start times are in the clock of the initial time namespace, as in the token.
     pub clock_is_initial: bool,
-    /// Whoever loses its parent gets another one. Else it has none: 0.
+    /// On this system orphans are adopted. On the others the parent of an orphan is 0.
     pub has_adopters: bool,
     pub sighting: Sighting,
-    /// Its main thread has begun to exit.
+    /// The main thread of that process has begun to exit.
     pub is_exiting: bool,
     pub parent_start: Option<u64>,
     pub is_ancestor: bool,
 }
 
-/// What follows from the facts: the four rules of the contract.
+/// The outcome of the four rules of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Decision {
     /// The named supervisor is the direct parent: rule 1.
     Parent,
-    /// It is alive, further up, or elsewhere and surely the one: rule 2. The direct parent may count too.
+    /// The named supervisor is alive and an ancestor, or alive elsewhere and proven by a full token: rule 2. Perhaps
+    /// the direct parent is watched too.
     Supervisor { and_parent: bool },
-    /// It died before we could watch it, and we were left to an adopter: rule 3.
+    /// The named supervisor died before we could watch it, and we were adopted: rule 3.
     Orphaned,
-    /// Nothing is proven, for this reason: warn, and watch the direct parent alone. Rule 4.
+    /// Nothing is proven, for this reason. Warn, and watch the direct parent alone: rule 4.
     Unproven(&'static str),
 }
 
-/// The rules. Whatever is not proven is rule 4: never die at arming on a guess.
+/// The rules. What is not proven is rule 4: arming never ends the worker on a guess.
 pub(crate) fn decide(facts: &Facts) -> Decision {
     let Facts { named, own_pid, parent, sighting, .. } = *facts;
     if named.pid == own_pid {
@@ -171,8 +171,8 @@ pub(crate) fn decide(facts: &Facts) -> Decision {
     let has_its_start = |start: u64| named.proof.is_none_or(|proof| proof.start == start);
 
     if parent == named.pid {
-        // An adopter cannot have the supervisor's number, since both were alive at once. So whatever is
-        // wrong here (a token of an earlier process, or of another clock), nobody has died.
+        // An adopter cannot have the supervisor's process id, since both were alive at the same time. So nobody has
+        // died. At most the token is wrong: it belongs to an earlier process, or to another clock.
         return match sighting {
             Sighting::Alive { start } if facts.clock_is_initial && !has_its_start(start) => {
                 Decision::Unproven("the parent, which has its number, started at another time")
@@ -184,13 +184,13 @@ pub(crate) fn decide(facts: &Facts) -> Decision {
         Sighting::Alive { start } if has_its_start(start) => {
             return match named.proof {
                 _ if facts.is_ancestor => Decision::Supervisor { and_parent: true },
-                // A spawner that forks twice, setsid, sudo -b. A parent that started after the supervisor is a
-                // supervisor too, which has inherited the token. An older one has adopted us.
+                // A spawner that forks twice, setsid, sudo -b. A parent that is younger than the supervisor is a
+                // supervisor too, which inherited the token. An older parent has adopted us.
                 Some(proof) if facts.clock_is_initial => Decision::Supervisor {
                     and_parent: facts.parent_started(named.pid, proof) == Some(Ordering::Greater),
                 },
-                // Its children are re-parented when its last thread *starts* to exit. It has ended when that has
-                // *finished*, which for a large process is later.
+                // Children are re-parented when the last thread *starts* to exit. The process has ended when that
+                // thread has *finished*, which for a large process is later.
                 None if facts.is_exiting && facts.is_left_to_init() => {
                     Decision::Supervisor { and_parent: false }
                 }
@@ -198,12 +198,12 @@ pub(crate) fn decide(facts: &Facts) -> Decision {
             };
         }
         Sighting::Hidden => return Decision::Unproven("it cannot be seen"),
-        // Another process has its number: with a full token alone, and not if that is an ancestor. Those all
-        // lived beside the supervisor, so that none can have its number: then it is the token that is wrong.
+        // Another process has its process id. Only a full token can prove that. If that process is our ancestor, the
+        // token is wrong: our ancestors lived at the same time as the supervisor, so none can have its process id.
         Sighting::Alive { .. } => facts.clock_is_initial && !facts.is_ancestor,
         Sighting::Absent | Sighting::Ended => true,
     };
-    // We were adopted if our parent started before the supervisor did: an adopter is an ancestor of it.
+    // We were adopted if our parent started before the supervisor: an adopter is an ancestor of the supervisor.
     let adopted = match named.proof {
         _ if !facts.has_adopters => parent == 0,
         Some(proof) => {
@@ -222,31 +222,32 @@ pub(crate) fn decide(facts: &Facts) -> Decision {
 }
 
 impl Facts {
-    /// Init is everybody's ancestor, also where nothing is told of it. A worker that knows no more than a number has no
-    /// other proof that it was adopted.
+    /// Init is an ancestor of every process, even if its start time is hidden. With a process id alone, there is no
+    /// other proof that a worker was adopted.
     fn is_left_to_init(&self) -> bool {
         self.own_pid_namespace == Some(sys::INITIAL_PID_NAMESPACE) && self.parent == 1
     }
 
-    /// When the parent started: before or after the supervisor. Linux tells start times in ticks of 10 ms. Within one tick
-    /// the process ids tell, since they are given out in rising order (unless they wrap around within that tick).
+    /// Whether the parent started before or after the supervisor. On Linux, start times are in ticks of 10 ms. Within
+    /// one tick, compare the process ids: Linux assigns them in rising order (unless they wrap around within that
+    /// tick).
     fn parent_started(&self, named_pid: i32, named: Proof) -> Option<Ordering> {
         self.parent_start.map(|start| (start, self.parent).cmp(&(named.start, named_pid)))
     }
 }
 
-/// The decision, with what watching the supervisor needs.
+/// The decision, and what is needed to watch the supervisor.
 pub(crate) struct Resolution {
     pub decision: Decision,
-    /// Open on the named supervisor when it is to be watched and a handle could be had.
+    /// A handle on the named supervisor, if it is watched and the handle could be opened.
     pub handle: Option<Handle>,
-    /// Its start time, by which a polled look tells it from another process with its number.
+    /// Its start time, which tells a polled process from a later one with the same process id.
     pub start: Option<u64>,
-    /// The leader of our process group, when it is an ancestor strictly below the supervisor.
+    /// The leader of our process group, if it is an ancestor of ours and a descendant of the supervisor.
     pub group_leader: Option<i32>,
 }
 
-/// The process whose supervisor is looked for.
+/// The worker: the process whose supervisor is resolved.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Worker {
     pub pid: i32,
@@ -255,17 +256,19 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Its parent is captured here: whatever happens to it from now on is seen when it is asked for once more.
+    /// Remembers the parent now, so that a later check notices every change.
     pub(crate) fn this_process() -> Worker {
         Worker { pid: sys::own_pid(), parent: sys::parent_pid(), group: sys::process_group() }
     }
 }
 
-/// Looks at the named process and decides. Opening the handle comes first, so that what is read of the
-/// number afterwards is about the process that the handle is on, or that process has ended.
+/// Examines the named process and decides.
 ///
-/// The usual case comes first and is settled by one look: the parent is the one that was named. Nobody dies
-/// of that decision, so that it needs no more proof.
+/// In the usual case the parent is the named supervisor. One look is enough then: that decision ends no worker, so it
+/// needs no more proof.
+///
+/// Else the handle is opened first. What is then read about the process id belongs to the process of the handle, or
+/// that process has ended.
 pub(crate) fn resolve(table: Option<&OwnTable>, named: Supervisor, worker: Worker) -> Resolution {
     let Worker { pid: own_pid, parent, group } = worker;
     let started_then =
@@ -295,7 +298,7 @@ pub(crate) fn resolve(table: Option<&OwnTable>, named: Supervisor, worker: Worke
     };
     let mut lineage = Lineage::default();
     if let Sighting::Alive { .. } = sighting {
-        // A process in between that ends while we pass it ends the walk: the next one finds another way.
+        // The walk fails if a process on the way ends meanwhile. Then try again.
         lineage = (0..3)
             .map(|_| Lineage::trace(parent, named.pid, group, stat))
             .find(|lineage| lineage.reaches)
@@ -322,7 +325,7 @@ pub(crate) fn resolve(table: Option<&OwnTable>, named: Supervisor, worker: Worke
     }
 }
 
-/// The way up from the parent to the named supervisor.
+/// The path from the parent up to the named supervisor.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Lineage {
     reaches: bool,
@@ -330,8 +333,7 @@ struct Lineage {
 }
 
 impl Lineage {
-    /// A bound for the walk: no process tree is this deep, and a walk over numbers that are reused
-    /// under it must end.
+    /// Bounds the walk, which must end even if process ids are reused meanwhile. No process tree is this deep.
     const DEEPEST: usize = 256;
 
     fn trace(
@@ -347,7 +349,7 @@ impl Lineage {
             if pid == supervisor {
                 return Lineage { reaches: true, group_leader };
             }
-            // A parent is never younger than its child; if it is, a number was reused meanwhile.
+            // A parent is never younger than its child. If it seems so, its process id was reused meanwhile.
             let Some(stat) = stat(pid).filter(|stat| pid > 1 && stat.start <= younger) else {
                 break;
             };
@@ -368,7 +370,7 @@ mod tests {
 
     const NS: u64 = sys::INITIAL_PID_NAMESPACE;
 
-    /// A supervisor 100, started at 50, that was the grandparent of this process; the parent is 200.
+    /// Supervisor 100 started at 50 and was the grandparent of this process. The parent is 200.
     fn facts(sighting: Sighting) -> Facts {
         Facts {
             named: format!("100@50@{NS}").parse().unwrap(),
@@ -396,7 +398,7 @@ mod tests {
             let parent = Facts { parent: 100, ..facts(sighting) };
             assert_eq!(decide(&parent), Decision::Parent);
             let no_procfs = Facts { own_pid_namespace: None, ..parent };
-            assert_eq!(decide(&no_procfs), Decision::Parent, "it needs no /proc");
+            assert_eq!(decide(&no_procfs), Decision::Parent, "without /proc");
         }
     }
 
@@ -426,9 +428,9 @@ mod tests {
         }
         let unproven = Decision::Unproven("it is not an ancestor");
         let plain = Facts { named: "100".parse().unwrap(), ..elsewhere };
-        assert_eq!(decide(&plain), unproven, "a number alone");
+        assert_eq!(decide(&plain), unproven, "a process id alone");
         let exiting = Facts { is_exiting: true, parent: 1, ..plain };
-        assert_eq!(decide(&exiting), alone, "as good as dead");
+        assert_eq!(decide(&exiting), alone, "about to end");
         assert_eq!(decide(&Facts { parent: 99, ..exiting }), unproven, "no proof of an adopter");
         assert_eq!(
             decide(&Facts { clock_is_initial: false, ..elsewhere }),
@@ -438,13 +440,13 @@ mod tests {
     }
 
     #[test]
-    fn rule_3_dead_and_left_to_an_older_process() {
+    fn rule_3_dead_and_adopted_by_an_older_process() {
         for sighting in [Sighting::Absent, Sighting::Ended, Sighting::Alive { start: 51 }] {
             let adopted = Facts { parent_start: Some(49), is_ancestor: false, ..facts(sighting) };
             assert_eq!(decide(&adopted), Decision::Orphaned, "{sighting:?}");
             if matches!(sighting, Sighting::Alive { .. }) {
                 let above_us = Facts { is_ancestor: true, ..adopted };
-                assert!(unproven(decide(&above_us)), "an ancestor lived beside it");
+                assert!(unproven(decide(&above_us)), "an ancestor lived at the same time");
             }
             assert!(
                 unproven(decide(&Facts { parent_start: Some(51), ..adopted })),
@@ -469,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn within_one_tick_the_process_ids_tell_who_is_older() {
+    fn within_one_tick_the_lower_process_id_is_older() {
         let dead = Facts { parent_start: Some(50), is_ancestor: false, ..facts(Sighting::Absent) };
         assert_eq!(decide(&Facts { parent: 1, ..dead }), Decision::Orphaned);
         assert_eq!(decide(&Facts { parent: 99, ..dead }), Decision::Orphaned);
@@ -491,11 +493,11 @@ mod tests {
         assert!(unproven(decide(&Facts { own_pid_namespace: Some(1), ..plain })), "a container");
         assert!(
             unproven(decide(&Facts { sighting: Sighting::Alive { start: 9 }, ..plain })),
-            "another process has the number"
+            "another process has the process id"
         );
     }
 
-    /// Windows: who is left to an adopter elsewhere has no parent there.
+    /// Windows: an orphan has no parent. Other systems have adopters.
     #[test]
     fn rule_3_without_adopters_needs_a_parent_that_is_gone() {
         let gone = Facts {
@@ -527,7 +529,7 @@ mod tests {
         assert!(unproven(decide(&Facts { parent: 100, ..facts(Sighting::Alive { start: 51 }) })));
     }
 
-    /// Runs it on a thread that has a table of its own, as the watcher's has.
+    /// Runs a function on a thread that has its own descriptor table, like the watcher's thread.
     #[cfg(target_os = "linux")]
     fn in_own_table<T: Send>(run: impl FnOnce(Option<&OwnTable>) -> T + Send) -> T {
         std::thread::scope(|threads| {
@@ -535,7 +537,7 @@ mod tests {
         })
     }
 
-    /// What is resolved in a real tree: this process ── shell ── sleep, where the last one stands for the parent.
+    /// In a real tree: this process ── shell ── sleep. The last one plays the parent.
     #[cfg(target_os = "linux")]
     #[test]
     fn real_processes_are_resolved() {
@@ -566,29 +568,29 @@ mod tests {
         assert_eq!(above.start, Some(start));
         let has_handles = in_own_table(|table| Handle::open_in(table, supervisor).is_ok());
         assert_eq!(above.handle.is_some(), has_handles);
-        assert_eq!(above.group_leader, None, "it is not the leader of our group");
+        assert_eq!(above.group_leader, None, "the shell does not lead our group");
         let parent = resolve(token(supervisor, start), supervisor);
         assert_eq!(parent.decision, Decision::Parent);
         assert!(parent.handle.is_none() && parent.start.is_none());
         let plain: Supervisor = supervisor.to_string().parse().unwrap();
         assert_eq!(decision(plain, supervisor), Decision::Parent);
         assert_eq!(decision(plain, sleep), both);
-        assert!(unproven(decision(token(supervisor, start + 1), supervisor)), "of another start");
-        // No ancestor of ours: as if a launcher had left. The shell, which stands for the parent, is older.
+        assert!(unproven(decision(token(supervisor, start + 1), supervisor)), "other start time");
+        // Not an ancestor, as if a launcher had exited. The shell, which plays the parent, is older.
         let elsewhere = token(sleep, sys::stat(sleep).unwrap().start);
         assert_eq!(decision(elsewhere, supervisor), Decision::Supervisor { and_parent: false });
 
-        // SAFETY: our own descendant, which its parent has not reaped.
+        // SAFETY: it is our descendant, and its parent has not reaped it.
         unsafe { libc::kill(sleep, libc::SIGKILL) };
         shell.wait().unwrap();
         let dead = token(supervisor, start);
         let older = i32::try_from(std::process::id()).unwrap();
-        // As if this process, which is older, were the adopter of a child of the shell.
+        // As if this process, which is older, had adopted a child of the shell.
         assert_eq!(decision(dead, older), Decision::Orphaned);
     }
 
     #[test]
-    fn what_is_no_supervisor_is_told_what_was_expected() {
+    fn a_parse_error_says_what_was_expected() {
         let expected = "expected PID or PID@STARTTIME@PIDNS, in decimal digits";
         assert_eq!("x".parse::<Supervisor>().unwrap_err().to_string(), expected);
     }
@@ -622,7 +624,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lineage_ends_over_a_loop_and_over_a_younger_parent() {
+    fn the_lineage_ends_at_a_loop_and_at_a_younger_parent() {
         let looping = |pid| {
             Some(Stat {
                 parent: pid,
@@ -676,7 +678,7 @@ mod tests {
             prop_assert_eq!(token.parse::<Supervisor>().is_ok(), whole);
         }
 
-        /// Whatever else is true: without a proof nobody dies at arming.
+        /// Whatever the facts: without a proof, arming never ends the worker.
         #[test]
         fn orphaned_is_only_ever_proven(
             full: bool, parent in 0_i32..400, own_ns in prop::option::of(prop::sample::select(vec![NS, 1])),
@@ -693,10 +695,10 @@ mod tests {
                 prop_assert!(own_ns == Some(NS) || (!full && !adopters));
                 prop_assert!(parent != 100);
                 let is_alive = matches!(sighting, Sighting::Alive { .. });
-                prop_assert!(!(ancestor && is_alive), "what is above us lived beside the supervisor");
+                prop_assert!(!(ancestor && is_alive), "our ancestors lived beside the supervisor");
                 prop_assert_ne!(sighting, Sighting::Hidden);
                 prop_assert_ne!(sighting, Sighting::Alive { start: 50 });
-                prop_assert!(full || !is_alive, "another process has the number");
+                prop_assert!(full || !is_alive, "another process has the process id");
                 match (adopters, full) {
                     (false, _) => prop_assert_eq!(parent, 0),
                     (true, true) => prop_assert!(clock && parent_start.unwrap() <= 50),

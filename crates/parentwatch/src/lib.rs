@@ -1,12 +1,11 @@
-//! Ends a worker process when its supervisor is gone.
+//! Ends a worker process when its supervisor dies.
 //!
-//! LocalAI starts one gRPC server process per model. When LocalAI is killed, nobody stops those
-//! workers: they keep gigabytes of GPU memory and their ports. A worker that calls [`start`] first
-//! thing in `main` is gone within a fraction of a millisecond after its supervisor, and costs nothing
-//! until then: one sleeping thread, and one more for a hook.
+//! LocalAI starts one gRPC server process per model. When LocalAI is killed, nobody stops those workers: they keep
+//! gigabytes of GPU memory and their ports. A worker that calls [`start`] first thing in `main` ends a fraction of a
+//! millisecond after its supervisor. Until then it costs one sleeping thread, and one more for a hook.
 //!
 //! ```no_run
-//! // first thing in main; a safety net: whatever it answers, the server runs
+//! // First thing in main. It is a safety net: the server runs, whatever it returns.
 //! let _ = parentwatch::start();
 //! ```
 //!
@@ -15,22 +14,23 @@
 //!
 //! # The order of dying
 //!
-//! When the supervisor is gone:
+//! When the supervisor has died:
 //!
 //! 1. The hook runs, if there is one, for at most its grace. Without a hook, and with a grace set, the worker gets
 //!    SIGTERM and that time for its own graceful stop.
 //! 2. The helpers get SIGTERM: the worker's descendants, and the process group that it leads.
-//! 3. A reaper, a small process of its own, sends SIGKILL to those that are left after 1 s, or after the grace.
+//! 3. The reaper, a small separate process, sends SIGKILL to those that are left after 1 s, or after the grace.
 //! 4. One line goes to stderr. It never waits for a pipe, a socket or a terminal.
 //! 5. `_exit(1)`: no destructors, no exit handlers.
 //!
-//! On Windows there is no SIGTERM: after the hook the descendants are ended, then comes the line, then `TerminateProcess`
-//! with status 1. They are in a job that ends with the worker, so that they go however the hook ends it.
+//! On Windows there is no SIGTERM. After the hook the descendants are ended, the line is printed, and
+//! `TerminateProcess` ends the worker with status 1. The descendants are in a job that ends with the worker, so they
+//! also end if the hook ends the process.
 //!
 //! # Descriptors
 //!
-//! The watcher's thread has a descriptor table of its own (Linux 5.9, or `unshare`). The program never sees a
-//! descriptor of the watcher's.
+//! The watcher's thread has its own descriptor table (Linux 5.9, or `unshare`). The program never sees a descriptor of
+//! the watcher.
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
@@ -64,7 +64,7 @@ pub use options::Options;
 pub use state::{Error, Info, Status, Tier};
 pub use wait_for_exit::{Exit, parent_died, wait_for_exit, wait_for_exit_or};
 
-/// Names this process as the supervisor to a child that it starts.
+/// Names this process as the supervisor of a child that it starts.
 ///
 /// ```no_run
 /// use parentwatch::CommandExt;
@@ -74,7 +74,7 @@ pub use wait_for_exit::{Exit, parent_died, wait_for_exit, wait_for_exit_or};
 pub trait CommandExt {
     /// Sets `LOCALAI_BACKEND_PARENT_PID` in the child's environment to the [`token`] of this process.
     ///
-    /// Call it in the process that starts the child: a forked child has a token of its own.
+    /// Call it in the process that starts the child: a forked child has another token.
     fn name_supervisor(&mut self) -> &mut Self;
 }
 
@@ -84,12 +84,12 @@ impl CommandExt for std::process::Command {
     }
 }
 
-/// The token of this process, for `LOCALAI_BACKEND_PARENT_PID` in the environment of the workers that
-/// it starts: `PID@STARTTIME@PIDNS`, or the process id alone where the system cannot give the rest.
+/// The token of this process: the value of `LOCALAI_BACKEND_PARENT_PID` for the workers that it starts. It is
+/// `PID@STARTTIME@PIDNS`, or the process id alone where the system does not provide the rest.
 ///
-/// Valid for the life of this process; a forked child has its own. Safe from any thread.
+/// It is valid for the life of this process. A forked child has another token. Safe from any thread.
 ///
-/// For a [`Command`](std::process::Command) there is [`CommandExt::name_supervisor`].
+/// With a [`Command`](std::process::Command), use [`CommandExt::name_supervisor`].
 pub fn token() -> String {
     Supervisor::this_process().to_string()
 }

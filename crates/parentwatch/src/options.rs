@@ -1,5 +1,4 @@
-//! What a program asks for in code. It beats the environment, except that a watcher switched off
-//! stays off.
+//! The options of a program. They override the environment, which can always switch the watcher off.
 
 use std::time::Duration;
 
@@ -8,8 +7,7 @@ use crate::die::hook::Hook;
 use crate::identity::Supervisor;
 use crate::state::{Error, Status};
 
-/// Options for [`start`](crate::start). What is not given comes from the environment, then from the
-/// defaults.
+/// Options for [`start`](crate::start). An option that is not given comes from the environment, then from the defaults.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -32,84 +30,83 @@ pub struct Options {
 }
 
 impl Options {
-    /// Nothing asked for: everything comes from the environment.
+    /// No options: everything comes from the environment.
     pub fn new() -> Options {
         Options::default()
     }
 
-    /// Who the supervisor is, as in `LOCALAI_BACKEND_PARENT_PID`.
+    /// Names the supervisor, as `LOCALAI_BACKEND_PARENT_PID` does.
     pub fn parent(mut self, supervisor: Supervisor) -> Options {
         self.parent = Some(supervisor);
         self
     }
 
-    /// How often the polling tier looks: from 10 ms to 1 h, else [`Error::Invalid`]. Default 2 s.
+    /// The polling interval: from 10 ms to 1 h, else [`Error::Invalid`]. Default: 2 s.
     pub fn interval(mut self, interval: Duration) -> Options {
         self.interval = Some(interval);
         self
     }
 
-    /// What ends with the supervisor. Default [`Scope::Tree`].
+    /// What ends with the supervisor. Default: [`Scope::Tree`].
     pub fn scope(mut self, scope: Scope) -> Options {
         self.scope = Some(scope);
         self
     }
 
-    /// How long the worker, and after it its helpers, may take to end by themselves once the supervisor is gone: at
-    /// most 1 h, else [`Error::Invalid`]. As `LOCALAI_BACKEND_PARENT_WATCH_GRACE`.
+    /// The time to exit once the supervisor has died, at most 1 h, else [`Error::Invalid`]. It is the same as
+    /// `LOCALAI_BACKEND_PARENT_WATCH_GRACE`.
     ///
-    /// The worker has that time for its hook or, without a hook, for its own graceful stop, which a SIGTERM to
-    /// itself begins. The helpers have it between SIGTERM and SIGKILL. Unset, a hook has 5 s, a worker without a
-    /// hook none, and helpers 1 s. Zero: nobody has any, and the hook does not run.
+    /// The worker has this time for its hook. Without a hook it gets SIGTERM, and has this time for its own graceful
+    /// stop. After that, the helpers have this time between SIGTERM and SIGKILL. If it is not set, a hook has 5 s, a
+    /// worker without a hook no time, and helpers 1 s. With zero nobody has any time, and the hook does not run.
     ///
-    /// Windows has no SIGTERM: there it is the time of the hook alone, and the helpers are ended after it.
+    /// Windows has no SIGTERM. There it limits the hook only, and the helpers are ended after it.
     pub fn grace(mut self, grace: Duration) -> Options {
         self.grace = Some(grace);
         self
     }
 
-    /// Runs `hook` once when the supervisor is gone, before the worker exits. It runs on a thread of
-    /// its own (`parent-hook`, at least 1 MiB of stack, signals blocked) that arming makes, and is bounded
-    /// by the grace. Whether it returns, panics or hangs, the worker exits with status 1.
+    /// Runs `hook` once when the supervisor has died, before the worker exits. It has its own thread, `parent-hook`,
+    /// with at least 1 MiB of stack and with signals blocked. Arming creates that thread.
     ///
-    /// A hook that calls `exit`, or crashes, ends the process its own way, with a status of its own; the helpers
-    /// go all the same. One that is still running when the grace is over is cut off wherever it is.
+    /// The worker exits with status 1 when the hook returns or panics, and at the end of the grace even if the hook
+    /// still runs. A hook may end the process itself, by `exit` or a crash: the exit status is then its own, and the
+    /// helpers still end.
     pub fn on_death(mut self, hook: impl FnOnce() + Send + 'static) -> Options {
         self.on_death = Some(Hook::closure(hook));
         self
     }
 
-    /// [`on_death`](Options::on_death) for C: the same function with the same data, given again, is
-    /// the same option.
+    /// [`on_death`](Options::on_death) for C. A later call with the same function and data asks for the same option.
     ///
     /// # Safety
     ///
-    /// `function` must be callable once with `user_data` from another thread at any later time of this
-    /// process, and must not unwind (throw) into its caller.
+    /// Another thread must be able to call `function` with `user_data` once, at any time in the life of this process.
+    /// `function` must not unwind (throw) into its caller.
     pub unsafe fn on_death_function(
         mut self,
         function: unsafe extern "C" fn(*mut std::ffi::c_void),
         user_data: *mut std::ffi::c_void,
     ) -> Options {
-        // SAFETY: the caller's promise is the one that is asked for here.
+        // SAFETY: the caller makes the promise that `Hook::function` requires.
         self.on_death = Some(unsafe { Hook::function(function, user_data) });
         self
     }
 
-    /// What the environment says, read beforehand by [`Config::from_lookup`], so that starting does not read
-    /// it: for a program that changes its environment under a lock of its own (Python's) and does not hold
-    /// it while this blocks.
+    /// The settings in the environment, read beforehand by [`Config::from_lookup`]: then starting does not read them.
+    /// This is for programs that guard their environment by a lock, as Python does, and do not hold that lock while
+    /// `start` blocks.
     pub fn environment(mut self, read: (Config, Vec<Warning>)) -> Options {
         self.environment = Some(read);
         self
     }
 
-    /// Starts the watcher with these options; see [`start`](crate::start), which is this without any.
+    /// Starts the watcher with these options. [`start`](crate::start) is the same without options.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] when an option is out of range, or when the watcher is already armed with
-    /// other ones (a hook among them); the armed watcher is not touched. The others as `start`.
+    /// [`Error::Invalid`] if an option is out of range, or if the watcher is already armed with other options,
+    /// including another hook. The armed watcher is not changed. Other errors are those of `start`.
     pub fn start(self) -> Result<Status, Error> {
         crate::arm::start_with(self)
     }

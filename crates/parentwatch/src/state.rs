@@ -1,5 +1,5 @@
-//! What this process knows of its watcher. It lives in a page that a fork wipes, so that a child
-//! starts with nothing: no watcher, no lock left held, whatever its process id is.
+//! What this process knows about its watcher. The record is in a page that the kernel wipes in a forked child. So a
+//! child starts with nothing: no watcher and no held lock, whatever its process id is.
 
 use std::cell::UnsafeCell;
 use std::fmt;
@@ -13,7 +13,7 @@ use crate::identity::Supervisor;
 use crate::options::Options;
 use crate::sys::{self, Word};
 
-/// What came of starting the watcher. The numbers are those of the C library; new ones are appended.
+/// The outcome of starting the watcher. The numbers are those of the C library; new ones are appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 #[repr(i32)]
@@ -22,12 +22,12 @@ pub enum Status {
     Armed = 0,
     /// Switched off by `LOCALAI_BACKEND_PARENT_WATCH`.
     Disabled = 1,
-    /// There is nothing to watch: this process was started by PID 1, or from outside its PID namespace.
+    /// There is nothing to watch: the parent is PID 1, or is outside this process's PID namespace.
     NoParent = 2,
     /// This operating system is not supported.
     Unsupported = 3,
-    /// Nobody has started it in this process (a forked child has to start its own), or another thread
-    /// has been starting it for longer than this one was willing to wait.
+    /// The watcher was not started in this process (a forked child must start its own), or another thread is still
+    /// starting it and this thread waits no longer.
     NotStarted = 4,
 }
 
@@ -47,17 +47,17 @@ impl fmt::Display for Status {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Error {
-    /// No thread could be had (pthread_create(3): EAGAIN). One warning line was written; a later call
-    /// tries again. −1 in C.
+    /// The thread could not be created (pthread_create(3): EAGAIN). One warning was printed; a later call tries again.
+    /// −1 in C.
     Exhausted,
-    /// An option is out of range, or the watcher is armed with other options. −2 in C.
+    /// An option is out of range, or the watcher is already armed with other options. −2 in C.
     Invalid(&'static str),
-    /// A bug of this library, kept from the program. −127 in C.
+    /// A bug in this library. It was caught; the program runs on. −127 in C.
     Internal,
 }
 
 impl Error {
-    /// The number that stands for it in C.
+    /// Its number in C.
     pub fn code(&self) -> i32 {
         match self {
             Error::Exhausted => -1,
@@ -95,9 +95,9 @@ pub enum Tier {
     /// Not at all.
     #[default]
     None = 0,
-    /// The kernel wakes the watcher; it sleeps until then.
+    /// The watcher sleeps until the kernel wakes it.
     Event = 1,
-    /// At least one watched process is looked at every interval.
+    /// At least one watched process is polled, once per interval.
     Poll = 2,
 }
 
@@ -118,27 +118,27 @@ impl fmt::Display for Tier {
     }
 }
 
-/// The watcher of this process as it stands; see [`status`](crate::status).
+/// How this process is being watched; see [`status`](crate::status).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Info {
-    /// What came of the last attempt to start it.
+    /// The outcome of the last attempt to start the watcher.
     pub state: Result<Status, Error>,
-    /// How it watches. `Event` may become `Poll` later, never the other way round.
+    /// How it watches. `Event` may change to `Poll` later, but `Poll` never to `Event`.
     pub tier: Tier,
-    /// The direct parent, when it is watched.
+    /// The parent, if it is watched.
     pub parent: Option<i32>,
-    /// The supervisor further up, when it is watched as well.
+    /// The supervisor, if it is watched and is not the parent.
     pub supervisor: Option<i32>,
-    /// The interval of the polling tier: the armed one, else what the environment asks for.
+    /// The polling interval: the armed one or, before that, the one in the environment.
     pub interval: Duration,
-    /// What ends with the supervisor: what will be acted on once it is armed (a worker that leads no process group has
-    /// [`Scope::Process`] for [`Scope::Group`]), else what the environment asks for.
+    /// What ends with the supervisor. Once armed, the scope in effect: it is [`Scope::Process`] for a worker that asked
+    /// for [`Scope::Group`] but leads no process group. Before that, the scope in the environment.
     pub scope: Scope,
-    /// How long the worker may take to end by itself. `None` when nothing was asked for and there is no hook.
+    /// The time that the worker has to exit. `None` if no grace was set and there is no hook.
     pub grace: Option<Duration>,
 }
 
-/// Where this process is on its way to a watcher.
+/// The phases of arming.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum Phase {
@@ -177,7 +177,7 @@ impl Phase {
     }
 }
 
-/// What the watcher was armed with. Written once, before the phase says `Armed`.
+/// The options of the armed watcher. Written once, before the phase becomes `Armed`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Armed {
     pub interval: Duration,
@@ -190,7 +190,7 @@ pub(crate) struct Armed {
 }
 
 impl Armed {
-    /// A call with other options than the armed ones must not be ignored.
+    /// Refuses a call with other options than the armed ones.
     pub(crate) fn agrees_with(&self, options: &Options) -> Result<Status, Error> {
         fn same<T: PartialEq>(asked: Option<T>, armed: T) -> bool {
             asked.is_none_or(|asked| asked == armed)
@@ -215,41 +215,42 @@ fn somebody(pid: &AtomicI32) -> Option<i32> {
     Some(pid.load(Ordering::Relaxed)).filter(|pid| *pid > 0)
 }
 
-/// The one record of a process.
+/// The record. There is one per process.
 pub(crate) struct State {
-    /// The process id in the upper half, the phase in the lower one. A word with another process's id
-    /// is a parent's: it says nothing here. That is the second guard against a fork, where the page
-    /// cannot be wiped (Linux before 4.14); it misses only a child with the same number in a new PID
-    /// namespace.
+    /// The process id in the upper half, the phase in the lower half. A word with another process id was inherited from
+    /// the parent, and is ignored.
+    ///
+    /// This is the second guard against a fork, for systems that cannot wipe the page (Linux before 4.14). It misses
+    /// only a child that has the same process id in a new PID namespace.
     word: AtomicU64,
-    /// What the watcher's thread says of itself.
+    /// What the watcher's thread answers.
     pub(crate) answer: Word,
-    /// The thread that waits for the parent on behalf of [`crate::wait_for_exit`].
+    /// The thread that waits for the parent, for [`crate::wait_for_exit`].
     pub(crate) sentry: Word,
     tier: AtomicU32,
-    /// Whom it watches, and who leads the process group that ends too; 0 for nobody.
+    /// The watched processes, and the leader of the process group that ends too; 0 for none.
     parent: AtomicI32,
     supervisor: AtomicI32,
     group_leader: AtomicI32,
     armed: UnsafeCell<MaybeUninit<Armed>>,
 }
 
-/// What the watcher's thread answers to the call that has started it.
+/// The answers of the watcher's thread to the call that started it.
 pub(crate) const NO_ANSWER: u32 = 0;
-/// The process exits.
+/// The process is about to exit.
 pub(crate) const DYING: u32 = 1;
 pub(crate) const WATCHING: u32 = 2;
-/// Nobody is to be watched, and the thread has ended.
+/// There is nothing to watch, and the thread has ended.
 pub(crate) const NOBODY: u32 = 3;
 
 /// How long a call waits for the watcher's thread to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-// SAFETY: `armed` is written only by the thread that claimed the phase `Arming`, and read only after the
-// phase `Armed`, which is stored with release and never left, was loaded with acquire.
+// SAFETY: only the thread that claimed the phase `Arming` writes `armed`. It is read only after the phase `Armed` was
+// loaded with acquire. That phase is stored with release, and never changes again.
 unsafe impl Sync for State {}
 
-/// Used where no page is to be had.
+/// Used if no page can be mapped.
 static FALLBACK: State = State {
     word: AtomicU64::new(0),
     answer: Word::new(0),
@@ -261,32 +262,32 @@ static FALLBACK: State = State {
     armed: UnsafeCell::new(MaybeUninit::uninit()),
 };
 
-/// The page, once made. It is inherited by a child, with nothing in it.
+/// The page, once it is mapped. A forked child inherits it, wiped.
 static PAGE: AtomicPtr<State> = AtomicPtr::new(std::ptr::null_mut());
 
-/// What asking for the phase `Arming` came to.
+/// The result of claiming the phase `Arming`.
 pub(crate) enum Claim {
-    /// Ours: the caller must settle it.
+    /// The caller has the claim, and must settle it.
     Ours,
-    /// Armed already, with this.
+    /// The watcher is already armed with these options.
     Armed(Armed),
-    /// Another thread was at it, and this is what came of it.
+    /// Another thread had the claim, and this was the outcome.
     Settled(Phase),
-    /// Another thread is at it, and did not finish in time.
+    /// Another thread has the claim, and did not settle it in time.
     Busy,
 }
 
 impl State {
-    /// This process's record. Safe from any thread, also after a fork; never blocks.
+    /// This process's record. Safe from any thread and after a fork. Never blocks.
     pub(crate) fn of_this_process() -> &'static State {
         let known = PAGE.load(Ordering::Acquire);
         let page = if known.is_null() { State::make_page() } else { known };
-        // SAFETY: it points to `FALLBACK`, or to a mapping that is never unmapped once it is in `PAGE`, is
-        // aligned to a page, and whose zeros are a valid State (`armed` is uninitialised then).
+        // SAFETY: it points to `FALLBACK`, or to a page that is never unmapped once it is in `PAGE`. A page is aligned,
+        // and its zeros are a valid State (`armed` is uninitialised then).
         unsafe { &*page }
     }
 
-    /// Never null. Whatever is chosen first stays: a second record could arm a second watcher.
+    /// Never null. The first choice stays: with a second record, a second watcher could be armed.
     fn make_page() -> *mut State {
         let fallback = (&raw const FALLBACK).cast_mut();
         let page = sys::page_wiped_on_fork(size_of::<State>());
@@ -308,7 +309,7 @@ impl State {
     }
 
     fn own_half() -> u64 {
-        // a pid_t is positive
+        // A pid_t is positive.
         u64::from(sys::own_pid().unsigned_abs()) << 32
     }
 
@@ -322,9 +323,10 @@ impl State {
         known.unwrap_or(Phase::NotStarted)
     }
 
-    /// Takes the phase `Arming`, or tells who was first. A second caller waits for the outcome of the
-    /// first, for at most a second: it may be a signal handler over the first. A caller without options takes that
-    /// outcome. A caller with options tries again.
+    /// Claims the phase `Arming`.
+    ///
+    /// A second caller waits for the outcome of the first one, at most 1 s: it may be a signal handler that interrupted
+    /// the first one. A caller without options takes that outcome. A caller with options tries again.
     pub(crate) fn claim(&self, asks_for_nothing: bool) -> Claim {
         const PATIENCE: u32 = 1_000;
         const NAP: Duration = Duration::from_millis(1);
@@ -355,21 +357,21 @@ impl State {
         Claim::Busy
     }
 
-    /// Ends the phase `Arming`. Only the claimant may call it.
+    /// Ends the phase `Arming`. Only the thread with the claim may call it.
     pub(crate) fn settle(&self, phase: Phase) {
         self.word.store(State::word_of(phase), Ordering::Release);
     }
 
-    /// Only the claimant may call it, before the watcher's thread is started.
+    /// Only the thread with the claim may call it, before it starts the watcher's thread.
     pub(crate) fn record(&self, armed: Armed) {
-        // SAFETY: the claimant is alone with `armed`: nobody reads it before the phase is `Armed`.
+        // SAFETY: only the thread with the claim writes `armed`, and no thread reads it before the phase is `Armed`.
         unsafe { (*self.armed.get()).write(armed) };
         self.answer.replace(NO_ANSWER);
         self.set_tier(Tier::None);
         self.set_watched(None, None, None);
     }
 
-    /// Waits for the watcher's answer, for 1 s. One that is dying ends the process.
+    /// Waits at most 1 s for the watcher's answer. While the answer is `DYING`, it waits for the end of the process.
     pub(crate) fn wait_for_answer(&self) -> u32 {
         let began = Instant::now();
         loop {
@@ -386,10 +388,10 @@ impl State {
         }
     }
 
-    /// What was armed. Only after the phase was seen to be `Armed`.
+    /// The options of the armed watcher. Only after the phase `Armed` was loaded.
     fn armed(&self) -> Armed {
-        // SAFETY: the phase `Armed` was loaded with acquire, so `record` happened before; nobody writes
-        // it afterwards, since `Armed` is never left.
+        // SAFETY: the phase `Armed` was loaded with acquire, so `record` happened before. No thread writes it
+        // afterwards, since the phase `Armed` never changes.
         unsafe { (*self.armed.get()).assume_init() }
     }
 

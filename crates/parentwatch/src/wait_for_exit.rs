@@ -1,4 +1,4 @@
-//! Waiting for the parent without a watcher: for programs that have a thread of their own for it.
+//! Waiting for the parent without a watcher, for programs that have their own thread for it.
 
 use std::convert::Infallible;
 use std::ffi::CStr;
@@ -13,32 +13,34 @@ use crate::sys::{self, Handle, OwnTable, SignalsBlocked, Word};
 pub enum Exit {
     /// The process is no longer this process's parent.
     Exited,
-    /// It is PID 1 or lower: there is nothing to wait for, and nobody has died.
+    /// The process id is 1 or less: there is nothing to wait for, and nobody has died.
     NoParent,
     /// This operating system is not supported.
     Unsupported,
 }
 
-/// Blocks the calling thread until `pid` is no longer this process's parent.
+/// Blocks the calling thread until `pid` is no longer this process's parent. It returns at once if `pid` is not the
+/// parent to begin with, or is 1 or less.
 ///
-/// The kernel wakes it where it can; else it looks every `interval`, which is brought into 10 ms … 1 h.
-/// It needs no watcher and does not read the environment, and may be called repeatedly, from any thread and
-/// after a fork. A thread, one for the process, holds the descriptor that tells of the death in a table of its own;
-/// it ends when the parent has. Signals that arrive meanwhile are handled by their handlers; the wait goes on. It is no
-/// cancellation point. For a `pid` of 1 or less it returns at once, and so it does when `pid` is not the parent to
-/// begin with.
+/// It sleeps until the kernel wakes it. Where the kernel cannot, it polls every `interval`, clamped to 10 ms … 1 h. It
+/// needs no watcher and ignores the environment. Any thread may call it, repeatedly and after a fork. Signal handlers
+/// run during the wait, and the wait goes on. It is not a cancellation point.
+///
+/// The first call creates a thread, one per process, which ends when the parent has died. It has its own descriptor
+/// table, so that the program sees no new descriptor.
 pub fn wait_for_exit(pid: i32, interval: Duration) -> Exit {
     let Ok(exit) = wait(pid, interval, None, || Ok::<(), Infallible>(()));
     exit
 }
 
-/// [`wait_for_exit`] with a way out: `go_on` is asked on the calling thread before it sleeps, so also
-/// after every signal that was handled on this thread and ended a sleep, and at least every interval. It is for
-/// programs whose signal handlers only take a note, as those of Python do, on whichever thread it was.
+/// [`wait_for_exit`] with a way out: `go_on` may end the wait by an error. It is called on this thread before each
+/// sleep: at least once per interval, and after each signal that was handled on this thread and ended a sleep.
+///
+/// This is for programs whose signal handlers only take a note, on any thread, as those of Python do.
 ///
 /// # Errors
 ///
-/// That of `go_on`, at once: the wait is over, and says nothing about the parent.
+/// The error of `go_on`, at once. It says nothing about the parent.
 pub fn wait_for_exit_or<E>(
     pid: i32,
     interval: Duration,
@@ -47,7 +49,7 @@ pub fn wait_for_exit_or<E>(
     wait(pid, interval, Some(interval), go_on)
 }
 
-/// `asks` is how long a sleep may be before `go_on` is asked again, whether or not the kernel wakes us.
+/// `asks` is the longest time between two calls of `go_on`, if the kernel does not wake us before.
 fn wait<E>(
     pid: i32,
     interval: Duration,
@@ -69,7 +71,7 @@ fn wait<E>(
         match sentry.get() {
             NO_SENTRY => post_sentry(sentry, pid),
             POLLS => sys::nap(interval),
-            // Held up, by a hung file system, say: look meanwhile.
+            // A hung file system, for example, may delay the thread: poll meanwhile.
             STARTS => sentry.wait(STARTS, Some(interval.min(asks.unwrap_or(interval)))),
             watches => sentry.wait(watches, asks),
         }
@@ -77,11 +79,11 @@ fn wait<E>(
     Ok(Exit::Exited)
 }
 
-/// What the process's one sentry does: a thread that wakes whoever waits for the parent.
+/// The states of the sentry: one thread per process, which wakes all that wait for the parent.
 const NO_SENTRY: u32 = 0;
 const STARTS: u32 = 1;
 const WATCHES: u32 = 2;
-/// There is no thread, or it can have no handle, or its handle claimed what was not so.
+/// There is no thread, it could not open a handle, or the handle's claim was not confirmed.
 const POLLS: u32 = 3;
 
 fn post_sentry(sentry: &'static Word, pid: i32) {
@@ -95,7 +97,7 @@ fn post_sentry(sentry: &'static Word, pid: i32) {
         if handle.is_some() {
             sentry.replace(WATCHES);
             while !sys::parent_is_gone(pid, false) {
-                // A signal may end a wait: all are blocked here but those that a fault raises.
+                // Only a signal that a fault raises can end this wait: all others are blocked.
                 let fired = sys::wait([handle, None], None).is_none_or(|[fired, _]| fired);
                 if fired && !sys::parent_is_gone(pid, fired) {
                     sentry.replace(POLLS);
@@ -113,8 +115,8 @@ fn post_sentry(sentry: &'static Word, pid: i32) {
 const SENTRY_NAME: &CStr = c"parent-wait";
 const STACK: usize = 64 << 10;
 
-/// Whether `pid`, which was this process's parent, no longer is, or is PID 1, which only adopts (a
-/// process that PID 1 has started asks before whether there is anything to watch).
+/// Whether `pid` is no longer this process's parent, or the parent is PID 1, which adopts orphans. (A process that PID
+/// 1 started has nothing to watch, and should not ask.)
 ///
 /// Safe from any thread and after a fork.
 pub fn parent_died(pid: i32) -> bool {

@@ -1,7 +1,7 @@
-//! Watching: sleep until a watched process may have ended, and ask the kernel. A wake is a hint; the kernel's answer
-//! decides.
+//! Watching: sleep until a watched process may have ended, then ask the kernel. A wake-up is only a hint; the kernel's
+//! answer decides.
 //!
-//! The functions are generic over the [`Kernel`], so that the tests in `watch/explored.rs` go every way through them.
+//! The functions are generic over [`Kernel`], so that the tests in `watch/explored.rs` can explore every path.
 
 use std::time::{Duration, Instant};
 
@@ -12,16 +12,16 @@ use crate::sys::{self, Handle, OwnTable};
 #[cfg(test)]
 mod explored;
 
-/// What the watch asks of the operating system.
+/// What the watch needs from the operating system.
 pub(crate) trait Kernel {
-    /// What wakes a wait when a process has ended.
+    /// Wakes a wait when its process has ended.
     type Handle: Copy;
     fn open(&mut self, pid: i32) -> Option<Self::Handle>;
-    /// The authority on the direct parent. `fired`: its handle says that it has ended.
+    /// Decides whether the parent is gone. `fired`: its handle says so.
     fn parent_is_gone(&mut self, pid: i32, fired: bool) -> bool;
-    /// The authority on a supervisor further up.
+    /// Decides whether a supervisor that is not the parent has ended.
     fn has_ended(&mut self, handle: Self::Handle) -> bool;
-    /// The same where there is no handle. A look that fails says nothing.
+    /// The same without a handle. False if the process cannot be examined.
     fn looks_gone(&mut self, pid: i32, start: Option<u64>) -> bool;
     /// Which of the handles are ready; `None` when the wait failed.
     fn wait(
@@ -71,9 +71,9 @@ impl Kernel for ThisKernel<'_> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Target<H> {
     pub pid: i32,
-    /// By which a polled look tells it from another process with its number.
+    /// The start time, which tells a polled process from a later one with the same process id.
     pub start: Option<u64>,
-    /// `None`: it is polled.
+    /// `None`: the process is polled.
     pub handle: Option<H>,
 }
 
@@ -91,16 +91,16 @@ pub(crate) enum Whose {
     Supervisor,
 }
 
-/// A death, and how it was seen.
+/// A death, and how it was noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Gone {
     pub whose: Whose,
     pub pid: i32,
-    /// `None`: while arming.
+    /// [`Tier::None`] while arming.
     pub tier: Tier,
 }
 
-/// Whom to watch. Nobody: there is nothing to do.
+/// The watched processes. Without any, there is nothing to do.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Watched<H> {
     pub parent: Option<Target<H>>,
@@ -108,8 +108,8 @@ pub(crate) struct Watched<H> {
 }
 
 impl<H: Copy> Watched<H> {
-    /// Opens the parent's handle, then asks for the parent once more: it may have died before its handle was
-    /// open, and have left its number to another process.
+    /// Opens the parent's handle, then checks the parent again: it may have died before the handle was opened, and its
+    /// process id may have been reused.
     pub(crate) fn begin(&mut self, kernel: &mut impl Kernel<Handle = H>) -> Result<(), Gone> {
         let Some(parent) = &mut self.parent else { return Ok(()) };
         parent.handle = kernel.open(parent.pid);
@@ -130,8 +130,10 @@ impl<H: Copy> Watched<H> {
         self.parent.iter().chain(&self.supervisor)
     }
 
-    /// Returns when the worker is to die. When the parent dies while the supervisor lives, the wrapper between them
-    /// has ended, perhaps because the whole group is being stopped: the worker has `grace` to end by itself.
+    /// Returns when the worker must die.
+    ///
+    /// If the parent dies and the supervisor lives, the parent was a wrapper between the two. Perhaps the whole group
+    /// is being stopped, so the worker first has `grace` to exit by itself.
     pub(crate) fn until_death(
         &mut self,
         kernel: &mut impl Kernel<Handle = H>,
@@ -149,12 +151,12 @@ impl<H: Copy> Watched<H> {
             let timeout = poll.into_iter().chain(until).min();
             let handle = |target: &Option<Target<H>>| target.as_ref().and_then(|it| it.handle);
             let handles = [handle(&self.parent), handle(&self.supervisor)];
-            // After a wait that failed every handle is in doubt.
+            // If the wait failed, check every handle.
             let fired = kernel.wait(handles, timeout).unwrap_or([true; 2]);
             pause = pause.saturating_mul(2).min(interval);
 
             let is_wrapped = self.supervisor.is_some();
-            // The supervisor first: when it and the wrapper are gone at once, it is the reason.
+            // The supervisor first: if it and the wrapper die together, the supervisor is the reason.
             for (whose, fired) in [(Whose::Supervisor, fired[1]), (Whose::Parent, fired[0])] {
                 let slot = match whose {
                     Whose::Parent => &mut self.parent,
@@ -174,8 +176,8 @@ impl<H: Copy> Watched<H> {
                 } else if is_gone {
                     return gone;
                 } else if fired {
-                    // Nothing confirms it: that target is polled from now on, soon at first. Waiting for its
-                    // handle again could return at once.
+                    // The death is not confirmed. Waiting for this handle again could return at once, so poll this
+                    // process from now on, with a short interval at first.
                     target.handle = None;
                     pause = MIN_INTERVAL;
                 }

@@ -12,7 +12,8 @@ const TITLE: Style = Style::new().bold();
 const GOOD: Style = AnsiColor::Green.on_default();
 const BAD: Style = AnsiColor::Red.on_default().bold();
 
-/// What `doctor` prints, and its exit status: 0, or 1 when there are orphans, or when one that was to be ended is not gone.
+/// What `doctor` prints, and its exit status: 0, or 1 when there are orphans, or when one that was to be ended is not
+/// gone.
 ///
 /// The text has the codes of a terminal for colour; [`plain`] takes them out. With `end` those orphans are ended, as
 /// [`end`](super::end) does. `lookup` is the environment.

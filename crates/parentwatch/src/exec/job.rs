@@ -1,4 +1,4 @@
-//! `exec` on Windows: this process stays, with the program as its child, in a job.
+//! `exec` on Windows: this process stays, and the program is its child, in a job.
 
 use std::ffi::CStr;
 use std::process::Command;
@@ -41,7 +41,7 @@ pub(super) fn run(
     }
     sys::leave_console_events_to_others();
     let scope = options.scope.unwrap_or(config.scope);
-    // Nobody is in a process group here.
+    // There are no process groups here.
     let members = if scope == Scope::Tree { Members::AndDescendants } else { Members::Alone };
     let job = if config.enabled { Job::new(members) } else { None };
     let program = match sys::spawn(&mut command, job.as_ref()) {
@@ -80,7 +80,7 @@ fn command(program: &CStr, arguments: &[&CStr], environment: Option<&[&CStr]>) -
     if let Some(environment) = environment {
         command.env_clear();
         for entry in environment {
-            // What the shell keeps for itself begins with another one: `=C:=C:\\folder`.
+            // The name may begin with "=": the shell has variables such as `=C:=C:\\folder`.
             let entry = entry.to_str().ok()?;
             let (at, _) = entry.char_indices().skip(1).find(|(_, letter)| *letter == '=')?;
             command.env(entry.get(..at)?, entry.get(at + 1..)?);
@@ -117,7 +117,7 @@ impl Guardian {
         );
     }
 
-    /// The supervisor is gone: the program ends, and with it its helpers.
+    /// The supervisor has died: ends the program and its helpers.
     fn end_program(&self, grace: Duration) {
         sys::wait([Some(Handle::of(&self.program))], Some(grace));
         self.end_job();
@@ -131,7 +131,7 @@ impl Guardian {
     }
 }
 
-/// The program's own end ends every wait.
+/// The end of the program ends every wait.
 impl Kernel for Guardian {
     type Handle = Handle;
 
@@ -158,10 +158,10 @@ impl Kernel for Guardian {
     ) -> Option<[bool; 2]> {
         let [parent, supervisor] = handles;
         let fired = sys::wait([Some(Handle::of(&self.program)), parent, supervisor], timeout);
-        // When both are gone at once, the supervisor is the reason.
+        // If both die together, the supervisor is the reason.
         if !matches!(fired, Some([_, true, _] | [_, _, true])) && self.program.has_ended() {
             let status = self.program.exit_status();
-            // Whoever it leaves behind goes.
+            // End what it left behind.
             self.end_job();
             sys::exit_at_once(status);
         }

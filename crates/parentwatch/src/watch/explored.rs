@@ -1,16 +1,16 @@
-//! The watch in a world that does its worst: processes die at any point, numbers are given to strangers, handles
-//! cannot be had, waits fail, signals come, handles claim what is not so.
+//! Explores the watch in a simulated world where everything can go wrong: processes die at any point, process ids are
+//! reused, handles cannot be opened, waits fail, signals arrive, handles fire without reason.
 //!
-//! Every question to the kernel is a point at which the world may deviate from what is expected. All runs with up to
-//! [`DEVIATIONS`] deviations among the first [`POINTS`] points are made; from then on the world stands still. Three
-//! things must hold in each run:
+//! Each call of the kernel is a point at which the world may deviate from the expected answer. The test runs all
+//! combinations of up to [`DEVIATIONS`] deviations among the first [`POINTS`] points. After that nothing changes any
+//! more. Each run must satisfy three rules:
 //!
-//! - nobody dies of a process that lives;
-//! - a death of a watched process is seen;
-//! - no wait returns at once again and again.
+//! - The worker never dies while the watched processes live.
+//! - The worker notices the death of a watched process.
+//! - No wait returns at once again and again.
 //!
-//! The rules of `identity::decide` are part of it. A fork needs no event of its own: a child begins where its parent
-//! once began (`state` sees to that).
+//! The rules of `identity::decide` are included. Forks are not simulated: a child starts from the beginning, as its
+//! parent did (`state` guarantees that).
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -22,21 +22,21 @@ const POINTS: usize = 16;
 const INTERVAL: Duration = Duration::from_secs(2);
 const GRACE: Duration = Duration::from_secs(5);
 
-/// The processes: `supervisor ── [wrapper ──] worker`, the worker being this process.
+/// The processes: `supervisor ── [wrapper ──] worker`. The worker is this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Who {
     Supervisor,
     Wrapper,
-    /// Whoever gets the worker when its parent dies: a subreaper above the supervisor, or PID 1, or nobody.
+    /// The process that adopts the worker when its parent dies: a subreaper above the supervisor, PID 1, or none.
     Adopter,
-    /// A process that was given a dead one's number.
+    /// A process that has the process id of a dead one.
     Stranger,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Life {
     Alive,
-    /// Its children have another parent already, and its pidfd is not readable yet.
+    /// Its children already have another parent, but its pidfd is not readable yet.
     Exiting,
     Ended,
 }
@@ -45,23 +45,23 @@ enum Life {
 enum Adopter {
     Subreaper,
     Init,
-    /// Windows: who has no living parent has none.
+    /// Windows: an orphan has no parent.
     Nobody,
 }
 
-/// How the tree stands when the worker arms.
+/// The tree when the worker arms.
 #[derive(Clone, Copy, Debug)]
 struct Tree {
     has_wrapper: bool,
-    /// The launcher that started the worker has left already: it is no descendant of the supervisor any more.
+    /// The launcher that started the worker has exited: the worker is no longer a descendant of the supervisor.
     is_elsewhere: bool,
     adopter: Adopter,
-    /// The supervisor was named by its token, and can be seen.
+    /// The supervisor was named by its token, and `/proc` shows it.
     is_named: bool,
     is_visible: bool,
 }
 
-/// What is left out, to see that the exploration finds it.
+/// What is left out, to check that the exploration finds the fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LeftOut {
     Nothing,
@@ -75,9 +75,9 @@ struct World {
     left_out: LeftOut,
     supervisor: Life,
     wrapper: Life,
-    /// Whom `getppid()` named when it was asked first.
+    /// The first result of `getppid()`.
     captured: Option<Who>,
-    /// Which of the alternatives is taken at each point; 0 is what is expected, and so is the rest.
+    /// Which alternative to take at each point. 0 is the expected one, also at all later points.
     script: Vec<usize>,
     /// How many alternatives there were.
     widths: Vec<usize>,
@@ -87,7 +87,7 @@ struct World {
     spins: bool,
 }
 
-/// The run is over, for lack of anything else that could happen.
+/// The run is over: nothing else can happen.
 struct Over;
 
 impl World {
@@ -105,7 +105,7 @@ impl World {
         self.point >= POINTS
     }
 
-    /// Before each answer the world may move. Once it stands still, what has begun has come to its end.
+    /// The world may change before each answer. Once it no longer changes, an exit that has begun is complete.
     fn move_on(&mut self) {
         let step = |life| if life == Life::Alive { Life::Exiting } else { Life::Ended };
         match self.choose(4) {
@@ -161,7 +161,7 @@ impl World {
         }
     }
 
-    /// What arming finds out, as `arm` and `identity` do it.
+    /// What arming does, as in `arm` and `identity`.
     fn identify(&mut self) -> (Option<Decision>, Watched<Who>) {
         self.move_on();
         let parent = self.getppid();
@@ -211,7 +211,7 @@ impl Kernel for World {
         self.move_on();
         let captured = self.captured.unwrap();
         assert_eq!(pid, self.number(captured));
-        // Once it has ended it may be reaped, and its number free or another's.
+        // Once it has ended it may be reaped. Its process id is then free or reused.
         match (self.choose(3), self.life(captured)) {
             (1, _) => None,
             (2, Life::Ended) => Some(Who::Stranger),
@@ -235,7 +235,7 @@ impl Kernel for World {
 
     fn looks_gone(&mut self, _: i32, _: Option<u64>) -> bool {
         self.move_on();
-        // A look may fail, and then says nothing.
+        // The process may be impossible to examine.
         let fails = self.choose(2) == 1 || self.left_out == LeftOut::TheSupervisor;
         !fails && self.is_dead(Whose::Supervisor)
     }
@@ -260,7 +260,7 @@ impl Kernel for World {
             }
         };
         match alternative {
-            // A signal; a wait that fails; handles that are ready for an instant.
+            // A signal, a failed wait, or handles that fire without reason.
             1 => Some([false; 2]),
             2 => None,
             3 => Some([true, ready[1]]),
@@ -274,7 +274,7 @@ impl Kernel for World {
     }
 }
 
-/// One run. Whether the worker died in it, and how many alternatives there were at each point.
+/// One run. Returns whether the worker died, and the number of alternatives at each point.
 fn run(tree: Tree, left_out: LeftOut, script: &[usize]) -> Result<(bool, Vec<usize>), String> {
     let mut world = World {
         tree,
@@ -315,7 +315,7 @@ fn run(tree: Tree, left_out: LeftOut, script: &[usize]) -> Result<(bool, Vec<usi
         let is_right = world.is_dead(gone.whose);
         return if is_right { Ok((true, world.widths)) } else { failed("a false kill") };
     }
-    // It armed after the death, and could see that.
+    // It armed after the death, and could notice it.
     let is_orphan = tree.is_named && tree.is_visible && world.captured == Some(Who::Adopter);
     let is_missed = (watches[0] && world.is_dead(Whose::Parent))
         || ((watches[1] || is_orphan) && world.is_dead(Whose::Supervisor));
@@ -326,7 +326,7 @@ fn run(tree: Tree, left_out: LeftOut, script: &[usize]) -> Result<(bool, Vec<usi
     }
 }
 
-/// Every run. How many there were, and in how many of them the worker died.
+/// All runs. Returns how many there were, and in how many the worker died.
 fn explore(left_out: LeftOut) -> Result<(usize, usize), String> {
     let (mut runs, mut deaths) = (0, 0);
     let adopters = [Adopter::Subreaper, Adopter::Init, Adopter::Nobody];
@@ -347,7 +347,7 @@ fn explore(left_out: LeftOut) -> Result<(usize, usize), String> {
             if script.iter().filter(|choice| **choice != 0).count() == DEVIATIONS {
                 continue;
             }
-            // The runs that deviate once more, later than this one does.
+            // The runs with one more deviation, after those of this run.
             for (point, width) in widths.iter().enumerate().skip(script.len()) {
                 for choice in 1..*width {
                     let mut next = script.clone();
@@ -368,7 +368,7 @@ fn nothing_is_missed_and_nobody_is_killed_by_mistake() {
     assert!(runs > 10_000 && deaths > 1_000, "{runs} runs, {deaths} deaths");
 }
 
-/// The exploration can fail: each of these leaves one thing out.
+/// The exploration must find each fault: each of these leaves one thing out.
 #[test]
 fn what_is_left_out_is_found() {
     for (left_out, expected) in [
