@@ -101,7 +101,7 @@ PLACES = [
 
 
 @pytest.mark.fails_with(
-    "setpriv", because="nobody sees the death of the program", place=["session"], end=[signal.SIGKILL]
+    "setpriv", because="it does not notice the death of the program", place=["session"], end=[signal.SIGKILL]
 )
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGSEGV], ids=["killed", "crashed"])
@@ -151,7 +151,7 @@ def test_x01_scope(tree: Tree, supervisor: Supervisor, scope: str, stays: bool) 
 
 
 @pytest.mark.needs("pid-namespace")
-@pytest.mark.fails_with("setpriv", because="nobody sees the death of the program")
+@pytest.mark.fails_with("setpriv", because="it does not notice the death of the program")
 def test_x01_program_of_pid_1_dies(tree: Tree) -> None:
     """driver ── [ init, PID 1 ── worker † ┄ helper ]: there is no supervisor to watch"""
     init = tree.supervisor("init", via=["unshare", "--pid", "--fork", "--mount-proc"])

@@ -125,11 +125,11 @@ def test_f01_orphan_goes_to_init(tree: Tree, supervisor: Supervisor, worker: Wor
         worker.assert_gone()
 
 
-@pytest.mark.not_for("exec", because="it may not look at its guardian any more")
+@pytest.mark.not_for("exec", because="it may no longer look at its guardian")
 @pytest.mark.needs("root")
 @pytest.mark.fails_with(
     "pdeathsig",
-    because="it is lost when the worker changes its user, and not sent where no signal may be",
+    because="it is lost when the worker changes its user, and not sent where signals are not permitted",
     who=["worker-after-arming", "supervisor"],
     tier=["event"],
 )
@@ -151,9 +151,9 @@ def test_f01_user_dropped(named_supervisor: Supervisor, who: str, tier: str) -> 
     worker.assert_gone()
 
 
-@pytest.mark.not_for("exec", because="it may not look at its guardian any more")
+@pytest.mark.not_for("exec", because="it may no longer look at its guardian")
 @pytest.mark.needs("root")
-@pytest.mark.not_for("go-degraded", because="it looks no further up than the wrapper")
+@pytest.mark.not_for("go-degraded", because="it watches only the wrapper")
 @both_tiers
 def test_f01_user_dropped_below_a_wrapper(named_supervisor: Supervisor, tier: str) -> None:
     """driver ── supervisor, user 65533 † ── wrapper, root ── worker, user 65534: may signal neither"""
@@ -369,7 +369,7 @@ def test_f06_supervisor_dies_before_the_handle(
 
 
 @pytest.mark.not_for(
-    "go-native", "go-degraded", because="its runtime makes threads of its own by the same call"
+    "go-native", "go-degraded", because="its runtime creates its own threads with the same call"
 )
 def test_f06_supervisor_dies_before_the_thread(tree: Tree, supervisor: Supervisor) -> None:
     """(driver) ── supervisor † ── worker, held by seccomp in the making of its watcher thread"""
@@ -387,10 +387,10 @@ def test_f06_supervisor_dies_before_the_thread(tree: Tree, supervisor: Superviso
 # -- F07, F08: a wrapper between supervisor and worker ---------------------------------------------
 
 
-@pytest.mark.fails_with("poller", because="its parent is the wrapper, which lives", tier=["event"])
+@pytest.mark.fails_with("poller", because="it watches only the wrapper, which lives", tier=["event"])
 @pytest.mark.fails_with(
     "poller-python",
-    because="its parent is the wrapper, which lives",
+    because="it watches only the wrapper, which lives",
     remains=["reaped"],
     tier=["event"],
 )
@@ -452,7 +452,7 @@ def test_f08_wrapper_dies(tree: Tree, named_supervisor: Supervisor, tier: str) -
     named_supervisor.assert_serving()
 
 
-@pytest.mark.not_for("exec", because="it is sent SIGTERM at the end of the grace")
+@pytest.mark.not_for("exec", because="it gets SIGTERM at the end of the grace")
 @pytest.mark.not_for("go-degraded", because="it gives no grace, as the package says")
 def test_f08_wrapper_dies_and_no_grace_is_set(named_supervisor: Supervisor) -> None:
     """(driver) ── supervisor, names itself ── wrapper † ── worker, left alone for 5 s"""
@@ -485,7 +485,7 @@ def hold_gil(worker: Worker) -> None:
         worker.tree.await_report("worker", "holding")
 
 
-@pytest.mark.fails_with("poller-python", because="it needs the lock to look", tier=["event"])
+@pytest.mark.fails_with("poller-python", because="it needs the lock to poll", tier=["event"])
 @both_tiers
 def test_f09_c_call_holds_the_gil(supervisor: Supervisor, tier: str) -> None:
     """(driver) ── supervisor † ── worker, a C call of it holds the GIL for 60 s"""
@@ -546,12 +546,12 @@ def test_f10_hook_has_no_interpreter(supervisor: Supervisor) -> None:
 
 @pytest.mark.fails_with(
     "poller",
-    because="its log line blocks or raises SIGPIPE (closed: the port has taken number 2)",
+    because="its log line blocks or raises SIGPIPE (closed: the port has descriptor 2)",
     stderr=["closed", "broken-pipe", "full-pipe", "full-fifo", "full-socket", "stopped-terminal"],
 )
 @pytest.mark.fails_with(
     "poller-python",
-    because="its log line blocks, or raises and ends its thread",
+    because="its log line blocks, or raises an exception and ends its thread",
     stderr=["full-device", "broken-pipe-ignored", "full-pipe"],
 )
 @pytest.mark.parametrize("stderr", STDERR_KINDS, indirect=True)
@@ -570,7 +570,7 @@ def test_f11_stderr_on_an_older_kernel(tree: Tree, stderr: Stderr) -> None:
 
 
 @pytest.mark.fails_with("poller", because="its log line raises SIGXFSZ before it exits")
-@pytest.mark.fails_with("poller-python", because="its log line raises and ends its thread")
+@pytest.mark.fails_with("poller-python", because="its log line raises an exception and ends its thread")
 def test_f11_file_at_its_size_limit(supervisor: Supervisor) -> None:
     """driver ── supervisor † ── worker, its stderr a file that it may not write to any further"""
     worker = supervisor.worker()
@@ -632,10 +632,10 @@ def test_f11_main_thread_has_ended(supervisor: Supervisor, tier: str) -> None:
 FAST = {INTERVAL: "50ms"}
 
 
-no_library = pytest.mark.not_for("go-native", because="to load the library takes a descriptor")
+no_library = pytest.mark.not_for("go-native", because="loading the library takes a descriptor")
 
 
-@pytest.mark.not_for("exec", because="without a descriptor there is no guardian: it runs unguarded")
+@pytest.mark.not_for("exec", because="without a descriptor there is no guardian")
 @no_library
 def test_f12_no_descriptor_left(tree: Tree, supervisor: Supervisor) -> None:
     """(driver) ── supervisor † ── worker, at its RLIMIT_NOFILE when it arms and when it dies"""
@@ -653,7 +653,7 @@ def test_f12_no_descriptor_left(tree: Tree, supervisor: Supervisor) -> None:
 
 
 @no_library
-@pytest.mark.not_for("go-degraded", because="it ends the process alone")
+@pytest.mark.not_for("go-degraded", because="it ends only the process itself")
 def test_f12_no_descriptor_left_with_helpers(supervisor: Supervisor) -> None:
     """(driver) ── supervisor † ── worker, at its RLIMIT_NOFILE ── helper, ignores SIGTERM"""
     worker = supervisor.worker(arm="request", env=FAST)
@@ -733,7 +733,7 @@ def fork(worker: Worker) -> Worker:
     return worker.tree.await_worker("child")
 
 
-@pytest.mark.not_for("exec", because="nothing of the library is in it")
+@pytest.mark.not_for("exec", because="it does not contain the library")
 @pytest.mark.fails_with(
     "poller", because="its thread is lost in a fork, its flag is not", parent=["armed"]
 )
@@ -759,7 +759,7 @@ def test_f14_forked_child_of_a_dead_supervisor(supervisor: Supervisor, worker: W
     child.assert_gone(None)
 
 
-@pytest.mark.not_for("exec", because="nothing of the library is in it")
+@pytest.mark.not_for("exec", because="it does not contain the library")
 def test_f14_forked_while_another_thread_arms(tree: Tree, supervisor: Supervisor) -> None:
     """(driver) ── supervisor ── worker, one thread held while it arms † ── child, forked, arms"""
     worker = supervisor.worker(arm="request", steps=["--notify", "pidfd_open", str(REPORT_FD)])
@@ -965,7 +965,7 @@ def test_f15_no_process_to_be_had(tree: Tree, task_limit: TaskLimit) -> None:
     leader.assert_serving()
 
 
-@pytest.mark.not_for("exec", because="without a process there is no guardian: it runs unguarded")
+@pytest.mark.not_for("exec", because="without a process there is no guardian")
 @pytest.mark.needs("root", "pid-namespace")
 @limited
 def test_f15_no_process_to_be_had_and_no_session_to_be_seen(tree: Tree, task_limit: TaskLimit) -> None:
@@ -1150,8 +1150,8 @@ def test_f18_nested_pid_namespace(tree: Tree, name: str | None, tier: str) -> No
 
 
 @pytest.mark.needs("pid-namespace")
-@pytest.mark.not_for("go-degraded", because="it looks no further up than the wrapper")
-@pytest.mark.fails_with("poller", because="its parent is the wrapper, which lives", tier=["event"])
+@pytest.mark.not_for("go-degraded", because="it watches only the wrapper")
+@pytest.mark.fails_with("poller", because="it watches only the wrapper, which lives", tier=["event"])
 @both_tiers
 def test_f18_nested_pid_namespace_with_wrapper(tree: Tree, tier: str) -> None:
     """driver ── [ init ── supervisor, names itself † ── wrapper ── worker ]"""
@@ -1242,7 +1242,7 @@ def test_f21_session_leader_with_helpers(
 
 # -- F22, F23: helpers outside the worker's group --------------------------------------------------
 
-ends_alone = pytest.mark.not_for("go-degraded", because="it ends the process alone")
+ends_alone = pytest.mark.not_for("go-degraded", because="it ends only the process itself")
 WAITS = ["/bin/sh", "-c", '"$@" & wait', "sh"]
 """A shell that waits for what it starts."""
 
@@ -1379,7 +1379,7 @@ no_grace = pytest.mark.not_for("go-degraded", because="it gives no grace, as the
 BY_ITSELF = Exit(status=9)
 
 
-@pytest.mark.not_for("exec", because="its helpers get SIGTERM together with it, as the contract says")
+@pytest.mark.not_for("exec", because="its helpers get SIGTERM at the same time, as the contract says")
 @no_grace
 @pytest.mark.fails_with("poller", because="it gives the worker no time", tier=["event"])
 @both_tiers
@@ -1420,7 +1420,7 @@ def test_f24_sigterm_is_the_default(tree: Tree, supervisor: Supervisor) -> None:
 
 
 @pytest.mark.not_for(
-    "exec", because="its helpers have the whole grace, 1 s unless set, together with it"
+    "exec", because="its helpers have the whole grace, 1 s unless set, at the same time as it"
 )
 @no_grace
 @pytest.mark.parametrize(
@@ -1451,7 +1451,7 @@ def test_f24_no_time_for_anybody(tree: Tree, supervisor: Supervisor) -> None:
 
 @pytest.mark.not_for("exec", because="it has no hook")
 @no_grace
-@pytest.mark.not_for("go-native", because="there is no hook in Go")
+@pytest.mark.not_for("go-native", because="Go has no hook")
 @pytest.mark.parametrize("grace", ["0", "700ms"])
 def test_f24_hook(tree: Tree, supervisor: Supervisor, grace: str) -> None:
     """(driver) ── supervisor † ── worker, its hook hangs: it has that time, or is not run"""
@@ -1465,7 +1465,7 @@ def test_f24_hook(tree: Tree, supervisor: Supervisor, grace: str) -> None:
 # -- F25, F26: a launcher that leaves --------------------------------------------------------------
 
 
-@pytest.mark.not_for("go-degraded", because="it looks no further up than the parent")
+@pytest.mark.not_for("go-degraded", because="it watches only the parent")
 @pytest.mark.fails_with("poller", because="it takes the adopter for its parent", tier=["event"])
 @both_tiers
 def test_f25_launcher_leaves_before(tree: Tree, tier: str) -> None:

@@ -89,7 +89,7 @@ def test_n02_supervisor_execs(named_supervisor: Supervisor, request_to_exec: str
     worker.assert_gone()
 
 
-@pytest.mark.not_for("go-degraded", because="it looks no further up than the wrapper")
+@pytest.mark.not_for("go-degraded", because="it watches only the wrapper")
 @both_tiers
 def test_n02_supervisor_execs_above_a_wrapper(named_supervisor: Supervisor, tier: str) -> None:
     """driver ── supervisor, becomes another program ── wrapper ── worker"""
@@ -113,7 +113,7 @@ def test_n03_supervisor_stopped_and_continued(supervisor: Supervisor, tier: str)
     worker.assert_gone()
 
 
-@pytest.mark.not_for("go-degraded", because="it looks no further up than the wrapper")
+@pytest.mark.not_for("go-degraded", because="it watches only the wrapper")
 @both_tiers
 def test_n03_supervisor_above_a_wrapper_stopped_and_continued(
     named_supervisor: Supervisor, tier: str
@@ -328,7 +328,7 @@ def test_n09_worker_in_the_group_of_a_sibling(tree: Tree, supervisor: Supervisor
     sibling.assert_serving()
 
 
-@pytest.mark.not_for("go-degraded", because="it looks no further up than the parent")
+@pytest.mark.not_for("go-degraded", because="it watches only the parent")
 def test_n09_process_in_between_dies(tree: Tree, named_supervisor: Supervisor) -> None:
     """driver ── supervisor, names itself ── leader of the group ── between † ── worker: goes alone"""
     leader = named_supervisor.supervisor("leader")
@@ -346,7 +346,7 @@ def test_n09_process_in_between_dies(tree: Tree, named_supervisor: Supervisor) -
 # -- N10, N11: nothing can be proven ---------------------------------------------------------------
 
 
-@pytest.mark.fails_with("naive", because="it takes what it cannot see for dead", tier=["event"])
+@pytest.mark.fails_with("naive", because="it takes a process that it cannot see for dead", tier=["event"])
 @pytest.mark.needs("pid-namespace")
 @pytest.mark.parametrize(
     "namespace", [PID_NAMESPACE, PID_NAMESPACE_WITH_PROC], ids=["outer-proc", "own-proc"]
@@ -394,9 +394,9 @@ def test_n10_named_where_proc_is_another_namespace_s(
 
 
 @pytest.mark.not_for(
-    "exec", because="its guardian, forked by PID 1 of that namespace, is no child of the driver by name"
+    "exec", because="its guardian is a child of that namespace's PID 1"
 )
-@pytest.mark.fails_with("naive", because="it takes what it cannot see for dead")
+@pytest.mark.fails_with("naive", because="it takes a process that it cannot see for dead")
 @pytest.mark.needs("pid-namespace")
 @pytest.mark.parametrize(
     "namespace", [PID_NAMESPACE, PID_NAMESPACE_WITH_PROC], ids=["outer-proc", "own-proc"]
@@ -422,7 +422,7 @@ def test_n10_worker_at_the_top_of_another_pid_namespace(
 
 
 @pytest.mark.not_for("exec", because="it is guarded from the start: nothing of it arms later")
-@pytest.mark.fails_with("naive", because="it takes what it cannot see for dead")
+@pytest.mark.fails_with("naive", because="it takes a process that it cannot see for dead")
 @pytest.mark.needs("pid-namespace")
 @pytest.mark.parametrize("proc", ["outer-proc", "own-proc"])
 @however_named
@@ -453,7 +453,7 @@ def with_proc(mount: str) -> list[str]:
 
 @pytest.mark.not_for("exec", because="it looks for its guardian in /proc", mount=[NO_PROC])
 @pytest.mark.fails_with(
-    "naive", because="it takes what it cannot see for dead", tier=["event"], name=["pid", "token"]
+    "naive", because="it takes a process that it cannot see for dead", tier=["event"], name=["pid", "token"]
 )
 @pytest.mark.needs("private-proc")
 @pytest.mark.parametrize("mount", [HIDDEN_PROC, NO_PROC], ids=["hidepid", "no-proc"])
@@ -470,7 +470,7 @@ def test_n11_proc_hidden(tree: Tree, name: str | None, mount: str, tier: str) ->
 
 
 @pytest.mark.not_for("exec", because="it looks for its guardian in /proc", mount=[NO_PROC])
-@pytest.mark.fails_with("naive", because="it takes what it cannot see for dead", tier=["event"])
+@pytest.mark.fails_with("naive", because="it takes a process that it cannot see for dead", tier=["event"])
 @pytest.mark.needs("private-proc")
 @pytest.mark.parametrize("mount", [HIDDEN_PROC, NO_PROC], ids=["hidepid", "no-proc"])
 @by_number_or_token
@@ -487,7 +487,7 @@ def test_n11_proc_hidden_with_wrapper(tree: Tree, name: str, mount: str, tier: s
     supervisor.assert_serving()
 
 
-@pytest.mark.not_for("go-degraded", because="it looks no further up than the wrapper")
+@pytest.mark.not_for("go-degraded", because="it watches only the wrapper")
 @pytest.mark.parametrize("tier", ["poll"])
 def test_n11_no_descriptor_for_a_look(named_supervisor: Supervisor, tier: str) -> None:
     """driver ── supervisor, names itself ── wrapper ── worker, at its RLIMIT_NOFILE once armed"""
@@ -503,7 +503,7 @@ def test_n11_no_descriptor_for_a_look(named_supervisor: Supervisor, tier: str) -
         worker.assert_gone()
 
 
-@pytest.mark.not_for("go-degraded", because="it looks no further up than the wrapper")
+@pytest.mark.not_for("go-degraded", because="it watches only the wrapper")
 @pytest.mark.needs("private-proc", "pid-namespace")
 @pytest.mark.parametrize("proc", ["none", "another-namespace-s"])
 @pytest.mark.parametrize("tier", ["poll"])
@@ -567,7 +567,7 @@ def test_n12_number_belongs_to_a_stranger(
     worker.assert_gone()
 
 
-@pytest.mark.not_for("go-degraded", because="it looks no further than the parent")
+@pytest.mark.not_for("go-degraded", because="it watches only the parent")
 @pytest.mark.parametrize("dies", ["stranger", "supervisor"])
 @both_tiers
 def test_n12_stranger_is_named_by_its_token(tree: Tree, dies: str, tier: str) -> None:
@@ -599,7 +599,7 @@ def test_n12_ancestor_is_named_with_another_start_time(
     worker.assert_gone()
 
 
-@pytest.mark.fails_with("naive", because="it takes the number for the process")
+@pytest.mark.fails_with("naive", because="it takes the process id for the process")
 @pytest.mark.parametrize("number", ["free", "taken-by-a-thread"])
 def test_n12_number_belongs_to_nobody(tree: Tree, supervisor: Supervisor, number: str) -> None:
     """driver ── supervisor ── worker, named a plain number that no process has"""
@@ -619,7 +619,7 @@ def test_n12_number_belongs_to_nobody(tree: Tree, supervisor: Supervisor, number
     worker.assert_gone()
 
 
-@pytest.mark.fails_with("naive", because="the supervisor is no ancestor any more", tier=["event"])
+@pytest.mark.fails_with("naive", because="the supervisor is no longer an ancestor", tier=["event"])
 @both_tiers
 def test_n13_detached_helper_arms_late(tree: Tree, tier: str) -> None:
     """driver ── (subreaper) ── supervisor, named by its number ── launcher † ── worker, arms then"""
@@ -655,7 +655,7 @@ def test_n13_detached_helper_adopted_by_the_supervisor(tree: Tree, name: str, ti
     worker.assert_gone()
 
 
-@pytest.mark.fails_with("naive", because="it takes the dead one for its own", tier=["event"])
+@pytest.mark.fails_with("naive", because="it takes the dead supervisor for its own", tier=["event"])
 @reaped_or_zombie
 @by_number_or_token
 @both_tiers
@@ -680,12 +680,12 @@ def test_n16_supervisor_inherited_a_dead_one(tree: Tree, name: str, remains: str
 @pytest.mark.fails_with("naive", because="it takes the state of a zombie for a death", tier=["event"])
 @pytest.mark.fails_with(
     "pdeathsig",
-    because="the thread that spawned the worker is the one that ends",
+    because="the thread that spawned the worker ends",
     tier=["event"],
     arms=["before"],
     wrapped=[False],
 )
-@pytest.mark.not_for("go-degraded", because="it looks no further up than the wrapper", wrapped=[True])
+@pytest.mark.not_for("go-degraded", because="it watches only the wrapper", wrapped=[True])
 @pytest.mark.parametrize("arms", ["before", "after"])
 @pytest.mark.parametrize("wrapped", [False, True], ids=["direct", "wrapped"])
 @both_tiers
@@ -731,7 +731,7 @@ def test_n15_one_descriptor_of_two(tree: Tree, supervisor: Supervisor, how: str,
     worker.assert_death_line(supervisor)
 
 
-@pytest.mark.not_for("go-degraded", because="its descriptors are in the program's table: see above")
+@pytest.mark.not_for("go-degraded", because="its descriptors are in the program's table")
 @pytest.mark.fails_with("naive", because="it takes a readable descriptor for a death", over=["pipe"])
 @pytest.mark.parametrize("over", ["pipe", "pidfd", "nothing"])
 def test_n15_host_has_the_numbers(tree: Tree, named_supervisor: Supervisor, over: str) -> None:

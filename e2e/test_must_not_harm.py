@@ -18,7 +18,7 @@ limited = pytest.mark.parametrize("task_limit", ["rlimit", "cgroup"], indirect=T
 
 
 @pytest.mark.needs("root")
-@pytest.mark.fails_with("poller", because="it ends the server when it gets no thread")
+@pytest.mark.fails_with("poller", because="it ends the server if it cannot create a thread")
 @limited
 def test_h01_no_thread_to_be_had(tree: Tree, supervisor: Supervisor, task_limit: TaskLimit) -> None:
     """driver ── supervisor ── worker, no root at its RLIMIT_NPROC, or root in a full pids cgroup"""
@@ -50,7 +50,7 @@ def test_h01_one_warning(tree: Tree, supervisor: Supervisor, task_limit: TaskLim
 
 
 @pytest.mark.needs("root")
-@pytest.mark.not_for("go-native", because="there is no hook in Go")
+@pytest.mark.not_for("go-native", because="Go has no hook")
 @limited
 def test_h01_no_second_thread_to_be_had(supervisor: Supervisor, task_limit: TaskLimit) -> None:
     """driver ── supervisor ── worker, with a hook: one thread can be had, and two are needed"""
@@ -65,7 +65,7 @@ def test_h01_no_second_thread_to_be_had(supervisor: Supervisor, task_limit: Task
     worker.assert_gone()
 
 
-@pytest.mark.not_for("go-native", because="its runtime makes threads of its own by the same call")
+@pytest.mark.not_for("go-native", because="its runtime creates its own threads with the same call")
 def test_h01_no_thread_by_seccomp(tree: Tree, supervisor: Supervisor) -> None:
     """driver ── supervisor ── worker, clone3 fails with EPERM: the C library has no other way"""
     worker = supervisor.worker(arm="request", steps=["--refuse", "clone3", "EPERM"])
@@ -164,7 +164,7 @@ def test_h03_signals_and_setuid(tree: Tree, supervisor: Supervisor, order: str) 
 
 
 @pytest.mark.not_for("exec", because="its guardian is another process")
-@pytest.mark.not_for("go-degraded", because="it has no thread of its own")
+@pytest.mark.not_for("go-degraded", because="it has no thread")
 def test_h03_watcher_gets_no_signal(supervisor: Supervisor, worker: Worker) -> None:
     """driver ── supervisor ── worker: its watcher blocks what can be blocked"""
     blocked = int(procfs.thread_status(worker.pid, worker.watcher())["SigBlk"], 16)
@@ -207,7 +207,7 @@ def test_h05_descriptor_is_private(tree: Tree, supervisor: Supervisor) -> None:
         helper.assert_gone(None)
 
 
-@pytest.mark.not_for("go-degraded", because="it looks no further up than the wrapper", wrapped=[True])
+@pytest.mark.not_for("go-degraded", because="it watches only the wrapper", wrapped=[True])
 @pytest.mark.parametrize("wrapped", [False, True], ids=["direct", "wrapped"])
 def test_h05_every_standard_descriptor_closed(
     tree: Tree, named_supervisor: Supervisor, wrapped: bool
@@ -284,7 +284,7 @@ def test_h06_warning_that_cannot_be_written(tree: Tree, stderr: Stderr) -> None:
     worker.assert_gone()
 
 
-@pytest.mark.not_for("exec", because="nobody can ask its guardian")
+@pytest.mark.not_for("exec", because="its guardian answers no requests")
 @pytest.mark.parametrize(("value", "interval_ns"), [("1ns", 10_000_000), ("2h", 3_600_000_000_000)])
 def test_h06_clamped_interval(tree: Tree, supervisor: Supervisor, value: str, interval_ns: int) -> None:
     """driver ── supervisor ── worker, with an interval beyond the range: one warning"""
