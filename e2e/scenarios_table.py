@@ -32,17 +32,18 @@ PREAMBLE = """\
 
 Written by `make scenarios` from `e2e/scenarios.toml` and one run of the suite; `make check-scenarios`
 fails when that table and this page disagree. What the words mean is in
-[e2e/README.md](../e2e/README.md).
+[e2e/README.md](https://github.com/mudler/localai-parentwatch/blob/main/e2e/README.md).
 
-A cell has the number of tests, each a process tree, that were as they must be, and the median time from
-the death of what the worker watches until the driver saw the worker gone. That includes what the test
-did in between (a hook, a late arming), and waiting for a processor: several trees run at once. Where a
-cell has trees of both tiers, it is that of the event tier. "In" tells how long the tests took, where no
-worker loses its supervisor in them.
+A cell has the number of tests that passed, each with a process tree of its own. The time is the median
+from the death of the supervisor until the test saw the worker gone. It includes what the test did in
+between (a hook, a late start), and the wait for a processor: several trees run at once. If a cell has
+trees of both tiers, the time is that of the event tier. "In" is how long the tests took: those in which
+no worker loses its supervisor.
 
-A control is a watcher that is known to be wrong. The last column has what each of them fails at, as it
-must: what would be wrong with the suite if it did not.
+A control is a watcher that is known to be wrong. Tests run over it too, and must fail.
+[What the controls fail at](#what-the-controls-fail-at) lists how.
 """
+NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 ROW = re.compile(r"\| ([FNHX]\d\d) \| (.*?) \|(.*)\|")
 FOOTNOTE = re.compile(r"\[\^(\d+)\]: (.*)")
 NOT_RUN = re.compile(r"n/a\[\^(\d+)\]")
@@ -97,7 +98,7 @@ class Page:
     def text(self) -> str:
         chapters = [self._chapter(letter, title) for letter, title in CHAPTERS.items()]
         footnotes = "\n".join(f"[^{number}]: {text}" for number, text in enumerate(self.footnotes, 1))
-        return "\n".join([PREAMBLE, self._provenance(), *chapters, footnotes]) + "\n"
+        return "\n".join([PREAMBLE, self._provenance(), *chapters, self._controls(), footnotes]) + "\n"
 
     def _provenance(self) -> str:
         counts = Counter(test.outcome for test in self.tests)
@@ -112,14 +113,14 @@ class Page:
         return "\n".join(["| | |", "|---|---|", *lines, ""])
 
     def _chapter(self, letter: str, title: str) -> str:
-        columns = ["", "", *self.cells.workers, "controls"]
+        columns = ["", "", *self.cells.workers]
         rows = [self._row(name) for name in self.cells.scenarios if name.startswith(letter)]
         table = [_line(columns), "|---" * len(columns) + "|", *rows]
         return "\n".join([f"## {title}", "", *table, ""])
 
     def _row(self, scenario: str) -> str:
         cells = [self._cell(scenario, worker) for worker in self.cells.workers]
-        return _line([scenario, self.cells.title(scenario), *cells, self._controls(scenario)])
+        return _line([scenario, self.cells.title(scenario), *cells])
 
     def _cell(self, scenario: str, worker: str) -> str:
         if reason := self.cells.reason(scenario, worker):
@@ -134,16 +135,18 @@ class Page:
             cell += f", skipped{self._footnote(reason)}"
         return cell
 
-    def _controls(self, scenario: str) -> str:
-        reasons: dict[str, set[str]] = defaultdict(set)
+    def _controls(self) -> str:
+        reasons: dict[tuple[str, str], set[str]] = defaultdict(set)
         for test in self.tests:
-            if test.scenario == scenario and test.outcome == "xfailed":
-                reasons[test.worker].add(test.because)
-        return "; ".join(
-            f"{control}: {', '.join(sorted(reasons[control]))}"
-            for control in CONTROLS
-            if control in reasons
-        )
+            if test.outcome == "xfailed":
+                reasons[test.worker, test.scenario].add(test.because)
+        order = {name: place for place, name in enumerate([*CONTROLS, *self.cells.scenarios])}
+        rows = [
+            _line([*failed, "; ".join(sorted(reasons[failed]))])
+            for failed in sorted(reasons, key=lambda failed: [order[name] for name in failed])
+        ]
+        table = [_line(["control", "fails", "because"]), "|---|---|---|", *rows]
+        return "\n".join(["## What the controls fail at", "", *table, ""])
 
     def _footnote(self, text: str) -> str:
         if text not in self.footnotes:
@@ -164,9 +167,10 @@ def _time(tests: list[Test]) -> str:
         for second in test.gone_after
     ]
     if not seconds:
-        return f"in {sum(test.seconds for test in tests):.1f} s"
+        return f"in {sum(test.seconds for test in tests):.1f}{NO_BREAK_SPACE}s"
     median = statistics.median(seconds)
-    return f"{median * 1e3:.2f} ms" if median < 0.1 else f"{median:.2f} s"
+    number, unit = (median * 1e3, "ms") if median < 0.1 else (median, "s")
+    return f"{number:.2f}{NO_BREAK_SPACE}{unit}"
 
 
 def _processor() -> str:
@@ -203,10 +207,10 @@ def disagreements(cells: Cells, page: str) -> list[str]:
         title, columns = rows.get(scenario, ("", []))
         if title != cells.title(scenario):
             found.append(f"{scenario}: its title is {title!r}")
-        if len(columns) != len(cells.workers) + 1:
+        if len(columns) != len(cells.workers):
             found.append(f"{scenario}: {len(columns)} columns")
             continue
-        for worker, column in zip(cells.workers, columns, strict=False):
+        for worker, column in zip(cells.workers, columns, strict=True):
             cell, reason = column.strip(), cells.reason(scenario, worker)
             if reason is None:
                 right = cell.startswith("ok ")
