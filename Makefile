@@ -132,6 +132,7 @@ toolchains:
 -include make/windows.mk
 -include make/macos.mk
 -include make/release.mk
+-include make/docs.mk
 
 .PHONY: clean
 clean: ## remove everything that was built
