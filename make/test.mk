@@ -1,7 +1,20 @@
-# Everything that must hold. Each step is a target of its own too; scripts/test.sh runs them all and sums up.
+# What must hold. Each step is a target of its own too; scripts/test.sh runs them and sums up.
 
-TEST_PACKAGES := binutils g++ gdb make pkg-config python3-venv shellcheck util-linux
+CHECK_PACKAGES := binutils gcc gdb libc6-dev make pkg-config protobuf-compiler python3-venv shellcheck util-linux
+TEST_PACKAGES := $(CHECK_PACKAGES) g++
 C_TESTS := abi threads dying exec hosts orphans children memory watched atfork
+
+.PHONY: check
+check: ## what one runs while working, in three minutes: format, lint, docs, the core and the C library
+	@scripts/require-toolchains.sh rust
+	@scripts/install-packages.sh $(CHECK_PACKAGES)
+	@scripts/test.sh \
+		format 'make check-format' \
+		lint 'make check-lint' \
+		docs 'make check-docs' \
+		scenarios 'make check-scenarios' \
+		core 'make check-core' \
+		c-abi 'make check-c-abi'
 
 .PHONY: test
 test: toolchains ## everything that must hold, with a summary of what ran and what was skipped
@@ -38,7 +51,7 @@ test-long: toolchains
 	@scripts/test.sh kernels 'make kernels' soak 'make soak' sanitize 'make sanitize' mutations 'make mutations' \
 		deny 'make check-deny' 'what a Mac runs' 'scripts/test-macos.sh' arm64 'make test-arm64' musl 'make check-musl' \
 		Windows 'make test-windows' 'macOS, linked' 'make check-macos' 'macOS, shim' 'make test-macos-shim' \
-		release 'make release'
+		book 'make book' release 'make release' README 'make check-readme'
 
 .PHONY: check-format check-lint check-docs check-core check-core-poll check-library check-c-abi
 check-format:
