@@ -545,7 +545,7 @@ def test_x11_adopter_that_does_not_reap(tree: Tree, supervisor: Supervisor) -> N
 
 
 @pytest.mark.parametrize(
-    "options, in_cgroup",
+    ("options", "in_cgroup"),
     [([], False), (["--cgroup"], True), (["--cgroup", "--scope", "process"], False)],
     ids=["mark", "cgroup", "cgroup-scope-process"],
 )
