@@ -21,8 +21,8 @@
 // itself.
 //
 // A library with another ABI version is rejected too. If there is no library, parentwatch.Start uses the degraded mode
-// and writes one line to stderr. LoadError in parentwatch.Info is then a [*LoadError], which lists each place and why
-// it failed.
+// and writes one line to stderr, with these places and why. LoadError in parentwatch.Info is then a [*LoadError], which
+// has each error.
 //
 // # The environment
 //
@@ -37,8 +37,8 @@
 // ENOTSUP, as cgo does. Packages that rely on it without cgo get this error, such as
 // kernel.org/pub/linux/libs/security/libcap/psx and the Landlock libraries that use it.
 //
-// If there is no library for the system or the processor (there is none for 32-bit ones), LoadError says so. On Windows
-// the import does nothing.
+// On systems and processors for which there is no library (Windows, 32-bit processors), this package is empty and the
+// import does nothing.
 package native
 
 // EnvLibrary names the shared library: a path, or a name for the dynamic loader. If it is set, no other place is tried.

@@ -8,19 +8,18 @@ import (
 	"path/filepath"
 	"reflect"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/ebitengine/purego"
 )
 
-// names returns the file names of the library. The one with the ABI number comes first.
-func names() []string {
+// libraryName returns the file name of the library, with its ABI number.
+func libraryName() string {
 	if runtime.GOOS == "darwin" {
-		return []string{"liblocalai_parentwatch.0.dylib", "liblocalai_parentwatch.dylib"}
+		return "liblocalai_parentwatch.0.dylib"
 	}
-	return []string{"liblocalai_parentwatch.so.0", "liblocalai_parentwatch.so"}
+	return "liblocalai_parentwatch.so.0"
 }
 
 // place is a name below a folder or, if base is empty, a name for the dynamic loader.
@@ -45,19 +44,11 @@ func places() []place {
 	case named != "":
 		return []place{{"", named}}
 	default:
-		for _, folder := range folders() {
-			for _, name := range names() {
-				places = append(places, place{folder, filepath.Join("lib", name)})
-			}
-			for _, name := range names() {
-				places = append(places, place{folder, name})
-			}
+		if folder := programFolder(); folder != "" {
+			places = []place{{folder, filepath.Join("lib", libraryName())}, {folder, libraryName()}}
 		}
 	}
-	for _, name := range names() {
-		places = append(places, place{"", name})
-	}
-	return places
+	return append(places, place{"", libraryName()})
 }
 
 // hasMoreRights reports whether the program has more rights than its caller: it is set-user-ID, or has capabilities.
@@ -72,21 +63,18 @@ func hasMoreRights() bool {
 	return getauxval(atSecure) != 0
 }
 
-// folders returns the folders in which the running program may be. If it was run as lib/ld.so ./program, then
-// /proc/self/exe is the loader, but the file mapped at our code is the program. os.Args[0] is not used: the caller
-// chooses it.
-func folders() []string {
-	programs := []string{mappedFile(reflect.ValueOf(mappedFile).Pointer())}
-	if executable, err := os.Executable(); err == nil {
-		programs = append(programs, executable)
-	}
-	var folders []string
-	for _, program := range programs {
-		if folder := filepath.Dir(program); program != "" && !slices.Contains(folders, folder) {
-			folders = append(folders, folder)
+// programFolder returns the folder of the running program, or "" if the system does not tell. If the program was run as
+// lib/ld.so ./program, then /proc/self/exe is the loader, but the file mapped at our code is the program. os.Args[0] is
+// not used: the caller chooses it.
+func programFolder() string {
+	program := mappedFile(reflect.ValueOf(mappedFile).Pointer())
+	if program == "" {
+		var err error
+		if program, err = os.Executable(); err != nil {
+			return ""
 		}
 	}
-	return folders
+	return filepath.Dir(program)
 }
 
 // mappedFile returns the file that is mapped at the address, or "" without /proc.

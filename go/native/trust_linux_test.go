@@ -134,7 +134,7 @@ func TestPlanted(t *testing.T) {
 		fmt.Println("SKIPPED: TestPlanted: not run as root")
 		t.Skip()
 	}
-	for _, place := range []string{"lib/" + names()[0], "lib/" + names()[1], names()[0]} {
+	for _, place := range []string{"lib/" + libraryName(), libraryName()} {
 		folder := t.TempDir()
 		// The folder above belongs to the testing package, which lets only this user in.
 		if err := errors.Join(os.Chmod(filepath.Dir(folder), 0o755), os.Chmod(folder, 0o777|os.ModeSticky)); err != nil {
