@@ -28,7 +28,7 @@ build() { # what scripts/cross.sh is to do
 }
 
 mkdir -p target
-documented=$(sed -nE 's/^[a-z].*[ *]([a-z_]+)\(.*/_\1/p' include/localai_parentwatch.h | grep -v '_t$' | sort)
+documented=$(sed -nE '/^static/d; s/^[a-z].*[ *]([a-z_]+)\(.*/_\1/p' include/localai_parentwatch.h | grep -v '_t$' | sort)
 # What macOS's module is made of.
 wanted=$(printf '_%s\n' fork kevent kqueue minherit proc_listpids proc_pidinfo pthread_setname_np sysctl | sort)
 
