@@ -123,6 +123,7 @@ toolchains:
 -include make/publish.mk
 -include make/bench.mk
 -include make/cpp.mk
+-include make/guides.mk
 -include make/dist.mk
 -include make/sanitize.mk
 -include make/fuzz.mk

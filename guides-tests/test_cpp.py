@@ -81,7 +81,7 @@ TELL = """
 static int tell(void) {
     localai_parentwatch_info_t info;
     info.size = sizeof info;
-    localai_parentwatch_info(&info);
+    localai_parentwatch_status(&info);
     printf("%s %llu\\n", localai_parentwatch_status_text(info.state), (unsigned long long)info.grace_ns);
     return 0;
 }

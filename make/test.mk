@@ -34,6 +34,7 @@ test: toolchains ## everything that must hold, with a summary of what ran and wh
 		wheel 'make check-wheel' \
 		python 'make check-python' \
 		go 'make check-go' \
+		guides 'make check-guides' \
 		examples 'make examples-check' \
 		demo 'make demo-check' \
 		e2e 'make e2e' \

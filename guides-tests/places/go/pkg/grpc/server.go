@@ -16,7 +16,7 @@ func StartServer(address string) error {
 	}
 	defer listener.Close()
 	startParentDeathWatcher()
-	status := parentwatch.CurrentStatus()
+	status := parentwatch.Status()
 	_, err = fmt.Println(status.State, status.Tier, status.Native)
 	return err
 }

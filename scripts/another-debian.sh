@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# another-debian.sh SUITE: prints the folder of another Debian, SUITE, that has gcc and Python, and no Rust; makes it when
+# it is not there. One line that begins with SKIPPED: and status 77 where there is no such Debian to be had.
+set -euo pipefail
+suite=${1:?another-debian.sh: expected the name of a release of Debian}
+cd "$(dirname "$0")/.."
+root=$PWD/target/elsewhere/$suite
+
+skip() {
+  echo "SKIPPED: on Debian $suite: $*"
+  exit 77
+}
+
+((EUID == 0)) || skip 'debootstrap and chroot need root'
+scripts/install-packages.sh debootstrap || skip 'there is no debootstrap'
+packages=gcc,libc6-dev,musl-tools,pkg-config,python3
+# Complete when the file says so.
+if [[ $(cat "$root/.ready" 2>/dev/null) != "$packages" ]]; then
+  rm -rf "$root"
+  mkdir -p "$root"
+  debootstrap --variant=minbase --include="$packages" "$suite" "$root" >"$root.log" 2>&1 ||
+    skip "debootstrap: $(grep -m 1 '^E:' "$root.log" || tail -n 1 "$root.log")"
+  echo "$packages" >"$root/.ready"
+fi
+echo "$root"
