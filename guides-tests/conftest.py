@@ -1,5 +1,6 @@
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -37,26 +38,19 @@ def snippet(request):
     return texts.__getitem__
 
 
-@pytest.fixture
-def place(tmp_path, snippet):
+def make_place(name: str, folder: Path, snippet) -> Path:
     """Makes a copy of a place, with the snippets where they belong."""
-
-    def make(name: str, folder: Path | None = None) -> Path:
-        folder = folder or tmp_path / name
-        shutil.copytree(HERE / "places" / name, folder, symlinks=True)
-        for path in folder.rglob("*"):
-            if path.is_file():
-                text = path.read_text()
-                path.write_text(snippets.MARK.sub(lambda mark: snippet(mark[1]), text))
-        return folder
-
-    return make
+    shutil.copytree(HERE / "places" / name, folder)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.write_text(snippets.MARK.sub(lambda mark: snippet(mark[1]), path.read_text()))
+    return folder
 
 
 @pytest.fixture(scope="session")
-def tarball(prefix, tmp_path_factory) -> Path:
+def tarball(prefix, tmp_path_factory, snippet) -> Path:
     """What `make dist` makes, under the name that the guides have, with its checksum beside it."""
-    name = "localai-parentwatch-0.1.0-linux-x86_64"
+    name = re.search(r"localai-parentwatch-\S+-linux-\w+", snippet("unpack"))[0]
     path = tmp_path_factory.mktemp("dist") / f"{name}.tar.gz"
     with tarfile.open(path, "w:gz") as archive:
         for part in ("bin", "include", "lib"):

@@ -18,7 +18,9 @@ def test_every_snippet_is_tried(request):
     tried = set()
     for path in [*HERE.glob("test_*.py"), *(HERE / "places").rglob("*")]:
         if path.is_file():
-            tried.update(re.findall(r'snippet\("([\w-]+)"\)|snippet: ([\w-]+)$', path.read_text(), re.MULTILINE))
+            tried.update(
+                re.findall(r'snippet\("([\w-]+)"\)|snippet: ([\w-]+)$', path.read_text(), re.MULTILINE)
+            )
     assert {one or other for one, other in tried} == set(names)
 
 

@@ -3,24 +3,33 @@
 from pathlib import Path
 
 import pytest
-from conftest import environment, run
+
+from conftest import environment, make_place, run
 
 # Without the library, also where somebody has installed it.
-NOWHERE = ["-DCMAKE_IGNORE_PATH=/usr/local/lib/cmake/localai_parentwatch;/usr/lib/cmake/localai_parentwatch"]
+NOWHERE = [
+    "-DCMAKE_IGNORE_PATH=/usr/local/lib/cmake/localai_parentwatch;/usr/lib/cmake/localai_parentwatch"
+]
 REQUIRED = "-DCMAKE_REQUIRE_FIND_PACKAGE_localai_parentwatch=ON"
 STRICT = ["-Wall", "-Wextra", "-Werror"]
 
 
 @pytest.fixture
-def servers(place, snippet, prefix) -> Path:
+def servers(tmp_path, snippet, prefix) -> Path:
     """The folder backend/cpp, after the steps of the guide."""
-    tree = place("cpp")
+    tree = make_place("cpp", tmp_path / "localai", snippet)
     git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.org"]
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "as it was"]):
         run(*git, *command, cwd=tree)
     servers = tree / "backend/cpp"
     run("bash", "-euc", snippet("move-poller"), cwd=servers / "llama-cpp")
-    run("bash", "-euc", snippet("portable"), cwd=servers / "ds4", env=environment(PARENTWATCH_DIR=prefix))
+    run(
+        "bash",
+        "-euc",
+        snippet("portable"),
+        cwd=servers / "ds4",
+        env=environment(PARENTWATCH_DIR=prefix),
+    )
     run("bash", "prepare.sh", cwd=servers / "llama-cpp")
     return servers
 
@@ -49,7 +58,8 @@ def test_servers(servers, prefix, has_library):
 
 def test_library_that_is_required(servers):
     refused = configure(servers / "ds4", *NOWHERE, REQUIRED, check=False)
-    assert refused.returncode != 0 and "localai_parentwatch" in refused.stderr
+    assert refused.returncode != 0
+    assert "localai_parentwatch" in refused.stderr
 
 
 def test_unit_test_runner(servers):
@@ -60,7 +70,10 @@ def test_unit_test_runner(servers):
 def test_one_line(tmp_path, snippet, prefix):
     """The compiler's command line, by pkg-config."""
     (tmp_path / "server.cpp").write_text(
-        snippet("cpp-include") + "int main() { return " + snippet("cpp-call").strip().rstrip(";") + "; }\n"
+        snippet("cpp-include")
+        + "int main() { return "
+        + snippet("cpp-call").strip().rstrip(";")
+        + "; }\n"
     )
     env = environment(PKG_CONFIG_PATH=prefix / "lib/pkgconfig")
     run("bash", "-euo", "pipefail", "-c", snippet("pkg-config"), cwd=tmp_path, env=env)
@@ -82,21 +95,28 @@ static int tell(void) {
     localai_parentwatch_info_t info;
     info.size = sizeof info;
     localai_parentwatch_status(&info);
-    printf("%s %llu\\n", localai_parentwatch_status_text(info.state), (unsigned long long)info.grace_ns);
+    const char *state = localai_parentwatch_status_text(info.state);
+    printf("%s %llu\\n", state, (unsigned long long)info.grace_ns);
     return 0;
 }
 """
 
 
 def test_grace(tmp_path, snippet, prefix):
-    text = snippet("cpp-include") + TELL + "int main() {\n" + snippet("cpp-grace") + "return tell();\n}\n"
-    assert run(compiled(tmp_path, prefix, text, "cpp"), env=environment()).stdout == "armed 10000000000\n"
+    text = (
+        snippet("cpp-include") + TELL + "int main() {\n" + snippet("cpp-grace") + "return tell();\n}\n"
+    )
+    assert (
+        run(compiled(tmp_path, prefix, text, "cpp"), env=environment()).stdout == "armed 10000000000\n"
+    )
 
 
 def test_hook(tmp_path, snippet, prefix):
     text = "struct Cache { void save() {} };\n" + snippet("cpp-hook") + TELL
     text += "int main() { static Cache cache; watch(cache); return tell(); }\n"
-    assert run(compiled(tmp_path, prefix, text, "cpp"), env=environment()).stdout == "armed 2000000000\n"
+    assert (
+        run(compiled(tmp_path, prefix, text, "cpp"), env=environment()).stdout == "armed 2000000000\n"
+    )
 
 
 def test_opt_in(tmp_path, snippet, prefix):

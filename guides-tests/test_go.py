@@ -7,41 +7,45 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, environment, is_alive, run, script, wait_until
+
+from conftest import ROOT, environment, is_alive, make_place, run, script, wait_until
 
 SYSTEMS = ("linux", "darwin", "windows")
 # The modules are in the cache by then (make go-modules): nothing is fetched.
-GO = {"GOFLAGS": "-mod=mod -buildvcs=false", "GOPROXY": "off", "GOWORK": "off", "GONOSUMDB": "*", "CGO_ENABLED": "0"}
+GO = {
+    "GOFLAGS": "-mod=mod -buildvcs=false",
+    "GOPROXY": "off",
+    "GOWORK": "off",
+    "GONOSUMDB": "*",
+    "CGO_ENABLED": "0",
+}
 MAINS = 30
 STATIC = "local-store"
+MAIN = """package main
+
+import "example.org/localai/pkg/grpc"
+
+func main() {
+	if err := grpc.StartServer("127.0.0.1:0"); err != nil {
+		panic(err)
+	}
+}
+"""
 
 
 @pytest.fixture(scope="module")
 def module(tmp_path_factory, snippet) -> Path:
-    return make_module(tmp_path_factory.mktemp("go") / "localai", snippet)
-
-
-def make_module(folder: Path, snippet) -> Path:
-    import snippets
-    from conftest import HERE
-
-    shutil.copytree(HERE / "places" / "go", folder)
-    for path in folder.rglob("*"):
-        if path.is_file():
-            path.write_text(snippets.MARK.sub(lambda mark: snippet(mark[1]), path.read_text()))
+    folder = make_place("go", tmp_path_factory.mktemp("go") / "localai", snippet)
     with open(folder / "go.mod", "a") as file:
         for path in ("go", "go/native"):
             print(f"replace github.com/mudler/localai-parentwatch/{path} => {ROOT / path}", file=file)
-    sums = {line for name in ("examples/supervisor", "go/native") for line in open(ROOT / name / "go.sum")}
-    (folder / "go.sum").write_text("".join(sorted(sums)))
+    sums = [(ROOT / name / "go.sum").read_text() for name in ("examples/supervisor", "go/native")]
+    (folder / "go.sum").write_text("".join(sums))
     names = [f"backend-{number}" for number in range(MAINS - 1)] + [STATIC]
     for name in names:
         backend = folder / "backend/go" / name
         backend.mkdir(parents=True)
-        (backend / "main.go").write_text(
-            'package main\n\nimport "example.org/localai/pkg/grpc"\n\n'
-            'func main() {\n\tif err := grpc.StartServer("127.0.0.1:0"); err != nil {\n\t\tpanic(err)\n\t}\n}\n'
-        )
+        (backend / "main.go").write_text(MAIN)
         if name != STATIC:
             (backend / "parentwatch_linux.go").write_text(snippet("go-native"))
     return folder
@@ -73,13 +77,15 @@ def build(module: Path, package: str, output: Path) -> Path:
     return output
 
 
-def test_packages(place, module, prefix, tmp_path):
+def test_packages(snippet, module, prefix, tmp_path):
     """package.sh of three backends, with an image that has the library and one that has not."""
     for has_library in (True, False):
-        tree = place("packages", tmp_path / f"packages-{has_library}")
+        tree = make_place("packages", tmp_path / f"packages-{has_library}", snippet)
         build(module, "backend/go/backend-1", tree / "backend/go/whisper/whisper")
         build(module, f"backend/go/{STATIC}", tree / f"backend/go/{STATIC}/{STATIC}")
-        shutil.copy(prefix / "bin/localai-parentwatch", tree / "backend/cpp/server/server")  # linked with the archive
+        shutil.copy(
+            prefix / "bin/localai-parentwatch", tree / "backend/cpp/server/server"
+        )  # linked with the archive
         shipped = environment(PARENTWATCH_DIR=prefix if has_library else tmp_path / "nowhere")
         for backend in ("go/whisper", f"go/{STATIC}", "cpp/server"):
             folder = tree / "backend" / backend
@@ -98,12 +104,18 @@ def test_packages(place, module, prefix, tmp_path):
 
 
 class LocalAI:
-    """local-ai with one backend, which is not linked with the library and has a helper in a session of its own."""
+    """local-ai with a backend without the library, which has a helper in a session of its own."""
 
     def __init__(self, program: Path, folder: Path, processes, env):
-        script(folder / "backend/run.sh", "#!/bin/sh\nsetsid sleep 1001 &\necho $! >helper\nexec sleep 1000 # $@\n")
+        script(
+            folder / "backend/run.sh",
+            "#!/bin/sh\nsetsid sleep 1001 &\necho $! >helper\nexec sleep 1000 # $@\n",
+        )
         self.process = subprocess.Popen(
-            [program, folder / "backend/run.sh", folder / "state"], stdout=subprocess.PIPE, text=True, env=env
+            [program, folder / "backend/run.sh", folder / "state"],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=env,
         )
         processes.append(self.process.pid)
         self.backend = int(self.process.stdout.readline())
@@ -111,7 +123,9 @@ class LocalAI:
         helper = folder / "backend/helper"
         self.helper = int(wait_until("a helper", lambda: helper.exists() and helper.read_text()))
         processes.append(self.helper)
-        wait_until("the backend runs", lambda: b"sleep" in Path(f"/proc/{self.backend}/cmdline").read_bytes())
+        wait_until(
+            "the backend runs", lambda: b"sleep" in Path(f"/proc/{self.backend}/cmdline").read_bytes()
+        )
 
     def kill(self):
         self.process.kill()
@@ -132,10 +146,11 @@ def orphans(prefix) -> set[int]:
 
 
 def test_step_1(local_ai, prefix, tmp_path, processes, snippet):
-    """Without the program and without the library: the orphan is known by its name for LocalAI, and can be ended."""
+    """Without the program and the library: the orphan is found by LocalAI's name, and can be ended."""
     localai = LocalAI(local_ai, tmp_path, processes, environment())
     told = run("bash", "-c", snippet("doctor"), check=False, env=environment([prefix / "bin"]))
-    assert told.returncode in (0, 1) and told.stderr == ""
+    assert told.returncode in (0, 1)
+    assert told.stderr == ""
     assert localai.backend not in orphans(prefix)
     localai.kill()
     wait_until("the backend is an orphan", lambda: localai.backend in orphans(prefix))
@@ -157,7 +172,13 @@ def test_step_2(local_ai, prefix, tmp_path, processes, snippet, place_of_guard):
     localai = LocalAI(local_ai, tmp_path, processes, environment(path))
     # The guide's own way to try it, with this LocalAI in place of every one that there is.
     script(tmp_path / "shims/pidof", f"#!/bin/sh\necho {localai.process.pid}\n")
-    told = run("bash", "-c", snippet("kill-localai"), check=False, env=environment([tmp_path / "shims", prefix / "bin"]))
+    told = run(
+        "bash",
+        "-c",
+        snippet("kill-localai"),
+        check=False,
+        env=environment([tmp_path / "shims", prefix / "bin"]),
+    )
     assert told.returncode in (0, 1)
     localai.process.wait()
     wait_until("the backend is gone", lambda: not is_alive(localai.backend))
@@ -172,14 +193,18 @@ def test_step_2_taken_back(local_ai, prefix, tmp_path, processes):
     assert f"guarding {localai.backend} " not in commands
     localai.kill()
     wait_until("the backend is an orphan", lambda: localai.backend in orphans(prefix))
-    assert is_alive(localai.backend) and is_alive(localai.helper)
+    assert is_alive(localai.backend)
+    assert is_alive(localai.helper)
 
 
 def test_p2p_worker(local_ai, prefix, tmp_path, processes):
     """A program that `local-ai p2p-worker` starts as a child."""
     program = script(tmp_path / "llama-cpp-rpc-server", "#!/bin/sh\necho $$\nexec sleep 1000\n")
     with subprocess.Popen(
-        [local_ai, "p2p-worker", program], stdout=subprocess.PIPE, text=True, env=environment([prefix / "bin"])
+        [local_ai, "p2p-worker", program],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment([prefix / "bin"]),
     ) as localai:
         processes.append(localai.pid)
         worker = int(localai.stdout.readline())

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from conftest import ROOT
 
 SUITE = "trixie"
@@ -53,7 +54,10 @@ def image(debian, tarball, tmp_path):
 def shell(dockerfile: str) -> str:
     """The steps of a Dockerfile as a shell script."""
     lines = re.sub(r"\\\n", "", dockerfile).splitlines()
-    return "".join(STEPS[step](rest) + "\n" for step, rest in (line.split(" ", 1) for line in lines if line.strip()))
+    return "".join(
+        STEPS[step](rest) + "\n"
+        for step, rest in (line.split(" ", 1) for line in lines if line.strip())
+    )
 
 
 def test_image_of_local_ai(image, snippet):
@@ -67,7 +71,10 @@ def test_image_of_local_ai(image, snippet):
 
 SERVER = """
 cd /tmp
-printf '#include <localai_parentwatch.h>\\nint main(void) { return start_parent_death_watcher(); }\\n' >server.c
+cat >server.c <<'C'
+#include <localai_parentwatch.h>
+int main(void) { return start_parent_death_watcher(); }
+C
 gcc server.c -o server $(pkg-config --cflags --libs localai_parentwatch)
 gcc server.c -o server-static $(pkg-config --static --cflags --libs localai_parentwatch |
     sed 's/-llocalai_parentwatch/-l:liblocalai_parentwatch.a/')
@@ -81,5 +88,10 @@ def test_image_that_builds(image, snippet):
 
 
 def test_unpacked_elsewhere(image, snippet):
-    said = image("cd /srv\n" + snippet("unpack") + "ls $CMAKE_PREFIX_PATH/lib/cmake/localai_parentwatch\n")
-    assert said.splitlines()[1:] == ["localai_parentwatch-config-version.cmake", "localai_parentwatch-config.cmake"]
+    said = image(
+        "cd /srv\n" + snippet("unpack") + "ls $CMAKE_PREFIX_PATH/lib/cmake/localai_parentwatch\n"
+    )
+    assert said.splitlines()[1:] == [
+        "localai_parentwatch-config-version.cmake",
+        "localai_parentwatch-config.cmake",
+    ]

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from conftest import ROOT, environment, run, script
 
 MANIFEST = """[package]
@@ -41,11 +42,15 @@ async fn serve() -> Result<(), Box<dyn std::error::Error>> {
 def programs(tmp_path_factory, snippet) -> Path:
     folder = tmp_path_factory.mktemp("rust")
     crate = ROOT / "crates/parentwatch"
-    (folder / "Cargo.toml").write_text(MANIFEST.format(dependency=snippet("rust-dependency"), crate=crate))
+    (folder / "Cargo.toml").write_text(
+        MANIFEST.format(dependency=snippet("rust-dependency"), crate=crate)
+    )
     (folder / "Cargo.lock").write_bytes((ROOT / "Cargo.lock").read_bytes())
     (folder / "src").mkdir()
     (folder / "src/main.rs").write_text(snippet("rust-main") + SERVE)
-    grace = "fn save_cache() {}\n\nfn main() {\nif std::env::args().nth(1).as_deref() == Some(\"hook\") {\n"
+    grace = (
+        'fn save_cache() {}\n\nfn main() {\nif std::env::args().nth(1).as_deref() == Some("hook") {\n'
+    )
     grace += snippet("rust-hook") + "} else {\n" + snippet("rust-grace") + "}\n"
     grace += 'println!("{:?}", parentwatch::status().grace);\n'
     grace += snippet("rust-name") + "worker.unwrap().wait().unwrap();\n}\n"
@@ -60,7 +65,7 @@ def test_server(programs):
     assert run(programs / "server", env=environment()).stdout == "Ok(Armed) true\n"
 
 
-@pytest.mark.parametrize("how, grace", [("grace", "Some(10s)"), ("hook", "Some(5s)")])
+@pytest.mark.parametrize(("how", "grace"), [("grace", "Some(10s)"), ("hook", "Some(5s)")])
 def test_grace_and_hook(programs, tmp_path, how, grace):
     script(tmp_path / "worker", "#!/bin/sh\necho ${LOCALAI_BACKEND_PARENT_PID%%@*} $PPID\n")
     told, names = run(programs / "grace", how, cwd=tmp_path, env=environment()).stdout.splitlines()

@@ -17,7 +17,9 @@ places() {
   echo 'Cargo.toml|^version = "'
   echo 'Cargo.toml|^parentwatch = \{ path = "crates/parentwatch", version = "'
   echo 'docs/integration-cpp.md|localai-parentwatch-'
-  echo 'docs/integration-python.md|localai[-_]parentwatch(-|==)'
+  echo 'docs/integration-localai.md|localai-parentwatch(/go v|-)'
+  echo 'docs/integration-go.md|localai-parentwatch/go/native v'
+  echo 'docs/integration-rust.md|^parentwatch = "'
   # The two Go modules that are released. Within the repository a replace has their folders instead.
   local go='mudler/localai-parentwatch/go(/native)? v'
   git grep -lE "$go" -- '*go.mod' | sed "s#\$#|$go#"
