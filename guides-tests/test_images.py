@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT
 
 SUITE = "trixie"
-# In the other Debian's folder, for this run alone: it has its own /proc, and everything in it ends with it.
+# In the other Debian's folder, for this run alone: everything in it ends with it.
 ENTER = """
 mount -t proc proc "$1/proc"
 mount --rbind /dev "$1/dev"
