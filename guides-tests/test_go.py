@@ -77,30 +77,29 @@ def build(module: Path, package: str, output: Path) -> Path:
     return output
 
 
-def test_packages(snippet, module, prefix, tmp_path):
-    """package.sh of three backends, with an image that has the library and one that has not."""
-    for has_library in (True, False):
-        tree = make_place("packages", tmp_path / f"packages-{has_library}", snippet)
-        build(module, "backend/go/backend-1", tree / "backend/go/whisper/whisper")
-        build(module, f"backend/go/{STATIC}", tree / f"backend/go/{STATIC}/{STATIC}")
-        shutil.copy(
-            prefix / "bin/localai-parentwatch", tree / "backend/cpp/server/server"
-        )  # linked with the archive
-        shipped = environment(PARENTWATCH_DIR=prefix if has_library else tmp_path / "nowhere")
-        for backend in ("go/whisper", f"go/{STATIC}", "cpp/server"):
-            folder = tree / "backend" / backend
-            done = run("bash", folder / "package.sh", env=shipped)
-            assert done.stdout.endswith(f"packaged {folder.name}\n")
-            library = folder / "package/lib/liblocalai_parentwatch.so.0"
-            assert library.exists() == (has_library and backend == "go/whisper"), backend
-        # Where it is found, and what the program says where it is not.
-        program = tree / "backend/go/whisper/package/whisper"
-        told = run(program, env=environment())
-        assert told.stdout == f"armed event {str(has_library).lower()}\n"
-        assert (told.stderr == "") == has_library, told.stderr
-        static = run(tree / f"backend/go/{STATIC}/package/{STATIC}", env=environment())
-        assert (static.stdout, static.stderr) == ("armed event false\n", "")
-        assert "INTERP" not in run("readelf", "-lW", tree / f"backend/go/{STATIC}/{STATIC}").stdout
+@pytest.mark.parametrize("has_library", [True, False], ids=["with the library", "without it"])
+def test_packages(snippet, module, prefix, tmp_path, has_library):
+    """package.sh of three backends, in an image that has the library and in one that has not."""
+    tree = make_place("packages", tmp_path / "localai", snippet)
+    build(module, "backend/go/backend-1", tree / "backend/go/whisper/whisper")
+    build(module, f"backend/go/{STATIC}", tree / f"backend/go/{STATIC}/{STATIC}")
+    # A program that is linked with the archive.
+    shutil.copy(prefix / "bin/localai-parentwatch", tree / "backend/cpp/server/server")
+    shipped = environment(PARENTWATCH_DIR=prefix if has_library else tmp_path / "nowhere")
+    for backend in ("go/whisper", f"go/{STATIC}", "cpp/server"):
+        folder = tree / "backend" / backend
+        done = run("bash", folder / "package.sh", env=shipped)
+        assert done.stdout.endswith(f"packaged {folder.name}\n")
+        library = folder / "package/lib/liblocalai_parentwatch.so.0"
+        assert library.exists() == (has_library and backend == "go/whisper"), backend
+    # Whether it is found, and what the program says where it is not.
+    told = run(tree / "backend/go/whisper/package/whisper", env=environment())
+    assert told.stdout == f"armed event {str(has_library).lower()}\n"
+    assert (told.stderr == "") == has_library, told.stderr
+    static = tree / f"backend/go/{STATIC}/package/{STATIC}"
+    told = run(static, env=environment())
+    assert (told.stdout, told.stderr) == ("armed event false\n", "")
+    assert "INTERP" not in run("readelf", "-lW", static).stdout
 
 
 class LocalAI:
