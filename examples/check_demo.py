@@ -4,7 +4,7 @@
 usage: check_demo.py KIND[+helpers][+guarded]... < demo.json
 
 Every worker of every KIND with the watcher must be gone within a second of its supervisor's death, in
-the event tier and with its port free; every one without it must have survived and answer Health.
+the event tier and with its port free; every one without it must have survived, answer Health, and be found by doctor.
 A kind "+helpers" has helpers that go and stay with it. A kind "+guarded" is not linked with it:
 `localai-parentwatch exec` runs it, and SIGTERM ends it. Every other one exits with 1.
 
@@ -48,6 +48,8 @@ def problems(report, kinds):
     for worker in report["unprotected"]:
         if worker["survived"] is not True or worker["answers_health"] is not True:
             yield f"unprotected: did not survive, or does not answer: {worker}", False
+        if worker["found_by_doctor"] is not True:
+            yield f"unprotected: doctor does not know the orphan: {worker}", False
         if worker["helpers_alive"] != worker["helpers"]:
             yield f"unprotected: its helpers did not survive: {worker}", False
     workers = [worker for half in ("protected", "unprotected") for worker in report[half]]

@@ -210,3 +210,11 @@ def test_p2p_worker(local_ai, prefix, tmp_path, processes):
         processes.append(worker)
         localai.send_signal(signal.SIGKILL)
     wait_until("the worker is gone", lambda: not is_alive(worker))
+
+
+def test_example_supervisor(snippet):
+    """The supervisor of `make demo` has the guide's function, and its line of step 1."""
+    example = ROOT / "examples/supervisor"
+    function = snippet("guarded").replace("package model", "package main")
+    assert (example / "guarded.go").read_text() == function
+    assert "parentwatch.ChildEnv(" in (example / "pool.go").read_text()

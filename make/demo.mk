@@ -102,6 +102,8 @@ demo-build-rust:
 	@cargo build $(if $(wildcard $(DEMO)/worker-rust),--quiet) --locked --release \
 		-p parentwatch-cli -p worker-rust --features parentwatch-cli/demo
 	@install -C target/release/worker-rust $(DEMO)/worker-rust
+	@# Beside the supervisor, which looks for it there.
+	@install -C target/release/localai-parentwatch $(DEMO)/localai-parentwatch
 
 # The wheel as users have it, in an environment of its own: nothing of the source tree is on its path.
 .PHONY: demo-build-python

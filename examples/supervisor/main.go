@@ -18,9 +18,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -67,8 +65,7 @@ func supervise(ctx context.Context, args []string, stdout, stderr io.Writer) err
 	flags := newFlagSet("supervisor [flags]", "Starts gRPC workers as LocalAI does and prints one JSON line for each.")
 	count := flags.Int("workers", 1, "how many workers of each kind to start")
 	flags.Func("worker", "a kind of worker and its program, as `KIND=PATH`; may be repeated", programs.add)
-	flags.Func("guarded", "the same for a program that is not linked with the library, as `KIND=PATH`: it is run by localai-parentwatch exec", programs.addGuarded)
-	guard := flags.String("guard", "localai-parentwatch", "the program that runs those, as a `PATH` or a name in PATH")
+	flags.Func("guarded", "the same for a program that is not linked with the library, as `KIND=PATH`: it is run by localai-parentwatch exec, if that is beside this program or in PATH", programs.addGuarded)
 	stateDir := flags.String("state-dir", "", "where the workers' pid, stdout and stderr files go (default: a temporary directory)")
 	timeout := flags.Duration("ready-timeout", 10*time.Second, "how long a worker may take to answer Health")
 	untilEOF := flags.Bool("until-stdin-eof", false, "stop at the end of standard input too: whoever holds the other end of that pipe need not outlive us")
@@ -86,14 +83,6 @@ func supervise(ctx context.Context, args []string, stdout, stderr io.Writer) err
 		return usageErrorf("--ready-timeout is %v, expected more than nothing", *timeout)
 	}
 
-	if programs.anyGuarded() {
-		path, err := exec.LookPath(*guard)
-		if err != nil {
-			return fmt.Errorf("--guard: %w", err)
-		}
-		*guard = path
-	}
-
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if *untilEOF {
@@ -105,7 +94,6 @@ func supervise(ctx context.Context, args []string, stdout, stderr io.Writer) err
 
 	pool, err := startPool(ctx, poolConfig{
 		programs: programs,
-		guard:    *guard,
 		count:    *count,
 		stateDir: *stateDir,
 		timeout:  *timeout,
@@ -145,10 +133,6 @@ type program struct {
 func (l *programList) add(value string) error { return l.append(value, false) }
 
 func (l *programList) addGuarded(value string) error { return l.append(value, true) }
-
-func (l *programList) anyGuarded() bool {
-	return slices.ContainsFunc(*l, func(p program) bool { return p.guarded })
-}
 
 func (l *programList) append(value string, guarded bool) error {
 	kind, path, ok := strings.Cut(value, "=")

@@ -2,6 +2,9 @@ package main
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -56,13 +59,19 @@ func TestFailingWorker(t *testing.T) {
 	}
 }
 
-// A guarded worker needs the program that guards it, also where its kind is fine.
-func TestNoGuard(t *testing.T) {
-	var stdout, stderr bytes.Buffer
-	status := run([]string{"--guarded", "exec=/bin/true", "--guard", "/nonexistent"}, &stdout, &stderr)
-	want := "supervisor: --guard: exec: \"/nonexistent\": stat /nonexistent: no such file or directory\n"
-	if status != 1 || stdout.Len() > 0 || stderr.String() != want {
-		t.Errorf("run = %d, stdout %q, stderr %q; expected 1 and %q", status, &stdout, &stderr, want)
+// A guarded worker is run by the program that guards it, where there is one, and by itself where there is none.
+func TestGuarded(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	if name, args := Guarded("/bin/worker", "--addr", "x"); name != "/bin/worker" || !slices.Equal(args, []string{"--addr", "x"}) {
+		t.Errorf("without the program: %s %q", name, args)
+	}
+	guard := filepath.Join(os.Getenv("PATH"), "localai-parentwatch")
+	if err := os.WriteFile(guard, nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"exec", "--", "/bin/worker", "--addr", "x"}
+	if name, args := Guarded("/bin/worker", "--addr", "x"); name != guard || !slices.Equal(args, want) {
+		t.Errorf("with the program: %s %q", name, args)
 	}
 }
 

@@ -33,7 +33,6 @@ var (
 // poolConfig says what a pool consists of.
 type poolConfig struct {
 	programs []program
-	guard    string        // the path of localai-parentwatch, for the programs that are guarded
 	count    int           // workers of each kind
 	stateDir string        // "": a temporary one, which goes with the pool
 	timeout  time.Duration // for a worker to answer Health
@@ -48,7 +47,7 @@ type pool struct {
 // startPool starts all workers at once and returns when every one of them answers Health. When
 // one does not, none is left running.
 func startPool(ctx context.Context, config poolConfig) (*pool, error) {
-	// It tells a worker who its supervisor is, whatever stands between the two.
+	// Step 1 of docs/integration-localai.md: the supervisor names itself.
 	environment := parentwatch.ChildEnv(nil)
 	p := &pool{}
 	stateDir := config.stateDir
@@ -68,11 +67,10 @@ func startPool(ctx context.Context, config poolConfig) (*pool, error) {
 		for i := range config.count {
 			p.workers = append(p.workers, &worker{
 				Kind:     program.kind,
-				Guarded:  program.guarded,
 				Port:     ports[len(p.workers)],
 				StateDir: filepath.Join(stateDir, fmt.Sprintf("%s-%d", program.kind, i+1)),
 				path:     program.path,
-				guard:    config.guard,
+				guarded:  program.guarded,
 			})
 		}
 	}
@@ -120,24 +118,26 @@ func (p *pool) stop() {
 // worker is one worker, and one line of the supervisor's output.
 type worker struct {
 	Kind     string `json:"kind"`
-	Guarded  bool   `json:"guarded,omitempty"` // run by localai-parentwatch exec
+	Guarded  bool   `json:"guarded,omitempty"` // it is run by localai-parentwatch exec
 	PID      int    `json:"pid"`
 	Port     int    `json:"port"`
 	StateDir string `json:"state_dir"` // where its stdout and stderr are
 
 	path    string
-	guard   string
+	guarded bool             // run by localai-parentwatch exec, where there is one
 	process *process.Process // nil: not started
 }
 
-// command is the program to start, and its arguments. A program that is not linked with the library needs
-// no more than this one line: localai-parentwatch becomes it, under the same process id.
+// command is the program to start, and its arguments.
 func (w *worker) command() (string, []string) {
 	args := []string{"--addr", w.address()}
-	if w.Guarded {
-		return w.guard, append([]string{"exec", "--", w.path}, args...)
+	if !w.guarded {
+		return w.path, args
 	}
-	return w.path, args
+	// Step 2: a program that is not linked with the library runs under a guardian, as the same process.
+	name, args := Guarded(w.path, args...)
+	w.Guarded = name != w.path
+	return name, args
 }
 
 func (w *worker) address() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(w.Port)) }

@@ -33,15 +33,15 @@ type exampleWorker struct {
 	program string // in the folder
 	args    []string
 	speaks  string // what its lines on stderr begin with
-	helpers int    // how many processes there are in its group, besides itself
+	helpers int    // how many descendants it has
 }
 
 var exampleWorkers = []exampleWorker{
 	{name: "cpp", program: "worker-cpp", speaks: "worker-cpp"},
 	{name: "go", program: "worker-go", speaks: "worker-go"},
-	// The engine, and the resource tracker of Python's multiprocessing.
-	{name: "python", program: "worker-python/run.sh", speaks: "worker-python", helpers: 2},
-	{name: "python, asyncio", program: "worker-python/run.sh", args: []string{"--aio"}, speaks: "worker-python", helpers: 2},
+	// Two engines, one in a session of its own, and the resource tracker of Python's multiprocessing.
+	{name: "python", program: "worker-python/run.sh", speaks: "worker-python", helpers: 3},
+	{name: "python, asyncio", program: "worker-python/run.sh", args: []string{"--aio"}, speaks: "worker-python", helpers: 3},
 }
 
 const (
@@ -325,52 +325,79 @@ func (w *runningWorker) isWatching() bool {
 	return false
 }
 
-// processGroup is a worker's, by its number.
-type processGroup struct {
-	t      *testing.T
-	number string
+// stat is a process that has not ended: its parent, and when it began, since its number may pass to another.
+type stat struct {
+	pid, parent int
+	started     string
 }
 
-// helpers waits until there are as many processes in the worker's group, besides itself, as there
-// should be.
-func (w *runningWorker) helpers(count int) processGroup {
-	w.t.Helper()
-	group := processGroup{w.t, strconv.Itoa(w.pid)}
-	await(w.t, fmt.Sprintf("the worker has %d helpers", count), func() bool {
-		return len(group.members()) == count+1
-	})
-	pid := w.pid
-	w.t.Cleanup(func() {
-		if !group.areGone() { // Somebody is in it: the number is still this group's.
-			syscall.Kill(-pid, syscall.SIGKILL)
-		}
-	})
-	return group
-}
-
-// members are the processes of the group that have not ended.
-func (g processGroup) members() []string {
-	g.t.Helper()
+// processes are all of this machine.
+func processes(t *testing.T) []stat {
+	t.Helper()
 	paths, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil || len(paths) == 0 {
-		g.t.Fatalf("the processes of this machine: %v", err)
+		t.Fatalf("the processes of this machine: %v", err)
 	}
-	var members []string
+	var found []stat
 	for _, path := range paths {
 		text, err := os.ReadFile(path)
 		if err != nil {
 			continue // It has ended since.
 		}
-		// After the name, which may hold anything: the state, the parent and the group.
+		// After the name, which may hold anything: the state, the parent, and as the 20th the start time.
 		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
-		if len(fields) > 2 && fields[0] != "Z" && fields[2] == g.number {
-			members = append(members, path)
+		if len(fields) > 19 && fields[0] != "Z" {
+			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+			parent, _ := strconv.Atoi(fields[1])
+			found = append(found, stat{pid, parent, fields[19]})
 		}
 	}
-	return members
+	return found
 }
 
-func (g processGroup) areGone() bool { return len(g.members()) == 0 }
+// helpers waits until the worker has as many descendants as it should have, in whatever group or session.
+func (w *runningWorker) helpers(count int) *helpers {
+	w.t.Helper()
+	h := &helpers{t: w.t}
+	await(w.t, fmt.Sprintf("the worker has %d helpers", count), func() bool {
+		h.started = map[int]string{}
+		all := processes(w.t)
+		for family, grown := []int{w.pid}, true; grown; {
+			grown = false
+			for _, p := range all {
+				if h.started[p.pid] == "" && slices.Contains(family, p.parent) {
+					h.started[p.pid] = p.started
+					family, grown = append(family, p.pid), true
+				}
+			}
+		}
+		return len(h.started) == count
+	})
+	w.t.Cleanup(func() {
+		for _, pid := range h.alive() {
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
+	})
+	return h
+}
+
+// helpers are when each began, by its number.
+type helpers struct {
+	t       *testing.T
+	started map[int]string
+}
+
+func (h *helpers) alive() []int {
+	var pids []int
+	for _, p := range processes(h.t) {
+		if h.started[p.pid] == p.started {
+			pids = append(pids, p.pid)
+		}
+	}
+	return pids
+}
+
+func (h *helpers) areGone() bool { return len(h.alive()) == 0 }
 
 func (w *runningWorker) signal(number syscall.Signal) {
 	w.t.Helper()

@@ -6,8 +6,13 @@ import signal
 import threading
 import time
 
+import setproctitle
+
 # By fork the engine would have locks of gRPC's threads, but not the threads.
 _spawn = multiprocessing.get_context("spawn")
+
+# What a detached engine is called in ps. The title overwrites the environment that others see.
+TITLE = "worker-python: EngineCore"
 
 # How long an engine that was told to end may take.
 _STOP_TIMEOUT = 2.0
@@ -20,11 +25,13 @@ class EngineEndedError(Exception):
 class Engine:
     """The engine's handle in the worker. Any thread may call it: it does one thing after the other."""
 
-    def __init__(self, new_session=False):
-        """Starts the engine's process, in the worker's process group or in a session of its own."""
+    def __init__(self, detached=False):
+        """Starts the engine's process: in the worker's process group, or in a session of its own and
+        with another title, as vLLM's engines are.
+        """
         self._calls = _spawn.SimpleQueue()
         self._answers, answers = _spawn.Pipe(duplex=False)
-        arguments = (self._calls, answers, new_session)
+        arguments = (self._calls, answers, detached)
         self._process = _spawn.Process(target=_run, args=arguments, name="engine", daemon=True)
         self._process.start()
         answers.close()  # The engine has the only one: its end is the end of the answers.
@@ -54,14 +61,15 @@ class Engine:
                 raise EngineEndedError(f"the engine has ended; it was asked to {what}") from None
 
 
-def _run(calls, answers, new_session):
+def _run(calls, answers, detached):
     """What the engine's process does: one call after the other, until it is told to end.
 
     It would not notice that the worker is gone: it holds both ends of the queue, so that there is no
     end of file. One that computes, or waits on a socket of ZeroMQ, would not notice either.
     """
-    if new_session:
+    if detached:
         os.setsid()
+        setproctitle.setproctitle(TITLE)
     # A ^C is for the whole process group; what comes of it is the worker's business.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while (call := calls.get()) is not None:

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+import itertools
 import queue
 import signal
 import sys
@@ -28,8 +29,9 @@ BUSY = backend_pb2.StatusResponse.BUSY
 class Backend(backend_pb2_grpc.BackendServicer):
     """Answers the calls that LocalAI makes: no model in it, but a real server around the hole."""
 
-    def __init__(self, engine, load_seconds):
-        self._engine = engine
+    def __init__(self, engines, load_seconds):
+        self._engines = engines
+        self._turns = itertools.cycle(engines)
         self._load_seconds = load_seconds
         self._state = backend_pb2.StatusResponse.UNINITIALIZED
 
@@ -40,7 +42,8 @@ class Backend(backend_pb2_grpc.BackendServicer):
         self._state = BUSY
         say(f"loading {request.Model}")
         try:
-            self._engine.load(self._load_seconds)
+            for engine in self._engines:
+                engine.load(self._load_seconds / len(self._engines))
         except EngineEndedError as error:
             return backend_pb2.Result(success=False, message=str(error))
         self._state = READY
@@ -48,7 +51,7 @@ class Backend(backend_pb2_grpc.BackendServicer):
 
     def Predict(self, request, context):
         try:
-            return backend_pb2.Reply(message=self._engine.predict(request.Prompt).encode())
+            return backend_pb2.Reply(message=next(self._turns).predict(request.Prompt).encode())
         except EngineEndedError as error:
             context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
 
@@ -58,12 +61,18 @@ class Backend(backend_pb2_grpc.BackendServicer):
 
 @contextlib.contextmanager
 def running_backend(load_seconds):
-    """A backend with its engine. Handle signals first: an end by default leaves the engine behind."""
-    engine = Engine()
+    """A backend with two engines, one of them detached.
+
+    Handle signals first: an end by default leaves the engines behind.
+    """
+    engines = [Engine(), Engine(detached=True)]
     try:
-        yield Backend(engine, load_seconds)
+        # Once it answers, it is in its own session.
+        engines[1].load(0)
+        yield Backend(engines, load_seconds)
     finally:
-        engine.stop()
+        for engine in engines:
+            engine.stop()
 
 
 def serve_threads(load_seconds, address):

@@ -25,11 +25,11 @@ def main():
     )
     address = parser.parse_args().addr
 
-    engine = Engine(new_session=True)
+    engine = Engine(detached=True)
     # Once it answers, it is in that session.
     engine.load(0)
     server = grpc.server(futures.ThreadPoolExecutor(THREADS), options=OPTIONS)
-    backend_pb2_grpc.add_BackendServicer_to_server(Backend(engine, 0), server)
+    backend_pb2_grpc.add_BackendServicer_to_server(Backend([engine], 0), server)
     server.add_insecure_port(address)
     server.start()
     say(f"listening on {address}")

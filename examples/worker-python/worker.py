@@ -1,6 +1,7 @@
 """A LocalAI backend in Python that has what the real ones have, save the model: a load that blocks for
-as long as it is told to, an engine in a process of its own, and a graceful stop on SIGTERM and SIGINT.
-It dies with the process that started it, and takes its engine along.
+as long as it is told to, two engines in processes of their own, and a graceful stop on SIGTERM and
+SIGINT. One engine is in a session of its own and has another title. The backend dies with the process
+that started it, and takes its engines along.
 
 The part that is about this project is the import and the first line of main. Nothing else knows of it,
 and the graceful stop is what it would be without it.

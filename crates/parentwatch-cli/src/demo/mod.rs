@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Deserialize;
 
 use crate::say;
 use crate::signals::{Interrupted, StopSignals};
@@ -65,7 +66,8 @@ pub struct Options {
           ])]
     programs: Vec<Program>,
 
-    /// The same for a program without the library, which the supervisor runs under `exec`
+    /// The same for a program without the library, which the supervisor runs under `exec`: localai-parentwatch is beside
+    /// the supervisor or in PATH
     #[arg(
         long = "guarded",
         value_name = "KIND=PATH",
@@ -181,11 +183,30 @@ fn unprotected(
     progress.say("killing the supervisor, watching the orphans");
     let outcomes = measure::kill_and_watch(&mut tree, options.orphan_time, stop)?;
     let answers = tree.health(stop)?;
+    let orphans = orphans()?;
     let seen = tree.workers().iter().zip(outcomes).zip(answers);
-    let seen = seen.map(|((worker, outcome), ok)| Orphan::new(worker, &outcome, ok)).collect();
+    let seen =
+        seen.map(|((worker, outcome), ok)| Orphan::new(worker, &outcome, ok, &orphans)).collect();
     progress.say("ending the orphans");
     tree.end()?;
     Ok(seen)
+}
+
+/// The process ids of the orphans that `doctor` knows.
+fn orphans() -> anyhow::Result<Vec<i32>> {
+    #[derive(Deserialize)]
+    struct Found {
+        orphans: Vec<Process>,
+    }
+    #[derive(Deserialize)]
+    struct Process {
+        pid: i32,
+    }
+    let (text, _) = parentwatch::doctor::run(std::env::var_os, true, &[])
+        .map_err(anyhow::Error::msg)
+        .context("doctor")?;
+    let found: Found = serde_json::from_str(&text).context("doctor's JSON")?;
+    Ok(found.orphans.into_iter().map(|process| process.pid).collect())
 }
 
 /// A progress line on stderr, if that is a terminal.

@@ -26,6 +26,7 @@ pub fn report(report: &Report, fancy: bool, limits: &Limits, orphan_time: Durati
         (
             &[
                 "worker",
+                "ended by",
                 "pid",
                 "tier",
                 "port",
@@ -33,7 +34,7 @@ pub fn report(report: &Report, fancy: bool, limits: &Limits, orphan_time: Durati
                 "port free after",
                 "helpers gone after",
             ],
-            &[1, 3, 4, 5, 6],
+            &[2, 4, 5, 6, 7],
         ),
         report.protected.iter().map(|worker| protected_row(worker, limits)),
     );
@@ -47,7 +48,7 @@ pub fn report(report: &Report, fancy: bool, limits: &Limits, orphan_time: Durati
         fancy,
         "Without it",
         "LOCALAI_BACKEND_PARENT_WATCH=off, supervisor killed with SIGKILL",
-        (&["worker", "pid", "port", &then, "Health", "helpers"], &[1, 2]),
+        (&["worker", "pid", "port", &then, "Health", "helpers", "doctor"], &[1, 2]),
         report.unprotected.iter().map(orphan_row),
     );
     let problems: Vec<_> = report.unprotected.iter().filter_map(Orphan::problem).collect();
@@ -107,8 +108,10 @@ fn protected_row(worker: &Protected, limits: &Limits) -> Vec<String> {
         Some(time) => format!("{BAD}{}{BAD:#}", duration(time)),
         None => format!("{BAD}{otherwise}{BAD:#}"),
     };
+    let by = if worker.guarded { "its guardian" } else { "the library" };
     vec![
         worker.kind.clone(),
+        by.to_owned(),
         worker.pid.to_string(),
         worker.tier.clone().unwrap_or_else(|| "-".to_owned()),
         worker.port.to_string(),
@@ -151,8 +154,12 @@ fn orphan_row(orphan: &Orphan) -> Vec<String> {
         (count, alive) if alive == count => format!("{count} alive"),
         (count, alive) => format!("{BAD}{alive} of {count} alive{BAD:#}"),
     };
+    let doctor = match orphan.found_by_doctor {
+        true => "finds it".to_owned(),
+        false => format!("{BAD}does not find it{BAD:#}"),
+    };
     let (pid, port) = (orphan.pid.to_string(), orphan.port.to_string());
-    vec![orphan.kind.clone(), pid, port, state, health, helpers]
+    vec![orphan.kind.clone(), pid, port, state, health, helpers, doctor]
 }
 
 /// Writes a time with three significant digits, in a suitable unit.
@@ -174,7 +181,7 @@ fn duration(time: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::tests::{LIMITS, orphan, polling, protected, with_helpers};
+    use super::super::report::tests::{LIMITS, guarded, orphan, polling, protected, with_helpers};
     use super::*;
 
     fn plain(given: &Report) -> String {
@@ -202,20 +209,21 @@ mod tests {
 
     #[test]
     fn plain_text() {
-        let workers = vec![protected(), with_helpers(), polling()];
+        let workers = vec![protected(), with_helpers(), polling(), guarded()];
         let report = Report::new(workers, vec![orphan()], &LIMITS);
         let expected = "\
 With the watcher: supervisor killed with SIGKILL
-worker    pid   tier     port   gone after   port free after   helpers gone after
-cpp      4243   event   40001       840 µs           1.32 ms                    -
-python   4243   event   40001       840 µs           1.32 ms           2: 4.25 ms
-go       4243   poll    40001       1.50 s            1.50 s                    -
+worker   ended by        pid   tier     port   gone after   port free after   helpers gone after
+cpp      the library    4243   event   40001       840 µs           1.32 ms                    -
+python   the library    4243   event   40001       840 µs           1.32 ms           2: 4.25 ms
+go       the library    4243   poll    40001       1.50 s            1.50 s                    -
+exec     its guardian   4243   event   40001       840 µs           1.32 ms           2: 4.25 ms
 ok: in the event tier every worker was gone 840 µs after the kill, every port free after 1.32 ms; \
 in the poll tier every worker was gone 1.50 s after the kill, every port free after 1.50 s
 
 Without it: LOCALAI_BACKEND_PARENT_WATCH=off, supervisor killed with SIGKILL
-worker    pid    port   after 1.00 s   Health    helpers
-rust     4250   40002   alive          answers   2 alive
+worker    pid    port   after 1.00 s   Health    helpers   doctor
+rust     4250   40002   alive          answers   2 alive   finds it
 ok: every orphan held on to its port and memory, until the demo ended it
 ";
         assert_eq!(plain(&report), expected);
@@ -234,13 +242,13 @@ ok: every orphan held on to its port and memory, until the demo ended it
             Protected { gone_after: None, port_free_after: None, tier: None, ..protected() };
         let dead = Orphan { survived: false, answers_health: false, helpers_alive: 1, ..orphan() };
         let text = plain(&Report::new(vec![alive], vec![dead], &LIMITS));
-        assert!(text.contains("cpp      4243   -"), "{text}");
+        assert!(text.contains("cpp      the library   4243   -"), "{text}");
         assert!(text.contains("alive              held                    -\n"), "{text}");
         assert!(
             text.contains("\nFAILED: worker cpp 4243 was alive 4s after its supervisor\n"),
             "{text}"
         );
-        assert!(text.contains("gone           no answer   1 of 2 alive\n"), "{text}");
+        assert!(text.contains("gone           no answer   1 of 2 alive   finds it\n"), "{text}");
         assert!(text.contains("\nFAILED: worker rust 4250 did not survive"), "{text}");
         assert!(!text.contains("\nok"), "{text}");
     }

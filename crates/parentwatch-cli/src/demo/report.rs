@@ -159,6 +159,8 @@ pub struct Orphan {
     pub survived: bool,
     /// Whether it answered `Health` then.
     pub answers_health: bool,
+    /// Whether `doctor` knew it for an orphan then: its supervisor had named itself to it.
+    pub found_by_doctor: bool,
     /// How many helpers it had before the kill.
     pub helpers: usize,
     /// How many of them were still alive at the end of the watch.
@@ -169,8 +171,8 @@ pub struct Orphan {
 }
 
 impl Orphan {
-    /// The outcome for `worker`, and whether it answered `Health` at the end.
-    pub fn new(worker: &Worker, outcome: &Outcome, answers_health: bool) -> Self {
+    /// The outcome for `worker`, whether it answered `Health` at the end, and which `orphans` doctor found then.
+    pub fn new(worker: &Worker, outcome: &Outcome, answers_health: bool, orphans: &[i32]) -> Self {
         let (survived, watched_for) = match outcome.worker {
             Fate::Alive { after } => (true, after),
             Fate::Gone { after, .. } => (false, after),
@@ -181,6 +183,7 @@ impl Orphan {
             port: worker.port,
             survived,
             answers_health,
+            found_by_doctor: orphans.contains(&worker.pid),
             helpers: outcome.helpers.count,
             helpers_alive: outcome.helpers.alive,
             watched_for,
@@ -190,7 +193,12 @@ impl Orphan {
     /// What is wrong with it, for a worker without a watcher. The demo then proves nothing.
     pub fn problem(&self) -> Option<String> {
         let what = match (self.survived, self.answers_health) {
-            (true, true) if self.helpers_alive == self.helpers => return None,
+            (true, true) if self.helpers_alive == self.helpers && self.found_by_doctor => {
+                return None;
+            }
+            (true, true) if self.helpers_alive == self.helpers => {
+                return Some(format!("doctor did not find the orphan {} {}", self.kind, self.pid));
+            }
             (true, true) => "did not keep its helpers",
             (true, false) => "does not answer Health",
             (false, _) => "did not survive its supervisor",
@@ -292,6 +300,7 @@ pub mod tests {
             port: 40002,
             survived: true,
             answers_health: true,
+            found_by_doctor: true,
             helpers: 2,
             helpers_alive: 2,
             watched_for: LIMITS.event,
@@ -337,6 +346,8 @@ pub mod tests {
         assert!(problems(protected(), dead).contains("proves nothing"));
         let mute = Orphan { answers_health: false, ..orphan() };
         assert!(problems(protected(), mute).contains("does not answer Health"));
+        let nameless = Orphan { found_by_doctor: false, ..orphan() };
+        assert_eq!(problems(protected(), nameless), "doctor did not find the orphan rust 4250");
     }
 
     #[test]
@@ -353,7 +364,7 @@ pub mod tests {
                 }],
                 "unprotected": [{
                     "kind": "rust", "pid": 4250, "port": 40002, "survived": true,
-                    "answers_health": true, "helpers": 2, "helpers_alive": 2,
+                    "answers_health": true, "found_by_doctor": true, "helpers": 2, "helpers_alive": 2,
                     "watched_for_us": 1_000_000,
                 }],
                 "ok": true,

@@ -1,7 +1,6 @@
 //! The process tree: this program starts a supervisor, and that starts the workers.
 
 use std::collections::BTreeSet;
-use std::env;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -152,7 +151,6 @@ impl Tree {
             .tempdir()
             .context("cannot make a temporary directory")?;
         let stderr = File::create(directory.path().join("stderr"))?;
-        let guard = env::current_exe().context("where this program is, is unknown")?;
         let mut command = Command::new(&options.supervisor);
         command
             .arg("--until-stdin-eof") // In case this program is killed.
@@ -162,8 +160,6 @@ impl Tree {
             .arg(format!("{}ms", options.ready_timeout.as_millis()))
             .arg("--state-dir")
             .arg(directory.path())
-            .arg("--guard")
-            .arg(guard)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(stderr)
