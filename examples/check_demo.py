@@ -4,7 +4,8 @@
 usage: check_demo.py KIND[+helpers][+guarded]... < demo.json
 
 Every worker of every KIND with the watcher must be gone within a second of its supervisor's death, in
-the event tier and with its port free; every one without it must have survived, answer Health, and be found by doctor.
+the event tier and with its port free. Every one without it must have survived, answer Health, and be
+found by doctor.
 A kind "+helpers" has helpers that go and stay with it. A kind "+guarded" is not linked with it:
 `localai-parentwatch exec` runs it, and SIGTERM ends it. Every other one exits with 1.
 

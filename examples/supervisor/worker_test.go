@@ -279,8 +279,10 @@ func (w *runningWorker) connect() {
 	// A number belongs to the worker until it is reaped, which exitStatus does, and sets it to 0.
 	w.t.Cleanup(func() {
 		if w.pid != 0 {
-			syscall.Kill(-w.pid, syscall.SIGKILL) // Its group: helpers too.
+			helpers := w.descendants()
+			syscall.Kill(w.pid, syscall.SIGKILL)
 			syscall.Wait4(w.pid, nil, 0, nil)
+			helpers.kill()
 		}
 	})
 	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
@@ -355,39 +357,42 @@ func processes(t *testing.T) []stat {
 	return found
 }
 
-// helpers waits until the worker has as many descendants as it should have, in whatever group or session.
-func (w *runningWorker) helpers(count int) *helpers {
-	w.t.Helper()
-	h := &helpers{t: w.t}
-	await(w.t, fmt.Sprintf("the worker has %d helpers", count), func() bool {
-		h.started = map[int]string{}
-		all := processes(w.t)
-		for family, grown := []int{w.pid}, true; grown; {
-			grown = false
-			for _, p := range all {
-				if h.started[p.pid] == "" && slices.Contains(family, p.parent) {
-					h.started[p.pid] = p.started
-					family, grown = append(family, p.pid), true
-				}
-			}
-		}
-		return len(h.started) == count
-	})
-	w.t.Cleanup(func() {
-		for _, pid := range h.alive() {
-			syscall.Kill(pid, syscall.SIGKILL)
-		}
-	})
-	return h
-}
-
-// helpers are when each began, by its number.
+// helpers are processes: when each began, by its number.
 type helpers struct {
 	t       *testing.T
 	started map[int]string
 }
 
-func (h *helpers) alive() []int {
+// descendants are those of the worker as they are now, in whatever group or session.
+func (w *runningWorker) descendants() helpers {
+	w.t.Helper()
+	h := helpers{w.t, map[int]string{}}
+	all := processes(w.t)
+	for family, grown := []int{w.pid}, true; grown; {
+		grown = false
+		for _, p := range all {
+			if h.started[p.pid] == "" && slices.Contains(family, p.parent) {
+				h.started[p.pid] = p.started
+				family, grown = append(family, p.pid), true
+			}
+		}
+	}
+	return h
+}
+
+// helpers waits until the worker has as many descendants as it should have.
+func (w *runningWorker) helpers(count int) helpers {
+	w.t.Helper()
+	var h helpers
+	await(w.t, fmt.Sprintf("the worker has %d helpers", count), func() bool {
+		h = w.descendants()
+		return len(h.started) == count
+	})
+	w.t.Cleanup(h.kill)
+	return h
+}
+
+func (h helpers) alive() []int {
 	var pids []int
 	for _, p := range processes(h.t) {
 		if h.started[p.pid] == p.started {
@@ -397,7 +402,13 @@ func (h *helpers) alive() []int {
 	return pids
 }
 
-func (h *helpers) areGone() bool { return len(h.alive()) == 0 }
+func (h helpers) kill() {
+	for _, pid := range h.alive() {
+		syscall.Kill(pid, syscall.SIGKILL)
+	}
+}
+
+func (h helpers) areGone() bool { return len(h.alive()) == 0 }
 
 func (w *runningWorker) signal(number syscall.Signal) {
 	w.t.Helper()
