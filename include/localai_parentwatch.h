@@ -371,7 +371,8 @@ const char *localai_parentwatch_status_text(int32_t status);
 /**
  * Returns the version of the library, such as "0.1.0". The string is static and never NULL: do not free it.
  */
-LOCALAI_PARENTWATCH_API const char *localai_parentwatch_version(void);
+LOCALAI_PARENTWATCH_API
+const char *localai_parentwatch_version(void);
 
 /**
  * Returns the LOCALAI_PARENTWATCH_ABI_VERSION that the loaded library was built with. A program that loads the library
