@@ -30,9 +30,9 @@ CHAPTERS = {
 PREAMBLE = """\
 # Scenarios
 
-Written by `make scenarios` from `e2e/scenarios.toml` and one run of the suite; `make check-scenarios`
-fails when that table and this page disagree. What the words mean is in
-[e2e/README.md](https://github.com/mudler/localai-parentwatch/blob/main/e2e/README.md).
+`make scenarios` writes this page from `e2e/scenarios.toml` and one run of the suite.
+`make check-scenarios` fails if that table and this page disagree. The suite's
+[README](https://github.com/mudler/localai-parentwatch/blob/main/e2e/README.md) explains the words.
 
 A cell has the number of tests that passed, each with a process tree of its own. The time is the median
 from the death of the supervisor until the test saw the worker gone. It includes what the test did in
