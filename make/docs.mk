@@ -1,6 +1,6 @@
 # The pages in docs/: the drawings, and the book.
 
-# Built once, for minutes, without the parts that serve and watch. Debian and npm have none.
+# Built once, for minutes: Debian 12 has no package. Without the parts that serve and watch.
 MDBOOK_VERSION := 0.5.4
 MDBOOK := target/mdbook-$(MDBOOK_VERSION)/bin/mdbook
 DRAWINGS := $(wildcard docs/drawings/*.dot)
