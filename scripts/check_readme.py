@@ -73,7 +73,8 @@ def script(readme: str, rustup: bool) -> str:
                     lines.append(f"echo 'SKIPPED: README.md: {RUSTUP} cannot be reached'")
                 else:
                     lines.append(f"run {shlex.quote(command)}")
-    lines.append('echo "every command ran, in $SECONDS s"')
+    count = sum(line.startswith("run ") for line in lines)
+    lines.append(f'echo "{count} commands ran, in $SECONDS s"')
     return "\n".join(lines) + "\n"
 
 
