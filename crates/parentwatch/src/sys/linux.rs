@@ -30,29 +30,29 @@ use std::ffi::CStr;
 use std::ptr;
 use std::time::Duration;
 
-/// Whether `pid`, once our direct parent, no longer is. The kernel gives a child its new parent before
-/// it tells anybody of the death (`exit_notify` calls `forget_original_parent` first), so that by the
-/// time a pidfd is readable this has changed; ptrace(2) does not touch it.
+/// Whether `pid` is no longer our direct parent. The kernel re-parents the children before it reports the death
+/// (`exit_notify` calls `forget_original_parent` first). So getppid(2) has changed by the time the pidfd is readable.
+/// ptrace(2) does not change it.
 pub(crate) fn parent_is_gone(pid: i32, _fired: bool) -> bool {
     parent_pid() != pid
 }
 
-/// Sleeps until one of the descriptors is readable, or the timeout is over, or a signal came; which of them were.
-/// `None`: the wait failed (ENOMEM, EINVAL, a seccomp filter), after a sleep of that time.
+/// Sleeps until a descriptor is readable, the timeout is over, or a signal arrives. Returns which descriptors are
+/// readable. If the wait fails (ENOMEM, EINVAL, a seccomp filter), it sleeps for the timeout and returns `None`.
 ///
-/// It is the bare system call: the reaper waits when the memory of whoever wraps libc's is gone, and poll(3) is a
+/// Uses the raw system call. A libc wrapper may touch memory that the reaper has unmapped, and poll(3) is a
 /// cancellation point.
 pub(crate) fn wait<const N: usize>(
     handles: [Option<Pidfd>; N],
     timeout: Option<Duration>,
 ) -> Option<[bool; N]> {
-    // A negative descriptor is passed over (poll(2)).
+    // The kernel ignores a negative descriptor (poll(2)).
     let mut entries = handles.map(|handle| libc::pollfd {
         fd: handle.map_or(-1, |handle| handle.raw()),
         events: libc::POLLIN,
         revents: 0,
     });
-    // With nothing to wait for it must be none: more entries than RLIMIT_NOFILE are an error.
+    // Without a descriptor the count must be 0: more entries than RLIMIT_NOFILE are an error.
     let count = if handles.iter().any(Option::is_some) { entries.len() } else { 0 };
     let time = timeout.map(|time| libc::timespec {
         tv_sec: time.as_secs() as _,
@@ -61,7 +61,7 @@ pub(crate) fn wait<const N: usize>(
     });
     let time = time.as_ref().map_or(ptr::null(), ptr::from_ref);
     let no_mask = ptr::null::<libc::sigset_t>();
-    // SAFETY: `count` valid entries, a valid time or none, no signal mask.
+    // SAFETY: `count` valid entries, a valid time or null, no signal mask.
     let ready =
         unsafe { libc::syscall(libc::SYS_ppoll, entries.as_mut_ptr(), count, time, no_mask, 0) };
     if ready == -1 && errno() != libc::EINTR {
@@ -72,21 +72,21 @@ pub(crate) fn wait<const N: usize>(
     Some(entries.map(|entry| ready > 0 && entry.revents != 0))
 }
 
-/// One sleep; a signal may end it early.
+/// Sleeps once. A signal may end the sleep early.
 fn sleep(time: Duration) {
     let time = libc::timespec {
         tv_sec: time.as_secs() as _,
         // below 10⁹
         tv_nsec: time.subsec_nanos() as _,
     };
-    // SAFETY: a valid time, and nothing to be written back.
+    // SAFETY: a valid time, and a null pointer for the remaining time.
     unsafe {
         libc::syscall(libc::SYS_nanosleep, &raw const time, ptr::null_mut::<libc::timespec>())
     };
 }
 
 pub(crate) fn name_this_thread(name: &CStr) {
-    // SAFETY: a C string, of which the kernel copies 16 bytes.
+    // SAFETY: a C string. The kernel copies at most 16 bytes of it.
     unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
 }
 
@@ -94,7 +94,7 @@ pub(crate) fn name_this_thread(name: &CStr) {
 #[cfg(feature = "doctor")]
 pub(crate) fn kernel_release() -> String {
     let mut names = std::mem::MaybeUninit::<libc::utsname>::uninit();
-    // SAFETY: room for the answer, which is C strings.
+    // SAFETY: room for the answer, whose fields are C strings.
     unsafe {
         if libc::uname(names.as_mut_ptr()) != 0 {
             return String::new();
@@ -103,19 +103,19 @@ pub(crate) fn kernel_release() -> String {
     }
 }
 
-/// A page that is all zeros again in a child (madvise(2), `MADV_WIPEONFORK`, Linux 4.14). On an older
-/// kernel it is an ordinary page, and the process id in it tells a child.
+/// A page that a forked child finds zeroed (madvise(2), `MADV_WIPEONFORK`, Linux 4.14). On an older kernel it is an
+/// ordinary page. The process id that it holds then shows the child that it is a copy.
 pub(crate) fn page_wiped_on_fork(size: usize) -> Option<*mut u8> {
     let page = map_page(size)?;
-    // SAFETY: the mapping just made. Its failure is provided for.
+    // SAFETY: the mapping was just made. A failure is harmless: the caller also compares the process id.
     unsafe { libc::madvise(page.cast(), size, libc::MADV_WIPEONFORK) };
     Some(page)
 }
 
-/// Takes a pending, blocked signal away.
+/// Removes a pending, blocked signal.
 ///
 /// # Safety
-/// The signal is blocked in this thread.
+/// The signal must be blocked in this thread.
 pub(crate) unsafe fn take_pending(signal: i32) {
     let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
     let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };

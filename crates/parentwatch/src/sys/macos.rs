@@ -1,4 +1,4 @@
-//! macOS. Its logic also runs on Linux, for tests: see macos/shim.rs. It has never run on a Mac.
+//! macOS. It has never run on a Mac. For tests its logic runs on Linux: see macos/shim.rs.
 
 mod kqueue;
 mod processes;
@@ -18,15 +18,15 @@ use std::ptr;
 use std::time::Duration;
 
 use super::OwnTable;
-/// The calls that only macOS has.
+/// The calls that exist only on macOS.
 #[cfg(target_os = "macos")]
 use libc as darwin;
 #[cfg(parentwatch_macos_shim)]
 use shim as darwin;
 
-/// Whether `pid`, once our direct parent, no longer is. `getppid()` alone does not tell: a debugger that
-/// attaches becomes the parent. So it has to be launchd, or no debugger (asked twice: one may just have left), or the
-/// old parent has to have ended.
+/// Whether `pid` is no longer our direct parent. `getppid()` alone is not enough: a debugger that attaches becomes the
+/// parent. So one more condition must hold: the new parent is launchd, the old parent has ended, or we are not being
+/// debugged. The last is checked twice, since a debugger may just have detached.
 pub(crate) fn parent_is_gone(pid: i32, _fired: bool) -> bool {
     let parent = parent_pid();
     parent != pid
@@ -35,14 +35,14 @@ pub(crate) fn parent_is_gone(pid: i32, _fired: bool) -> bool {
             || (has_other_parent_than(pid) && has_other_parent_than(pid)))
 }
 
-/// One sleep; a signal may end it early.
+/// Sleeps once. A signal may end the sleep early.
 fn sleep(time: Duration) {
     let time = libc::timespec {
         tv_sec: time.as_secs() as _,
         // below 10⁹
         tv_nsec: time.subsec_nanos() as _,
     };
-    // SAFETY: a valid time, and nothing to be written back.
+    // SAFETY: a valid time, and a null pointer for the remaining time.
     unsafe { libc::nanosleep(&raw const time, ptr::null_mut()) };
 }
 
@@ -51,12 +51,12 @@ pub(crate) fn name_this_thread(name: &CStr) {
     unsafe { darwin::pthread_setname_np(name.as_ptr()) };
 }
 
-/// Keeps the library in memory for as long as this process lives, since its threads run it: Linux's linker is told so
-/// (`-z nodelete`), macOS's knows no such flag. Where it is linked into the program that is in memory anyway.
+/// Keeps the library loaded until the process ends, since its threads run its code. On Linux the linker flag `-z
+/// nodelete` does this; macOS has no such flag. If the library is linked into the program, this has no effect.
 #[cfg(target_os = "macos")]
 pub(crate) fn keep_loaded() {
     let mut image = MaybeUninit::<libc::Dl_info>::uninit();
-    // SAFETY: an address of ours, and room for the answer, whose name is a C string. Nothing is loaded.
+    // SAFETY: an address in our code, and room for the answer, whose name is a C string. The call loads nothing.
     unsafe {
         if libc::dladdr((keep_loaded as fn() as *const ()).cast(), image.as_mut_ptr()) != 0 {
             libc::dlopen(image.assume_init().dli_fname, RTLD_LAZY_NOLOAD_NODELETE);
@@ -73,17 +73,18 @@ pub(crate) fn sigterm_ends_this_process() -> bool {
     disposition(libc::SIGTERM) == libc::SIG_DFL
 }
 
-/// minherit(2), `VM_INHERIT_ZERO`: a child finds zeros.
+/// A page that a forked child finds zeroed (minherit(2), `VM_INHERIT_ZERO`).
 pub(crate) fn page_wiped_on_fork(size: usize) -> Option<*mut u8> {
     /// `<mach/vm_inherit.h>`
     const VM_INHERIT_ZERO: i32 = 3;
     let page = map_page(size)?;
-    // SAFETY: the mapping just made. Its failure is provided for by the process id in it.
+    // SAFETY: the mapping was just made. A failure is harmless: the caller also compares the process id.
     unsafe { darwin::minherit(page.cast(), size, VM_INHERIT_ZERO) };
     Some(page)
 }
 
-/// A regular file, or a socket; there is no write to a pipe or a terminal that is sure not to block.
+/// Writes the line to a regular file or a socket. macOS has no write to a pipe or a terminal that surely does not
+/// block.
 pub(crate) fn write_to_stderr(line: &[u8], _table: Option<&OwnTable>) {
     let _blocked = SignalsBlocked::all();
     match type_of(2) {
@@ -93,10 +94,10 @@ pub(crate) fn write_to_stderr(line: &[u8], _table: Option<&OwnTable>) {
     }
 }
 
-/// Takes a pending, blocked signal away.
+/// Removes a pending, blocked signal.
 ///
 /// # Safety
-/// The signal is blocked in this thread and pending: there is no wait with a timeout here.
+/// The signal must be blocked in this thread and pending: macOS has no sigtimedwait(2), so this waits without a bound.
 pub(crate) unsafe fn take_pending(signal: i32) {
     let mut set = MaybeUninit::<libc::sigset_t>::uninit();
     let mut taken = 0;

@@ -1,6 +1,6 @@
-//! The edge to the operating system: one module per system, the same few functions.
+//! The calls to the operating system. Each system has one module, and all modules have the same functions.
 //!
-//! Everything `unsafe` of this crate that is not a C callback is below this module.
+//! All `unsafe` code of this crate is below this module, except for C callbacks.
 
 use std::ffi::CStr;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 #[cfg(any(target_os = "linux", target_os = "macos"))]
 mod posix;
 
-// With `--cfg parentwatch_macos_shim`, for tests alone, macOS's module runs on Linux: see macos/shim.rs.
+// With `--cfg parentwatch_macos_shim`, for tests only, the macOS module runs on Linux. See macos/shim.rs.
 #[cfg(target_os = "linux")]
 #[cfg_attr(parentwatch_macos_shim, allow(dead_code, unused_imports))]
 mod linux;
@@ -38,51 +38,51 @@ mod other;
 #[cfg(any(not(target_os = "linux"), parentwatch_macos_shim))]
 pub(crate) use other::*;
 
-/// A process whose parent has ended gets another one, an ancestor of that. On Windows it keeps the number of the one that
-/// has ended.
+/// Whether an orphaned process gets a new parent, one of its ancestors. On Windows it keeps the process id of its dead
+/// parent.
 pub(crate) const HAS_ADOPTERS: bool = cfg!(not(windows));
 
-/// The name of the watcher's thread. The reaper inherits it, so that a walk over the helpers knows a reaper,
-/// also one of another copy of this library.
+/// The name of the watcher's thread. The reaper inherits it. By this name a walk over the helpers recognises a reaper,
+/// even that of another copy of this library.
 pub(crate) const WATCHER_NAME: &CStr = c"parent-watch";
-/// The name of the hook's thread, by which another copy of this library sees that there is a hook.
+/// The name of the hook's thread. By this name another copy of this library sees that a hook exists.
 pub(crate) const HOOK_NAME: &CStr = c"parent-hook";
 
-/// Why there is no handle on a process.
+/// Why no handle on a process could be opened.
 #[cfg_attr(not(any(target_os = "linux", target_os = "macos", windows)), allow(dead_code))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OpenError {
-    /// No process has the number.
+    /// No process has that id.
     Gone,
-    /// It cannot be had here or now: an old kernel, a seccomp filter, no descriptor left.
+    /// The system refused: an old kernel, a seccomp filter, or no descriptor left.
     Unavailable,
 }
 
-/// What the system tells of a process.
+/// What the system reports about a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stat {
     pub parent: i32,
-    /// In units that mean the same for every process of a boot.
+    /// When it started. The unit differs by system; within one boot the values of all processes can be compared.
     pub start: u64,
     /// One letter, as ps(1) prints it.
     pub state: u8,
     pub threads: u64,
-    /// Its main thread has begun to end (`PF_EXITING`), or has ended.
+    /// Its main thread is exiting (`PF_EXITING`) or has exited.
     pub is_exiting: bool,
     pub group: i32,
-    /// It has the name of the watcher's thread: it is a reaper.
+    /// It is a reaper: it has the name of the watcher's thread.
     pub is_reaper: bool,
 }
 
 impl Stat {
-    /// Dead, with nothing of it running. A live process whose main thread has exited shows the state Z as
-    /// well, but has other threads.
+    /// Whether the process is dead and no thread of it runs. A live process whose main thread has exited is in state Z
+    /// too, but it has other threads.
     pub(crate) fn has_ended(&self) -> bool {
         matches!(self.state, b'Z' | b'X' | b'x') && self.threads == 1
     }
 }
 
-/// Sleeps once, for about that long; a signal may end it early.
+/// Sleeps once, for about that long. A signal may end the sleep early.
 pub(crate) fn nap(time: Duration) {
     wait([None, None], Some(time));
 }

@@ -1,4 +1,4 @@
-//! What stands in for Linux's own means on the other systems.
+//! Portable replacements for facilities that only Linux has.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,7 +15,7 @@ impl Word {
         Word { value: Mutex::new(value), changed: Condvar::new() }
     }
 
-    /// Nobody panics with this lock held.
+    /// Nothing panics while it holds this lock.
     fn value(&self) -> MutexGuard<'_, u32> {
         self.value.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -24,14 +24,14 @@ impl Word {
         *self.value()
     }
 
-    /// Stores a value and wakes everybody; returns the one before.
+    /// Stores a value and wakes all waiting threads. Returns the previous value.
     pub(crate) fn replace(&self, value: u32) -> u32 {
         let before = std::mem::replace(&mut *self.value(), value);
         self.changed.notify_all();
         before
     }
 
-    /// Stores `new` if the value is `old`; whether it was.
+    /// Stores `new` if the value is `old`. Returns whether it was.
     pub(crate) fn replace_if(&self, old: u32, new: u32) -> bool {
         let mut value = self.value();
         let is_old = *value == old;
@@ -41,7 +41,7 @@ impl Word {
         is_old
     }
 
-    /// Sleeps once while the value is this one, for at most that long.
+    /// Sleeps once if the value is `while_it_is`, until the value changes or the timeout is over.
     pub(crate) fn wait(&self, while_it_is: u32, timeout: Option<Duration>) {
         let value = self.value();
         if *value != while_it_is {
@@ -54,7 +54,7 @@ impl Word {
     }
 }
 
-/// A descriptor table of the watcher's own is to be had on Linux alone.
+/// Only on Linux can the watcher have its own descriptor table.
 pub(crate) struct OwnTable(std::convert::Infallible);
 
 impl OwnTable {
@@ -63,7 +63,7 @@ impl OwnTable {
     }
 }
 
-/// Another copy of this library is not noticed.
+/// Always false: hooks of another copy of this library are only detected on Linux.
 pub(crate) fn has_other_hook(_own_hook: i32) -> bool {
     false
 }

@@ -1,4 +1,4 @@
-//! What Linux and macOS have in common.
+//! Calls that are the same on Linux and macOS.
 
 use std::ffi::{CStr, c_void};
 use std::mem::MaybeUninit;
@@ -25,7 +25,7 @@ pub(crate) fn process_group() -> i32 {
     unsafe { libc::getpgrp() }
 }
 
-/// Leaves at once: no exit handler, no destructor. The status is 1 in every case.
+/// Exits at once with status 1. Runs no exit handler and no destructor.
 pub(crate) fn exit_now() -> ! {
     // SAFETY: ends the process.
     unsafe { libc::_exit(1) }
@@ -35,7 +35,7 @@ pub(crate) fn errno() -> i32 {
     std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
 }
 
-/// A SIGTERM to this process, for a thread that does not block it.
+/// Sends SIGTERM to this process. A thread that does not block it takes it.
 pub(crate) fn begin_graceful_stop() {
     // SAFETY: a signal to ourselves.
     unsafe { libc::kill(own_pid(), libc::SIGTERM) };
@@ -44,19 +44,19 @@ pub(crate) fn begin_graceful_stop() {
 /// The disposition of a signal: `SIG_DFL`, `SIG_IGN` or a function.
 pub(crate) fn disposition(signal: i32) -> libc::sighandler_t {
     let mut action = MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: room for the answer, which is valid when it is all zeros.
+    // SAFETY: room for the answer. All zeros are a valid one.
     unsafe {
         libc::sigaction(signal, ptr::null(), action.as_mut_ptr());
         action.assume_init().sa_sigaction
     }
 }
 
-/// Whether the process may ever have had a child, also before an exec (getrusage(2)). Those whom the kernel reaps
-/// by itself leave no trace: where it may, the answer is yes.
+/// Whether this process may ever have had a child, even before an exec (getrusage(2)). A child that the kernel reaps by
+/// itself leaves no trace. So the answer is yes where SIGCHLD is ignored or has `SA_NOCLDWAIT`.
 pub(crate) fn has_had_child() -> bool {
     let mut action = MaybeUninit::<libc::sigaction>::zeroed();
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: room for both answers, which are valid when they are all zeros.
+    // SAFETY: room for both answers. All zeros are valid ones.
     let (action, usage) = unsafe {
         libc::sigaction(libc::SIGCHLD, ptr::null(), action.as_mut_ptr());
         libc::getrusage(libc::RUSAGE_CHILDREN, usage.as_mut_ptr());
@@ -64,25 +64,27 @@ pub(crate) fn has_had_child() -> bool {
     };
     let reaps_itself =
         action.sa_sigaction == libc::SIG_IGN || action.sa_flags & libc::SA_NOCLDWAIT != 0;
-    // No field alone is sure: a child by vfork(2) of a tiny program may show nothing but the time that it ran.
+    // No single field is reliable: a tiny program started by vfork(2) may leave nothing but its running time.
     let used = [usage.ru_maxrss, usage.ru_minflt, usage.ru_nvcsw, usage.ru_nivcsw];
     let times = [usage.ru_utime, usage.ru_stime].map(|time| (time.tv_sec, time.tv_usec));
     reaps_itself || used != [0; 4] || times != [(0, 0); 2] || super::has_child()
 }
 
-/// Whether no process has the number. Signal 0 only asks (kill(2)).
+/// Whether no process has that id. Signal 0 only checks (kill(2)).
 pub(crate) fn is_absent(pid: i32) -> bool {
     // SAFETY: sends nothing.
     unsafe { libc::kill(pid, 0) == -1 && errno() == libc::ESRCH }
 }
 
-/// While it lives, signals are blocked in this thread, and in what it creates: all but those that a fault or
-/// a system call of this very thread raises. These come whether blocked or not, but blocked they end the
-/// process, also where the program handles them (a seccomp filter's `SECCOMP_RET_TRAP` and SIGSYS, seccomp(2)).
+/// Blocks signals in this thread until it is dropped. Threads and processes that are created meanwhile inherit the
+/// mask.
 ///
-/// It goes through libc's `pthread_sigmask`, which leaves the signals that libc itself needs alone (with
-/// a raw `rt_sigprocmask` glibc's `setuid` would wait for us for ever). A SIGPIPE or SIGXFSZ that a write
-/// of ours raised meanwhile is taken away before the mask is restored: it is no business of the program.
+/// The signals that a fault or a system call of this thread raises stay unblocked. Blocked, they would end the process
+/// even if the program handles them (SIGSYS after a seccomp filter's `SECCOMP_RET_TRAP`, seccomp(2)).
+///
+/// Uses libc's `pthread_sigmask`, which leaves the signals alone that libc needs. With a raw `rt_sigprocmask`, glibc's
+/// `setuid` would wait for this thread forever. A SIGPIPE or SIGXFSZ that one of our writes has raised meanwhile is
+/// removed before the mask is restored: the program must not receive it.
 pub(crate) struct SignalsBlocked {
     before: libc::sigset_t,
     pending: libc::sigset_t,
@@ -96,13 +98,12 @@ impl SignalsBlocked {
         let mut all = MaybeUninit::<libc::sigset_t>::zeroed();
         let mut before = MaybeUninit::<libc::sigset_t>::zeroed();
         let mut pending = MaybeUninit::<libc::sigset_t>::zeroed();
-        // SAFETY: each call gets valid pointers; the sets are initialised by sigemptyset before anything
-        // could fail.
+        // SAFETY: each call gets valid pointers. sigemptyset initialises the sets before anything can fail.
         unsafe {
             libc::sigemptyset(before.as_mut_ptr());
             libc::sigemptyset(pending.as_mut_ptr());
             libc::sigfillset(all.as_mut_ptr());
-            // What the program itself has blocked stays so: it may be pending, or waited for.
+            // A signal that the program has blocked stays blocked: it may be pending, or a thread may wait for it.
             libc::pthread_sigmask(libc::SIG_BLOCK, ptr::null(), before.as_mut_ptr());
             for raised_here in SYNCHRONOUS {
                 if libc::sigismember(before.as_ptr(), raised_here) == 0 {
@@ -115,11 +116,10 @@ impl SignalsBlocked {
         }
     }
 
-    /// Takes away what our own writes may have raised and what was not pending before.
+    /// Removes the signals that our own writes may have raised, unless they were pending before.
     fn take_ours(&self) {
         let mut now = MaybeUninit::<libc::sigset_t>::zeroed();
-        // SAFETY: the sets are initialised; a signal that is taken is blocked and pending, so that the
-        // wait for it returns at once.
+        // SAFETY: the sets are initialised. The signal is blocked and pending, so the wait for it returns at once.
         unsafe {
             libc::sigemptyset(now.as_mut_ptr());
             libc::sigpending(now.as_mut_ptr());
@@ -144,14 +144,14 @@ impl Drop for SignalsBlocked {
     }
 }
 
-/// While it lives, this thread cannot be cancelled (pthread_cancel(3)): poll(2), open(2) and others are
-/// cancellation points, and an unwinding of that kind through Rust ends the process.
+/// Keeps this thread from being cancelled (pthread_cancel(3)) until it is dropped. poll(2), open(2) and others are
+/// cancellation points, and a cancellation that unwinds through Rust ends the process.
 pub(crate) struct CancellationDisabled {
     before: i32,
 }
 
 unsafe extern "C" {
-    /// POSIX; the crate libc does not declare it everywhere.
+    /// POSIX. The libc crate does not declare it on every system.
     fn pthread_setcancelstate(state: i32, before: *mut i32) -> i32;
 }
 
@@ -172,15 +172,16 @@ impl CancellationDisabled {
 impl Drop for CancellationDisabled {
     fn drop(&mut self) {
         let mut ours = PTHREAD_CANCEL_DISABLE;
-        // SAFETY: the state that this thread had, and room for ours.
+        // SAFETY: the state that this thread had, and room for the current one.
         unsafe { pthread_setcancelstate(self.before, &raw mut ours) };
     }
 }
 
-/// Starts a detached thread, and returns the error number if none can be had (pthread_create(3): EAGAIN).
+/// Starts a detached thread with `stack` bytes for its own use. Returns the error number if that fails
+/// (pthread_create(3): EAGAIN). The thread inherits the signal mask.
 ///
-/// `std::thread` is not used: it allocates on the new thread, for which glibc maps 64 MiB of address space
-/// (an arena of its own). `stack` is what the thread has for itself. The thread inherits the blocked signals.
+/// Does not use `std::thread`, which allocates on the new thread: for that, glibc maps 64 MiB of address space (an
+/// arena of its own).
 pub(crate) fn spawn_thread(
     name: &'static CStr,
     stack: usize,
@@ -192,7 +193,7 @@ pub(crate) fn spawn_thread(
         run: F,
     }
     extern "C" fn begin<F: FnOnce()>(body: *mut c_void) -> *mut c_void {
-        // SAFETY: the box that was made for this thread, and for nobody else.
+        // SAFETY: the box was made for this thread alone.
         let body = unsafe { Box::from_raw(body.cast::<Body<F>>()) };
         name_this_thread(body.name);
         // A panic must not unwind into libc.
@@ -208,8 +209,8 @@ pub(crate) fn spawn_thread(
     let body = Box::into_raw(Box::new(Body { name, run: body }));
     let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
     let mut thread = MaybeUninit::<libc::pthread_t>::uninit();
-    // SAFETY: the attributes are initialised before they are used, and `body` is given to one thread, or freed
-    // when there is none.
+    // SAFETY: the attributes are initialised before they are used. `body` goes to one thread, or is freed here if no
+    // thread was started.
     unsafe {
         let mut failed = libc::pthread_attr_init(attributes.as_mut_ptr());
         if failed == 0 {
@@ -230,15 +231,15 @@ pub(crate) fn spawn_thread(
     Ok(())
 }
 
-/// What glibc takes of a thread's stack: its guard, and the static thread-local storage of the program and its
-/// libraries, which may be large. std asks the same function (its pal/unix/thread.rs), and by name too, since it
-/// is private to glibc. Other C libraries take none of it.
+/// The part of a thread's stack that glibc uses itself, in bytes: the guard, and the static thread-local storage of the
+/// program and its libraries, which may be large. std calls the same function (its pal/unix/thread.rs), also by name,
+/// since it is private to glibc. Other C libraries use no part of the stack.
 fn least_stack(attributes: *const libc::pthread_attr_t) -> usize {
     if !cfg!(target_env = "gnu") {
         return 0;
     }
     type LeastStack = unsafe extern "C" fn(*const libc::pthread_attr_t) -> usize;
-    // SAFETY: a C string; what is found is that function, and gets valid attributes.
+    // SAFETY: a C string. The symbol is that function, and it gets valid attributes.
     unsafe {
         let found = libc::dlsym(libc::RTLD_DEFAULT, c"__pthread_get_minstack".as_ptr());
         let least_stack = std::mem::transmute::<*mut c_void, Option<LeastStack>>(found);
@@ -247,7 +248,7 @@ fn least_stack(attributes: *const libc::pthread_attr_t) -> usize {
 }
 
 fn whole_pages(size: usize) -> usize {
-    // SAFETY: asks for a constant.
+    // SAFETY: only queries a constant.
     let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
     size.next_multiple_of(page.max(1))
 }
@@ -269,11 +270,11 @@ pub(crate) fn map_page(size: usize) -> Option<*mut u8> {
 }
 
 pub(crate) fn release_page(page: *mut u8, size: usize) {
-    // SAFETY: the caller gives back a mapping of `map_page` that nobody else knows.
+    // SAFETY: the caller returns a mapping of `map_page` that is used nowhere else.
     unsafe { libc::munmap(page.cast(), size) };
 }
 
-/// A number, 0 at first, that a forked child sets for its parent.
+/// A number that a forked child sets for its parent. It starts as 0.
 pub(crate) struct SharedNumber(*mut u8);
 
 impl SharedNumber {
@@ -288,7 +289,7 @@ impl SharedNumber {
     }
 
     fn number(&self) -> &AtomicI32 {
-        // SAFETY: a page of ours, aligned, and zeros are a number.
+        // SAFETY: our own page, aligned. Zeros are a valid number.
         unsafe { &*self.0.cast::<AtomicI32>() }
     }
 
@@ -307,7 +308,7 @@ impl Drop for SharedNumber {
     }
 }
 
-/// The type of what is behind a descriptor; `None` when it is closed.
+/// The file type of a descriptor. `None` if it is closed.
 pub(crate) fn type_of(fd: i32) -> Option<libc::mode_t> {
     let mut stat = MaybeUninit::<libc::stat>::uninit();
     // SAFETY: fstat initialises it when it succeeds.
@@ -316,19 +317,19 @@ pub(crate) fn type_of(fd: i32) -> Option<libc::mode_t> {
     }
 }
 
-/// One attempt. A failure is ignored.
+/// Tries once to write the line. Ignores a failure.
 pub(crate) fn write_once(fd: i32, line: &[u8]) {
     // SAFETY: the buffer is valid for its length.
     unsafe { libc::write(fd, line.as_ptr().cast(), line.len()) };
 }
 
-/// One attempt on a socket, without waiting and without SIGPIPE.
+/// Tries once to send the line to a socket. Ignores a failure.
 pub(crate) fn send_once(fd: i32, line: &[u8], flags: i32) {
     // SAFETY: the buffer is valid for its length.
     unsafe { libc::send(fd, line.as_ptr().cast(), line.len(), flags) };
 }
 
-/// Becomes the program, looked for in `PATH` as a shell does; returns when that fails.
+/// Executes the program in place of this one. Searches `PATH` as a shell does. Returns only if that fails.
 pub(crate) fn exec(command: &[&CStr], environment: Option<&[&CStr]>) -> std::io::Error {
     let pointers = |strings: &[&CStr]| -> Vec<*const libc::c_char> {
         strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
@@ -336,7 +337,7 @@ pub(crate) fn exec(command: &[&CStr], environment: Option<&[&CStr]>) -> std::io:
     let arguments = pointers(command);
     let environment = environment.map(pointers);
     let Some(program) = command.first() else { return std::io::ErrorKind::InvalidInput.into() };
-    // SAFETY: C strings, in lists that end with a null pointer. `environ` is restored before anybody else sees it.
+    // SAFETY: C strings in null-terminated lists. `environ` is restored before anything else reads it.
     unsafe {
         let current = environ();
         let before = *current;
@@ -350,7 +351,7 @@ pub(crate) fn exec(command: &[&CStr], environment: Option<&[&CStr]>) -> std::io:
     }
 }
 
-/// Where `environ` is (environ(7)): POSIX has no execvp with an environment of its own.
+/// The address of `environ` (environ(7)). POSIX has no execvp that takes an environment.
 fn environ() -> *mut *const *const libc::c_char {
     #[cfg(target_os = "macos")]
     // SAFETY: no arguments, no failure.

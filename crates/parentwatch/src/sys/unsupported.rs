@@ -1,4 +1,4 @@
-//! Systems that this library compiles for and does nothing on: starting answers `unsupported`.
+//! Unsupported systems. The library compiles here, but starting only returns `unsupported`.
 
 use std::convert::Infallible;
 use std::ffi::CStr;
@@ -9,7 +9,7 @@ use super::{OpenError, OwnTable, Stat};
 
 pub(crate) const SUPPORTED: bool = false;
 
-/// There is none.
+/// A type without a value: no handle can be opened here.
 #[derive(Clone, Copy)]
 pub(crate) struct Handle(Infallible);
 
@@ -87,10 +87,10 @@ pub(crate) fn exit_now() -> ! {
     std::process::exit(1)
 }
 
-/// Descendants are not looked for.
+/// Descendants cannot be found here.
 pub(crate) const HAS_TREE: bool = false;
 
-/// Nobody's end is seen here, and nobody has helpers to end.
+/// There are no helpers to end: no worker is ever armed here.
 pub(crate) struct Helpers;
 
 impl Helpers {

@@ -25,7 +25,7 @@ use windows_sys::Win32::System::Threading::{
 use super::{OpenError, OwnTable};
 
 pub(crate) const SUPPORTED: bool = true;
-/// Descendants can be found.
+/// Descendants can be found here.
 pub(crate) const HAS_TREE: bool = true;
 
 fn last_error() -> u32 {
@@ -33,12 +33,12 @@ fn last_error() -> u32 {
     unsafe { GetLastError() }
 }
 
-/// Whether `pid`, once our direct parent, no longer lives.
+/// Whether `pid`, our direct parent, has ended.
 pub(crate) fn parent_is_gone(pid: i32, _fired: bool) -> bool {
     parent_pid() != pid
 }
 
-/// A process to be waited for. It is never closed: what has its number by then may be the program's.
+/// A process handle to wait for. It is never closed, since its number may belong to the program by then.
 #[derive(Clone, Copy)]
 pub(crate) struct Handle(isize);
 
@@ -50,24 +50,24 @@ impl Handle {
         Process::open(pid).map(|process| Handle(process.into_raw() as isize))
     }
 
-    /// Valid as long as the process is held.
+    /// Valid until `process` is dropped.
     pub(crate) fn of(process: &Process) -> Handle {
         Handle(process.raw() as isize)
     }
 
     pub(crate) fn has_ended(self) -> bool {
-        // SAFETY: a number; one that is no handle is an error.
+        // SAFETY: a number. An invalid handle only causes an error.
         unsafe { WaitForSingleObject(self.0 as _, 0) == WAIT_OBJECT_0 }
     }
 }
 
-/// Sleeps until one of the processes has ended, or the timeout is over; which of them have. `None`: the wait failed,
-/// after a sleep of that time.
+/// Sleeps until a process has ended or the timeout is over. Returns which processes have ended. If the wait fails, it
+/// sleeps for the timeout and returns `None`.
 pub(crate) fn wait<const N: usize>(
     handles: [Option<Handle>; N],
     timeout: Option<Duration>,
 ) -> Option<[bool; N]> {
-    // Rounded up, so that a short time is never a wait that returns at once.
+    // Rounded up: a short timeout must not become 0.
     let millis = match timeout {
         None => INFINITE,
         Some(time) => u32::try_from(time.as_micros().div_ceil(1_000)).unwrap_or(INFINITE - 1),
@@ -83,7 +83,7 @@ pub(crate) fn wait<const N: usize>(
         unsafe { Sleep(millis) };
         return Some([false; N]);
     }
-    // SAFETY: so many numbers; one that is no handle is an error.
+    // SAFETY: `count` numbers. An invalid handle only causes an error.
     if unsafe { WaitForMultipleObjects(count, waited_for.as_ptr(), 0, millis) } == WAIT_FAILED {
         // Waiting again would return at once.
         // SAFETY: a number.
@@ -93,7 +93,7 @@ pub(crate) fn wait<const N: usize>(
     Some(handles.map(|handle| handle.is_some_and(Handle::has_ended)))
 }
 
-/// Starts a detached thread, and returns the error number if none can be had.
+/// Starts a detached thread. Returns the error number if that fails.
 pub(crate) fn spawn_thread(
     name: &'static CStr,
     stack: usize,
@@ -108,15 +108,15 @@ pub(crate) fn spawn_thread(
     spawned.map(drop).map_err(|error| error.raw_os_error().unwrap_or(0))
 }
 
-/// Our threads run this code for the life of the process: the library is never unloaded.
+/// Keeps the library loaded until the process ends, since its threads run its code.
 fn stay_loaded() {
     let flags = GET_MODULE_HANDLE_EX_FLAG_PIN | GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS;
     let mut module = ptr::null_mut();
-    // SAFETY: an address within the module, as the flag says, and room for the answer.
+    // SAFETY: an address within the module, as the flag requires, and room for the answer.
     unsafe { GetModuleHandleExW(flags, stay_loaded as *const u16, &raw mut module) };
 }
 
-/// The release of Windows. What programs are told elsewhere depends on their manifest.
+/// The release of Windows. Uses RtlGetVersion, since the answer of other functions depends on the program's manifest.
 #[cfg(feature = "doctor")]
 pub(crate) fn kernel_release() -> String {
     use windows_sys::Wdk::System::SystemServices::RtlGetVersion;
@@ -126,7 +126,7 @@ pub(crate) fn kernel_release() -> String {
         dwOSVersionInfoSize: size_of::<OSVERSIONINFOW>() as u32,
         ..Default::default()
     };
-    // SAFETY: room for the answer, which knows its size.
+    // SAFETY: room for the answer, with its size set.
     unsafe { RtlGetVersion(&raw mut version) };
     let OSVERSIONINFOW { dwMajorVersion, dwMinorVersion, dwBuildNumber, .. } = version;
     format!("Windows {dwMajorVersion}.{dwMinorVersion}.{dwBuildNumber}")

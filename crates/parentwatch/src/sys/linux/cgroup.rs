@@ -1,5 +1,5 @@
-//! A control group (cgroup v2) for one guarded program: whoever is in it cannot leave it unnoticed, and all of them
-//! are ended at once (`cgroup.kill`, Linux 5.14).
+//! A control group (cgroup v2) for one guarded program. All its processes can be killed at once (`cgroup.kill`, Linux
+//! 5.14). Everything that they start is in the group too.
 
 use std::ffi::CStr;
 use std::fs;
@@ -12,22 +12,22 @@ use super::super::nap;
 use super::guarded::{close, write_record};
 use super::own_pid;
 
-/// The longest path that is taken, with the name of a file in it.
+/// The longest path in bytes, including the name of a file in the group.
 const LONGEST: usize = 1024;
 
-/// Its path is kept without the heap, which a guardian has let go.
+/// The path lies outside of the heap, since a guardian has released its heap.
 pub(crate) struct Cgroup {
     path: [u8; LONGEST],
     length: usize,
 }
 
 impl Cgroup {
-    /// Makes one below that of this process. It is empty.
+    /// Makes an empty control group below that of this process.
     pub(crate) fn make() -> io::Result<Cgroup> {
         let path = own_cgroup()?.join(format!("localai-parentwatch.{}", own_pid()));
         let bytes = path.as_os_str().as_bytes();
         let mut cgroup = Cgroup { path: [0; LONGEST], length: bytes.len() };
-        // Room for the longest name of a file in it, and for the zero.
+        // Room for the longest file name that is used below, and for the NUL.
         let fits = bytes.len() + "/../cgroup.procs".len() < LONGEST;
         let room = cgroup.path.get_mut(..bytes.len()).filter(|_| fits);
         room.ok_or(io::ErrorKind::InvalidFilename)?.copy_from_slice(bytes);
@@ -52,11 +52,11 @@ impl Cgroup {
         self.remove();
     }
 
-    /// SIGKILL for whoever is in it; then it is removed. System calls alone.
+    /// Kills all its processes by SIGKILL and removes it. Only makes system calls.
     pub(crate) fn end(&self) {
         const MOMENT: Duration = Duration::from_millis(10);
         self.write(c"/cgroup.kill", b"1");
-        // Those that the kernel has not seen off yet are still in it.
+        // The group cannot be removed until the kernel has finished with the killed processes: at most 5 s.
         for _ in 0..500 {
             if self.remove() {
                 break;
@@ -65,7 +65,7 @@ impl Cgroup {
         }
     }
 
-    /// Whether it is gone. One with somebody in it cannot be removed.
+    /// Removes the group. Returns whether that worked. A group with processes in it cannot be removed.
     pub(crate) fn remove(&self) -> bool {
         self.with_path(c"", |path| {
             // SAFETY: a C string.
@@ -79,7 +79,7 @@ impl Cgroup {
     fn write(&self, file: &CStr, text: &[u8]) -> Option<()> {
         self.with_path(file, |path| {
             let flags = libc::O_WRONLY | libc::O_CLOEXEC;
-            // SAFETY: a C string; the descriptor is closed below.
+            // SAFETY: a C string. The descriptor is closed below.
             let fd =
                 unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags) };
             let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0)?;
@@ -99,12 +99,12 @@ impl Cgroup {
     }
 }
 
-/// Where the control group of this process is (cgroups(7)).
+/// The path of this process's control group (cgroups(7)).
 fn own_cgroup() -> io::Result<PathBuf> {
     let line = fs::read_to_string("/proc/self/cgroup")?;
     let name = line.lines().find_map(|line| line.strip_prefix("0::/"));
     let name = name.ok_or(io::ErrorKind::Unsupported)?;
-    // Beside the older hierarchies it has a folder of its own.
+    // cgroup v2 is mounted in a directory of its own where cgroup v1 is in use too.
     ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"]
         .map(|mount| PathBuf::from(mount).join(name))
         .into_iter()

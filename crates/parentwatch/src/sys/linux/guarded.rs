@@ -1,4 +1,4 @@
-//! What a guarded program and its guardian have that others do not: the mark, and a guardian's name and session.
+//! Calls for a guarded program and its guardian: the mark, the guardian's title and session, and their pipe.
 
 use std::ffi::{CStr, OsStr, OsString};
 use std::mem::MaybeUninit;
@@ -9,19 +9,20 @@ use std::ptr;
 use super::procfs::{self, parse_integer, stat_field, status_line};
 use super::{errno, own_pid};
 
-/// What the descendants of a guarded program are known by: their soft `RLIMIT_RTTIME`, which every process inherits
-/// and which means nothing to one that is not real-time (getrlimit(2)).
+/// A mark by which the descendants of a guarded program are recognised. It is their soft `RLIMIT_RTTIME`: every process
+/// inherits that limit, and it has no effect on a process that is not real-time (getrlimit(2)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mark(u64);
 
 impl Mark {
-    /// 2^61 microseconds: no limit that somebody means is that long. What follows tells guarded programs apart.
+    /// 2^61 microseconds. Nobody sets a real limit that long. The lower bits distinguish guarded programs.
     const FIRST: u64 = 1 << 61;
 
-    /// A number of its own for this process.
+    /// A new mark for this process.
     pub(crate) fn new() -> Mark {
         let mut random = [0; 4];
-        // SAFETY: room for as many bytes. Without them (EAGAIN, early at boot) the process id has to do.
+        // Without random bytes (EAGAIN, early at boot) the process id alone must do.
+        // SAFETY: room for that many bytes.
         unsafe {
             libc::syscall(
                 libc::SYS_getrandom,
@@ -34,12 +35,12 @@ impl Mark {
         Mark(Mark::FIRST | pid << 32 | u64::from(u32::from_ne_bytes(random)))
     }
 
-    /// Whether the process carries it.
+    /// Whether the process carries this mark.
     pub(crate) fn is_carried_by(self, pid: i32) -> bool {
         match Limit::of(pid) {
             Ok(limit) => limit.soft == self.0,
             Err(libc::ESRCH) => false,
-            // Another user's, or a filter of system calls. `/proc/PID/limits` (proc(5)) shows it to everybody, but
+            // Another user's process, or a seccomp filter. Everybody may read `/proc/PID/limits` (proc(5)), but that
             // takes forty times as long.
             Err(_) => Mark::shown(pid) == Some(self.0),
         }
@@ -53,9 +54,9 @@ impl Mark {
         })
     }
 
-    /// Gives it to this process, and so to all that it starts from now on. Returns the limit before.
+    /// Marks this process, and so every process that it starts from now on. Returns the previous limit.
     ///
-    /// `None`: a limit is in force here that somebody may mean. It is left as it is.
+    /// Returns `None` and changes nothing if the process has a limit that may be a real one.
     pub(crate) fn put_on(self) -> Option<Limit> {
         let before = Limit::of(0).ok()?;
         let is_meant = before.soft < Mark::FIRST;
@@ -64,7 +65,7 @@ impl Mark {
     }
 }
 
-/// The limits on real-time (`RLIMIT_RTTIME`).
+/// The limits on real-time computing (`RLIMIT_RTTIME`), in microseconds.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Limit {
@@ -73,12 +74,12 @@ pub(crate) struct Limit {
 }
 
 impl Limit {
-    /// Those of a process, 0 for this one; or the error number.
+    /// The limits of a process, 0 for this one, or the error number.
     fn of(pid: i32) -> Result<Limit, i32> {
         let mut found = MaybeUninit::<Limit>::uninit();
         let nothing = ptr::null::<Limit>();
         let limit = libc::RLIMIT_RTTIME;
-        // SAFETY: room for the answer: two 64-bit numbers, on every processor (prlimit(2)).
+        // SAFETY: room for the answer, which is two 64-bit numbers on every processor (prlimit(2)).
         unsafe {
             match libc::syscall(libc::SYS_prlimit64, pid, limit, nothing, found.as_mut_ptr()) {
                 0 => Ok(found.assume_init()),
@@ -87,10 +88,10 @@ impl Limit {
         }
     }
 
-    /// Sets them for this process; whether that worked.
+    /// Sets the limits of this process. Returns whether that worked.
     pub(crate) fn set(self) -> bool {
         let nothing = ptr::null_mut::<Limit>();
-        // SAFETY: reads the two numbers.
+        // SAFETY: the call only reads the two numbers.
         unsafe {
             libc::syscall(libc::SYS_prlimit64, 0, libc::RLIMIT_RTTIME, &raw const self, nothing)
                 == 0
@@ -98,7 +99,7 @@ impl Limit {
     }
 }
 
-/// Takes the mark of a program further up off this process.
+/// Removes the mark that this process has inherited from another guarded program.
 pub(crate) fn take_off_mark() {
     if let Ok(limit) = Limit::of(0) {
         Limit { soft: limit.hard, ..limit }.set();
@@ -111,17 +112,16 @@ pub(crate) fn begin_session() {
     unsafe { libc::syscall(libc::SYS_setsid) };
 }
 
-/// What ps(1) shows as the command line of this process from now on. The arguments and the environment of its program
-/// are lost.
+/// Sets the command line that ps(1) shows for this process. It overwrites the arguments and the environment.
 ///
-/// The kernel shows what is where the arguments were; when their last byte is no longer a zero, it goes on into the
-/// environment (`get_mm_cmdline` of the kernel's fs/proc/base.c).
+/// The kernel shows the memory where the arguments were. If its last byte is no longer NUL, the kernel continues into
+/// the environment (`get_mm_cmdline` of the kernel's fs/proc/base.c).
 ///
 /// # Safety
-/// Nobody in this process uses its arguments or its environment any more.
+/// This process must no longer use its arguments or its environment.
 pub(crate) unsafe fn set_title(title: &[u8]) {
     let field = |number| stat_field(number).and_then(|address| usize::try_from(address).ok());
-    // proc(5): arg_start, arg_end, env_start, env_end. 0 for what we may not know.
+    // arg_start, arg_end and env_end (proc(5)). They are 0 if we may not read them.
     let (Some(begin), Some(arguments_end), Some(end)) = (field(48), field(49), field(51)) else {
         return;
     };
@@ -131,14 +131,14 @@ pub(crate) unsafe fn set_title(title: &[u8]) {
     let room = end - begin;
     let length = title.len().min(room - 1);
     let begin = ptr::with_exposed_provenance_mut::<u8>(begin);
-    // SAFETY: the kernel put strings there, from the one address to the other, on the first stack.
+    // SAFETY: between these addresses, on the first stack, lie the strings that the kernel put there.
     unsafe {
         begin.write_bytes(0, room);
         begin.copy_from_nonoverlapping(title.as_ptr(), length);
     }
 }
 
-/// A pipe, both ends closed by an exec; or the error number.
+/// Makes a pipe whose ends are closed by an exec. Returns the error number if that fails.
 pub(crate) fn pipe() -> Result<[i32; 2], i32> {
     let mut ends = [-1; 2];
     // SAFETY: room for two descriptors.
@@ -149,18 +149,18 @@ pub(crate) fn pipe() -> Result<[i32; 2], i32> {
 }
 
 pub(crate) fn close(fd: i32) {
-    // SAFETY: the caller's own descriptor, which it uses no more.
+    // SAFETY: the caller owns the descriptor and no longer uses it.
     unsafe { libc::syscall(libc::SYS_close, fd) };
 }
 
-/// One attempt; whether the whole was written.
+/// Tries once to write the record. Returns whether all of it was written.
 pub(crate) fn write_record(fd: i32, record: &[u8]) -> bool {
     // SAFETY: the record is valid for its length.
     let written = unsafe { libc::syscall(libc::SYS_write, fd, record.as_ptr(), record.len()) };
     usize::try_from(written) == Ok(record.len())
 }
 
-/// Reads a whole record that is written at once; `None` at the end of a pipe that nobody writes to.
+/// Reads a whole record, which must be written in one call. Returns `None` once the pipe has no writer left.
 pub(crate) fn read_record<const N: usize>(fd: i32) -> Option<[u8; N]> {
     let mut record = [0; N];
     loop {
@@ -172,9 +172,9 @@ pub(crate) fn read_record<const N: usize>(fd: i32) -> Option<[u8; N]> {
     }
 }
 
-/// Whether the program, looked for in the `PATH` of that environment, runs as a user whom this process cannot signal.
+/// Whether the program is setuid to a user whose processes we cannot signal. Searches the `PATH` of that environment.
 pub(crate) fn is_out_of_reach(program: &CStr, environment: Option<&[&CStr]>) -> bool {
-    // SAFETY: asks about ourselves.
+    // SAFETY: no arguments, no failure.
     let user = unsafe { libc::geteuid() };
     sets_another_user(OsStr::from_bytes(program.to_bytes()), &search_path(environment), user)
 }
@@ -187,11 +187,11 @@ fn search_path(environment: Option<&[&CStr]>) -> OsString {
             .find_map(|variable| variable.to_bytes().strip_prefix(b"PATH="))
             .map(|path| OsStr::from_bytes(path).to_owned()),
     };
-    // What execvp(3) does without one.
+    // The default of execvp(3).
     path.unwrap_or_else(|| "/bin:/usr/bin".into())
 }
 
-/// Root may signal everybody.
+/// Never true for root, which may signal every process.
 fn sets_another_user(program: &OsStr, path: &OsStr, user: libc::uid_t) -> bool {
     use std::os::unix::fs::MetadataExt;
     let look = |program: &Path| program.metadata().ok().filter(std::fs::Metadata::is_file);
@@ -207,11 +207,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mark_is_inherited_and_both_ways_to_see_it_agree() {
+    fn a_mark_is_inherited_and_both_ways_to_read_it_agree() {
         let mark = Mark::new();
         assert_ne!(mark, Mark::new());
         let own = Limit::of(0).unwrap();
-        // It is a limit of the process: of this one only for as long as it takes to start a child.
+        // The mark is a limit of the whole test process, so keep it only while a child is started.
         let before = mark.put_on().unwrap();
         let child = std::process::Command::new("/bin/sleep").arg("60").env_clear().spawn();
         before.set();
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_of_another_user_is_looked_for_where_it_will_run() {
+    fn a_setuid_program_is_found_where_execvp_would_find_it() {
         use std::os::unix::fs::{MetadataExt, PermissionsExt};
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("program");

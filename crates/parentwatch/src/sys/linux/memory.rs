@@ -1,26 +1,27 @@
-//! What a forked process does not need of its parent's memory.
+//! Releases the memory that a forked process has inherited and does not need.
 //!
-//! The reaper is a copy of the worker. Its pages are shared, copy on write, and a mapped device keeps its file
-//! open: as long as the reaper has them, neither the worker's memory nor its GPU is free. So it unmaps what is
-//! large and writable, shared, or a device, and keeps what its own few system calls run on. Anonymous memory that
-//! is not writable may be a program: some move their code there (huge pages for text, packers).
+//! The reaper is a copy of the worker. It shares the worker's pages (copy on write), and a mapped device keeps its file
+//! open. While the reaper has these mappings, neither the worker's memory nor its GPU is free. So the reaper unmaps
+//! large writable memory, shared memory and devices. It keeps what its own few system calls need.
+//!
+//! It also keeps anonymous memory that is not writable. That may be code: some programs move theirs there (huge pages
+//! for text, packers).
 
 use super::pieces::Pieces;
 
 /// Smaller mappings are kept: finding out who needs them costs more than they do.
 const LARGE: usize = 1 << 20;
-/// What is larger than this is the shadow memory of a sanitizer, which lies below everything else. Its wrappers
-/// around system calls need what it has allocated.
+/// A mapping this large (8 TiB) is the shadow memory of a sanitizer. It lies below all other mappings. The sanitizer's
+/// wrappers of system calls need the memory that it has allocated.
 const SHADOW: usize = 1 << 43;
 
-/// Unmaps everything that holds memory or a device, in a process that makes system calls alone from here on.
+/// Unmaps memory and devices, in a process that only makes system calls from here on.
 ///
-/// # Safety
-/// Nothing that this process still does may touch the heap, shared memory, another thread's stack, or a
-/// large zero-initialised mapping.
+/// # Safety This process must no longer use the heap, shared memory, another thread's stack, or a large
+/// zero-initialised mapping.
 pub(crate) unsafe fn release_memory() {
     let on_the_stack = 0_u8;
-    // Where this thread's stack and thread-local storage are, and the code of ours and of libc.
+    // Addresses in this thread's stack, in its thread-local storage, in our code, and in libc's code.
     let needed = [
         (&raw const on_the_stack).addr(),
         // SAFETY: the address of this thread's errno.
@@ -41,22 +42,22 @@ pub(crate) unsafe fn release_memory() {
         let is_large = is_memory && !is_data && !is_sanitized && size >= LARGE;
         let can_go = mapping.is_shared || mapping.is_device || is_large;
         if can_go && !is_needed && !mapping.is_code {
-            // The bare system call: a program that wraps libc's munmap(2) keeps books on the heap.
-            // SAFETY: the caller promises that nothing of it is needed.
+            // The raw system call: a program may wrap libc's munmap(2) and keep records on the heap.
+            // SAFETY: the caller promises that this memory is no longer used.
             unsafe { libc::syscall(libc::SYS_munmap, mapping.begin, size) };
         }
     }
 }
 
-/// Takes the pages of code out of this process that it has run on so far. They are clean copies of files: what is
-/// needed again comes back by itself. For a process that sleeps from now on.
+/// Drops the code pages that this process has used so far. They are clean copies of files, and the kernel loads them
+/// again on the next access. For a process that mostly sleeps from now on.
 pub(crate) fn release_code() {
     let mut parts = [(0, 0); 64];
     if let Some(mut lines) = Pieces::lines(c"/proc/self/maps") {
         let mut free = parts.iter_mut();
         while let Some(line) = lines.next() {
-            // Code, and the beginning of the file, with constants and symbols. Not what is constant behind that: it may
-            // have been relocated first.
+            // Code, and the beginning of the file with its constants and symbols. Constants further behind may have
+            // been relocated, so their pages may differ from the file.
             let is_clean = |it: &Mapping| it.is_code || (it.file.is_some() && it.offset == 0);
             if let Some(part) = Mapping::parse(line).filter(|it| it.is_constant && is_clean(it))
                 && let Some(room) = free.next()
@@ -65,25 +66,25 @@ pub(crate) fn release_code() {
             }
         }
     }
-    // At the end: to read on would bring back what that takes.
+    // Only now: reading the next line would load pages again.
     for (begin, size) in parts.into_iter().filter(|(_, size)| *size > 0) {
-        // SAFETY: nothing is in these pages that is not in the file.
+        // SAFETY: these pages hold only what is in the file.
         unsafe { libc::syscall(libc::SYS_madvise, begin, size, libc::MADV_DONTNEED) };
     }
 }
 
-/// The program or library that the mappings read last are of.
+/// The program or library to which the last mappings belong.
 #[derive(Default)]
 struct Object {
     file: Option<File>,
     end: usize,
-    /// Its code is what this process runs on, so that its data is needed too.
+    /// This process runs its code, so its data is needed too.
     is_needed: bool,
 }
 
 impl Object {
-    /// Takes the next mapping; whether it is the zero-initialised data of an object that is needed, which
-    /// follows that object's file without a gap, and has no file of its own.
+    /// Takes the next mapping. Returns whether it is the zero-initialised data of a needed object: a mapping without a
+    /// file, which follows that object's file without a gap.
     fn goes_on_with(&mut self, mapping: &Mapping, is_needed: bool) -> bool {
         let is_adjacent = mapping.begin == self.end;
         if mapping.file.is_some() {
@@ -101,7 +102,7 @@ impl Object {
     }
 }
 
-/// Device and inode, as the line has them.
+/// The device (major, minor) and the inode.
 type File = (u64, u64, u64);
 
 /// One line of `/proc/PID/maps` (proc(5)): `begin-end rwxp offset device inode  path`.
@@ -109,15 +110,15 @@ type File = (u64, u64, u64);
 struct Mapping {
     begin: usize,
     end: usize,
-    /// Where in the file it begins.
+    /// The offset in the file at which it begins.
     offset: u64,
     file: Option<File>,
     is_shared: bool,
-    /// It can be read or run, and not be written to. (What cannot be accessed at all may hold memory too.)
+    /// It can be read or executed, but not written. False for inaccessible memory, which may hold pages too.
     is_constant: bool,
     is_code: bool,
     is_device: bool,
-    /// Without a file: the heap, what malloc and others have mapped, stacks of threads.
+    /// It has no file: the heap, memory from malloc and others, stacks of threads.
     is_anonymous: bool,
 }
 
@@ -133,10 +134,10 @@ impl Mapping {
         let (major, minor) = (number(device.next()?, 16)?, number(device.next()?, 16)?);
         let inode = number(fields.next()?, 10)?;
         let path = fields.next().unwrap_or_default();
-        // Some file systems have files with the inode 0.
+        // On some file systems a file may have inode 0.
         let file = (inode != 0 || path.starts_with(b"/")).then_some((major, minor, inode));
         let is_shared = permissions.get(3) == Some(&b's');
-        // Programs are run, and data is kept, from these file systems too.
+        // These are ordinary file systems: programs and data may lie there too.
         let is_of_a_program =
             path.starts_with(b"/dev/shm/") || path.starts_with(b"/dev/hugepages/");
         Some(Mapping {
@@ -171,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lines_of_proc_maps_are_told_apart() {
+    fn each_kind_of_mapping_is_recognised() {
         let heap = parse(
             "5581c9e4a000-5581c9e6b000 rw-p 00000000 00:00 0                          [heap]",
         );
@@ -219,7 +220,7 @@ mod tests {
         }
     }
 
-    /// The lines of a program and what lies next to it; which of them are taken for needed data.
+    /// Returns which of the mappings count as needed data.
     fn data(needed: usize, lines: &[&str]) -> Vec<bool> {
         let mut object = Object::default();
         lines
@@ -232,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_object_that_is_run_on_has_needed_data() {
+    fn only_an_object_whose_code_runs_has_needed_data() {
         let lines = [
             "1000-2000 r-xp 0 fe:01 7 /lib/needed.so",
             "2000-3000 rw-p 1000 fe:01 7 /lib/needed.so",
@@ -242,7 +243,7 @@ mod tests {
         ];
         assert_eq!(data(0x1800, &lines), [false, false, true, true, false]);
         assert_eq!(data(0x0, &lines), [false; 5]);
-        // a model that is mapped right below a large allocation
+        // A model is mapped right below a large allocation.
         let model = [
             "1000-2000 r-xp 0 fe:01 7 /lib/needed.so",
             "2000-3000 r--s 0 fe:01 8 /models/some.gguf",
@@ -252,9 +253,9 @@ mod tests {
     }
 
     #[test]
-    fn this_process_is_read_whole() {
+    fn all_mappings_of_this_process_are_read() {
         let mut lines = Pieces::lines(c"/proc/self/maps").unwrap();
-        let here = this_process_is_read_whole as *const () as usize;
+        let here = all_mappings_of_this_process_are_read as *const () as usize;
         let (mut count, mut code) = (0, false);
         while let Some(line) = lines.next() {
             let mapping = Mapping::parse(line).unwrap();

@@ -1,12 +1,12 @@
-//! The numbers that a folder of `/proc` has as names (process ids, thread ids, descriptors), by bare system
-//! calls through a fixed buffer: the reaper asks for them.
+//! Lists the entries of a `/proc` directory whose names are numbers: process ids, thread ids, descriptors. Uses raw
+//! system calls and a fixed buffer, since the reaper calls it too.
 
 use std::ffi::CStr;
 use std::mem::offset_of;
 
 use super::procfs::open;
 
-/// In no order, and not at one instant: what is made meanwhile may be missing.
+/// The numbers come in no order. An entry that is made during the listing may be missing.
 pub(crate) struct Numbers {
     fd: i32,
     /// Records of struct linux_dirent64 (getdents64(2)).
@@ -21,12 +21,12 @@ impl Numbers {
         Some(Numbers { fd, buffer: [0; 1024], begin: 0, end: 0 })
     }
 
-    /// The descriptor that the folder is read through.
+    /// The descriptor of the open directory.
     pub(super) fn descriptor(&self) -> i32 {
         self.fd
     }
 
-    /// The name of the next entry, as far as it goes.
+    /// The name of the next entry.
     fn next_name(&mut self) -> Option<&[u8]> {
         const LENGTH: usize = offset_of!(libc::dirent64, d_reclen);
         const NAME: usize = offset_of!(libc::dirent64, d_name);

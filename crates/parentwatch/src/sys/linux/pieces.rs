@@ -1,4 +1,4 @@
-//! A file's lines, or words, through a fixed buffer: nothing is allocated, and little of a small stack is used.
+//! Reads the lines or words of a file through a fixed buffer. Allocates nothing and needs little stack.
 
 use std::ffi::CStr;
 
@@ -26,7 +26,7 @@ impl Pieces {
         Some(Pieces { fd, separator, buffer: [0; 1024], begin: 0, end: 0 })
     }
 
-    /// The next piece, without its separator. One that does not fit comes in parts.
+    /// The next piece, without its separator. A piece longer than the buffer (1 KiB) comes in parts.
     pub(super) fn next(&mut self) -> Option<&[u8]> {
         loop {
             let rest = self.buffer.get(self.begin..self.end)?;
@@ -43,7 +43,7 @@ impl Pieces {
             self.end -= self.begin;
             self.begin = 0;
             let room = self.buffer.get_mut(self.end..)?;
-            // The bare system call: the reaper reads when the memory of whoever wraps libc's is gone.
+            // The raw system call: a libc wrapper may touch memory that the reaper has unmapped.
             // SAFETY: the room is valid for its length.
             let got =
                 unsafe { libc::syscall(libc::SYS_read, self.fd, room.as_mut_ptr(), room.len()) };
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_there_has_none() {
+    fn a_missing_file_and_an_empty_file_have_no_lines() {
         assert!(Pieces::lines(c"/nowhere").is_none());
         assert_eq!(lines_of(b""), Vec::<Vec<u8>>::new());
     }

@@ -1,4 +1,4 @@
-//! What `/proc` tells of a process (proc(5)). Nothing here allocates: the poll tier reads it too.
+//! Reads `/proc` (proc(5)). Nothing here allocates, since the poll tier uses it.
 
 use std::ffi::CStr;
 use std::fmt::{self, Write};
@@ -11,27 +11,27 @@ use super::pieces::Pieces;
 use super::{disposition, is_absent, own_pid};
 
 /// The inode of the PID namespace that the system booted with: `PROC_PID_INIT_INO` of the kernel's
-/// `include/linux/proc_ns.h` (part of its interface since 3.8: CRIU and systemd rely on it).
+/// `include/linux/proc_ns.h`. It is stable since Linux 3.8: CRIU and systemd rely on it.
 pub(crate) const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 
-/// Whether a polled process is dead: no process has its number, another one has, or it is a zombie with
-/// nothing left running. A look that fails says nothing.
+/// Whether a polled process is dead: no process has its id, another process has it, or it is a zombie without a running
+/// thread. If `/proc` cannot be read, it counts as alive.
 pub(crate) fn looks_gone(pid: i32, start: Option<u64>) -> bool {
     if is_absent(pid) {
         return true;
     }
     let Some(stat) = stat(pid) else { return false };
     let gone = stat.has_ended() || start.is_some_and(|start| stat.start != start);
-    // Asked only now: a program may have mounted another `/proc` since arming, and nobody dies of that.
+    // Checked again here: the program may have mounted another `/proc` since arming, and must not die of that.
     gone && procfs_is_ours()
 }
 
-/// `/proc/PID/stat`. Only to be believed when `/proc` is that of our own PID namespace.
+/// Reads `/proc/PID/stat`. Only valid if `/proc` is that of our own PID namespace.
 pub(crate) fn stat(pid: i32) -> Option<Stat> {
     let path = Path::new(format_args!("/proc/{pid}/stat"));
     let path = path.as_c_str()?;
-    // A process that execs from another thread than its main one changes the task behind its number (`de_thread`
-    // of the kernel's fs/exec.c). A look at the old task fails, and the next one may meet the next exec.
+    // An exec from a thread that is not the main thread replaces the task behind the process id (`de_thread` of the
+    // kernel's fs/exec.c). A read of the old task fails, and the next read may coincide with another exec.
     for _ in 0..16 {
         let stat = read_stat(path);
         if stat.is_some() || is_absent(pid) {
@@ -51,34 +51,33 @@ pub(crate) fn pid_namespace() -> Option<u64> {
     inode(c"/proc/self/ns/pid")
 }
 
-/// Whether start times are told by the clock of the initial time namespace (time_namespaces(7), Linux
-/// 5.6), as they are where there are no time namespaces. In another one every process seems to have
-/// started at another time than its token says.
+/// Whether `/proc` shows start times by the clock of the initial time namespace (time_namespaces(7), Linux 5.6).
+/// Without time namespaces it does. In another time namespace start times differ from those in the tokens.
 pub(crate) fn clock_is_initial() -> bool {
     /// `PROC_TIME_INIT_INO` of `include/linux/proc_ns.h`.
     const INITIAL: u64 = 0xEFFF_FFFA;
-    // Not of the process: once its main thread has ended, it seems to have none.
+    // Not `/proc/self`: once the main thread has ended, the link cannot be read there.
     inode(c"/proc/thread-self/ns/time").is_none_or(|inode| inode == INITIAL)
 }
 
-/// Whether the children of this process are in its PID namespace; not after `unshare(CLONE_NEWPID)` (unshare(2)).
+/// Whether new children of this process are in its PID namespace. They are not after `unshare(CLONE_NEWPID)`
+/// (unshare(2)).
 pub(crate) fn forks_in_its_own_pid_namespace() -> bool {
     const CHILDREN: &CStr = c"/proc/self/ns/pid_for_children";
     if let Some(children) = inode(CHILDREN) {
         return Some(children) == pid_namespace();
     }
-    // Until its first process there is nothing behind the link of a new namespace. The link is there since Linux 4.12.
+    // In a new namespace without a process the link exists, but leads nowhere. Before Linux 4.12 there is no link.
     let link = open(CHILDREN, libc::O_PATH | libc::O_NOFOLLOW);
     if let Some(link) = link {
-        // SAFETY: opened above, and used no more.
+        // SAFETY: opened above and no longer used.
         unsafe { libc::close(link) };
     }
     link.is_none()
 }
 
-/// Whether `/proc/PID` means what `getpid` means: a `/proc` that was mounted in another PID namespace
-/// has that one's numbers. The `NSpid` line (Linux 4.1) has one number per namespace, from the mount's
-/// down to our own: it must be a single one.
+/// Whether `/proc` is that of our PID namespace. A `/proc` mounted in another one has other process ids. The `NSpid`
+/// line (Linux 4.1) has one id for each namespace from that of the mount down to ours. So it must be a single id.
 pub(crate) fn procfs_is_ours() -> bool {
     let is_own = |numbers: &[u8]| {
         let mut numbers = numbers.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
@@ -97,7 +96,7 @@ pub(crate) fn children_are_listed() -> bool {
     exists(c"/proc/thread-self/children")
 }
 
-/// Calls `each` with every child of the process, zombies too. Some may be missing when others end meanwhile.
+/// Calls `each` with every child of the process, including zombies. If a child ends meanwhile, others may be missing.
 pub(crate) fn children(pid: i32, mut each: impl FnMut(i32)) {
     let threads = Path::new(format_args!("/proc/{pid}/task"));
     for thread in threads.as_c_str().and_then(Numbers::of).into_iter().flatten() {
@@ -116,7 +115,7 @@ pub(crate) fn processes() -> impl Iterator<Item = i32> {
     Numbers::of(c"/proc").into_iter().flatten()
 }
 
-/// The members of a process group, by a look at all processes. With thousands of them that takes its time.
+/// The members of a process group. Looks at all processes, which is slow with thousands of them.
 pub(crate) fn members(group: i32) -> impl Iterator<Item = i32> {
     processes().filter(move |pid| stat(*pid).is_some_and(|stat| stat.group == group))
 }
@@ -131,7 +130,7 @@ pub(crate) fn has_thread(named: &CStr, but: i32) -> bool {
     thread_of(own_pid(), named, but).is_some()
 }
 
-/// The watcher's thread of that process, if it has one.
+/// The id of that process's watcher thread, if it has one.
 pub(crate) fn watcher_of(pid: i32) -> Option<i32> {
     thread_of(pid, WATCHER_NAME, 0)
 }
@@ -147,15 +146,14 @@ fn thread_of(pid: i32, named: &CStr, but: i32) -> Option<i32> {
     })
 }
 
-/// Whether a SIGTERM to this process would end it at once: its disposition is the default, and a thread would take
-/// it, since that neither blocks it nor waits for it in sigwait(3).
+/// Whether a SIGTERM would end this process at once: its disposition is the default, and a thread would take it.
 pub(crate) fn sigterm_ends_this_process() -> bool {
     disposition(libc::SIGTERM) == libc::SIG_DFL
         && threads().any(|thread| takes(thread, libc::SIGTERM))
 }
 
-/// Whether the thread would take the signal: it neither blocks it nor waits for it. A thread that sigwait(3) has just
-/// woken does not block it yet, and no longer looks as if it waited: so all looks of some time have to agree.
+/// Whether the thread would take the signal: it neither blocks the signal nor waits for it in sigwait(3). For an
+/// instant after sigwait(3) has woken it, a thread neither blocks nor waits. So 16 looks, 1 ms apart, must agree.
 fn takes(thread: i32, signal: i32) -> bool {
     (0..16).all(|look| {
         if look > 0 {
@@ -184,17 +182,17 @@ fn blocks(thread: i32, signal: i32) -> bool {
 
 /// Whether no seccomp filter is installed on this thread.
 pub(super) fn is_unfiltered() -> bool {
-    // SAFETY: asks about this thread.
+    // SAFETY: only reads an attribute of this thread.
     unsafe { libc::prctl(libc::PR_GET_SECCOMP) == 0 }
 }
 
-/// The mode of seccomp(2) of this process, 0 for none; `None` where it is not known.
+/// The seccomp(2) mode of this process, 0 for none. `None` if it is not known.
 #[cfg(feature = "doctor")]
 pub(crate) fn seccomp_mode() -> Option<u64> {
     status_line(c"/proc/self/status", b"Seccomp:", |mode| parse_integer(mode.trim_ascii()))
 }
 
-/// What `read` makes of the line of a status file that begins so.
+/// Finds the line that begins with `key` and passes the rest of it to `read`.
 pub(super) fn status_line<T>(
     path: &CStr,
     key: &[u8],
@@ -223,16 +221,16 @@ fn file_stat(path: &CStr) -> Option<libc::stat> {
     unsafe { (libc::stat(path.as_ptr(), stat.as_mut_ptr()) == 0).then(|| stat.assume_init()) }
 }
 
-/// A file to be read. Here and below are raw system calls: a libc wrapper may touch memory that the reaper has
+/// Opens a file for reading. From here on all are raw system calls: a libc wrapper may touch memory that the reaper has
 /// unmapped.
 pub(super) fn open(path: &CStr, flags: i32) -> Option<i32> {
     let flags = libc::O_RDONLY | libc::O_CLOEXEC | flags;
-    // SAFETY: a C string; whoever asks for the descriptor closes it.
+    // SAFETY: a C string. The caller closes the descriptor.
     let fd = unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags) };
     i32::try_from(fd).ok().filter(|fd| *fd >= 0)
 }
 
-/// The beginning of a file, as much as the buffer holds.
+/// Reads the beginning of a file, as much as fits into the buffer.
 fn read<'a>(path: &CStr, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
     let fd = open(path, 0)?;
     // SAFETY: the buffer is valid for its length.
@@ -242,8 +240,8 @@ fn read<'a>(path: &CStr, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
     usize::try_from(length).ok().and_then(|length| buffer.get(..length))
 }
 
-/// Whether it is Python's resource tracker, or joblib's, by its command line. It cleans `/dev/shm` when the last
-/// of its users is gone, and ignores SIGTERM.
+/// Whether the process is Python's or joblib's resource tracker, judged by its command line. The tracker ignores
+/// SIGTERM and cleans `/dev/shm` once its last user is gone.
 pub(crate) fn is_resource_tracker(pid: i32) -> bool {
     const COMMAND: &[u8] = b"resource_tracker import main";
     let mut buffer = [0; 2048];
@@ -251,7 +249,7 @@ pub(crate) fn is_resource_tracker(pid: i32) -> bool {
     buffer.get(..length).is_some_and(|line| line.windows(COMMAND.len()).any(|it| it == COMMAND))
 }
 
-/// The length of what the buffer holds of it.
+/// Reads the command line into the buffer. Returns how many bytes were read.
 pub(crate) fn command_line(pid: i32, buffer: &mut [u8]) -> Option<usize> {
     let path = Path::new(format_args!("/proc/{pid}/cmdline"));
     read(path.as_c_str()?, buffer).map(|line| line.len())
@@ -275,8 +273,8 @@ pub(super) fn stat_field(number: usize) -> Option<u64> {
     fields_after_name(line)?.nth(number.checked_sub(3)?).and_then(parse_integer)
 }
 
-/// What a line of `/proc/PID/stat` has from field 3 on. The second field is the program's name in parentheses, and
-/// may hold anything, a `)` too: the fields are counted from the last one.
+/// The fields of a `/proc/PID/stat` line from field 3 on. Field 2 is the program's name in parentheses, which may
+/// itself contain a `)`. So the fields are counted from the last `)`.
 fn fields_after_name(line: &[u8]) -> Option<impl Iterator<Item = &[u8]>> {
     let name_end = line.iter().rposition(|b| *b == b')')?;
     let fields = line.get(name_end + 1..)?.split(|b| *b == b' ' || *b == b'\n');
@@ -284,7 +282,7 @@ fn fields_after_name(line: &[u8]) -> Option<impl Iterator<Item = &[u8]>> {
 }
 
 fn parse_stat(line: &[u8]) -> Option<Stat> {
-    /// `include/linux/sched.h`; proc(5) tells of the field.
+    /// From the kernel's `include/linux/sched.h`. For the field, see proc(5).
     const PF_EXITING: u64 = 4;
     let mut fields = fields_after_name(line)?;
     let state = *fields.next()?.first()?;
@@ -293,7 +291,7 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
     let flags = parse_integer(fields.nth(3)?)?; // field 9
     let threads = parse_integer(fields.nth(10)?)?; // field 20
     let start = parse_integer(fields.nth(1)?)?; // field 22
-    // A task that was taken away while the kernel wrote the line: no threads, and no parent either.
+    // The task was removed while the kernel wrote the line: it shows neither threads nor a parent.
     (threads > 0).then_some(Stat {
         parent,
         start,
@@ -342,7 +340,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stat_line_is_counted_from_its_last_parenthesis() {
+    fn stat_fields_are_counted_from_the_last_parenthesis() {
         let line =
             b"42 (a) R 1 (b) S 7 42 42 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 9 0 12345 99 1 2 3\n";
         assert_eq!(
@@ -365,12 +363,13 @@ mod tests {
         assert_eq!((reaper.is_reaper, reaper.group), (true, 43));
     }
 
-    /// Run by the next test, in a process of its own: a test is not run by the main thread.
+    /// The next test runs this one in a process of its own. Tests do not run on the main thread.
     #[test]
     #[ignore = "never ends"]
     fn execs_from_another_thread() {
         use std::os::unix::process::CommandExt;
-        // SAFETY: a signal for this process, should the test end before it.
+        // Ends this process if the test ends first.
+        // SAFETY: sets an attribute of this process.
         unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
         let again =
             std::process::Command::new("/proc/self/exe").args(std::env::args().skip(1)).exec();
@@ -378,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_execs_from_another_thread_is_seen_at_every_moment() {
+    fn a_process_that_execs_from_another_thread_is_seen_in_every_look() {
         use std::io::{BufRead, BufReader};
         use std::sync::atomic::{AtomicUsize, Ordering};
         const EXECS: usize = 300;
@@ -410,13 +409,13 @@ mod tests {
             }
             child.kill().unwrap();
             child.wait().unwrap();
-            assert_eq!(lost, 0, "looks that told of no process, or of another one");
+            assert_eq!(lost, 0, "looks that saw no process, or another one");
         });
         assert!(begun.into_inner() >= EXECS, "too few execs in time");
     }
 
     #[test]
-    fn a_thread_that_waits_for_a_signal_again_and_again_does_not_take_it() {
+    fn a_thread_that_calls_sigwait_in_a_loop_does_not_count_as_taking_the_signal() {
         use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
         let (id, is_over) = (AtomicI32::new(0), AtomicBool::new(false));
         assert!(takes(own_pid(), libc::SIGTERM));
@@ -424,7 +423,7 @@ mod tests {
             threads.spawn(|| {
                 let time = libc::timespec { tv_sec: 0, tv_nsec: 1_000_000 };
                 let mut set = MaybeUninit::<libc::sigset_t>::uninit();
-                // SAFETY: a set that is made here, for this thread alone.
+                // SAFETY: the set is made here, for this thread only.
                 unsafe {
                     libc::sigemptyset(set.as_mut_ptr());
                     libc::sigaddset(set.as_mut_ptr(), libc::SIGTERM);
@@ -441,19 +440,19 @@ mod tests {
             let wrong = (0..2_000).filter(|_| takes(id.load(Ordering::SeqCst), libc::SIGTERM));
             let wrong = wrong.count();
             is_over.store(true, Ordering::SeqCst);
-            assert_eq!(wrong, 0, "looks that found that it takes the signal");
+            assert_eq!(wrong, 0, "looks by which the thread takes the signal");
         });
     }
 
     #[test]
-    fn a_process_is_in_its_own_group_and_is_no_tracker() {
+    fn this_process_is_in_its_group_and_is_no_resource_tracker() {
         assert_eq!(stat(own_pid()).unwrap().group, super::super::process_group());
-        assert_eq!(stat(0), None, "there is no such file");
+        assert_eq!(stat(0), None, "/proc/0 does not exist");
         assert!(!is_resource_tracker(own_pid()));
     }
 
     #[test]
-    fn a_tracker_is_known_by_its_command_line() {
+    fn a_resource_tracker_is_recognised_by_its_command_line() {
         let command = "from multiprocessing.resource_tracker import main;main(5)";
         let mut child = std::process::Command::new("/bin/sh")
             .args(["-c", "read line", command])
@@ -461,10 +460,10 @@ mod tests {
             .spawn()
             .unwrap();
         let pid = i32::try_from(child.id()).unwrap();
-        // For a moment after its exec a process has no command line.
+        // For an instant after an exec, a process has no command line.
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
         while !is_resource_tracker(pid) {
-            assert!(std::time::Instant::now() < deadline, "it is not known");
+            assert!(std::time::Instant::now() < deadline, "it is not recognised");
             nap(Duration::from_millis(1));
         }
         child.kill().unwrap();
@@ -472,17 +471,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_stat_line_is_nothing() {
-        let of_a_task_taken_away =
+    fn a_malformed_stat_line_is_rejected() {
+        let of_a_removed_task =
             b"42 (x) X 0 -1 -1 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 0 0 12345 99 1 2 3\n";
         let cut = [&b""[..], b")", b"42 (x", b"42 (x) S", b"42 (x) S a b", b"42 (x) S -1 1"];
-        for line in cut.into_iter().chain([&of_a_task_taken_away[..]]) {
+        for line in cut.into_iter().chain([&of_a_removed_task[..]]) {
             assert_eq!(parse_stat(line), None, "{line:?}");
         }
     }
 
     #[test]
-    fn this_process_is_what_proc_says() {
+    fn proc_and_the_system_calls_agree_about_this_process() {
         let stat = stat(own_pid()).unwrap();
         assert_eq!(stat.parent, super::super::parent_pid());
         assert_eq!(Some(stat.start), own_start_time());
@@ -490,7 +489,7 @@ mod tests {
         assert!(stat.threads >= 2, "the test runner's main thread and this one");
         assert!(procfs_is_ours());
         assert!(!looks_gone(own_pid(), Some(stat.start)));
-        assert!(looks_gone(own_pid(), Some(stat.start + 1)), "another process with the number");
+        assert!(looks_gone(own_pid(), Some(stat.start + 1)), "another process with the same id");
     }
 
     #[test]
@@ -509,7 +508,7 @@ mod tests {
             assert!(std::time::Instant::now() < deadline, "a zombie must look gone");
             nap(Duration::from_millis(1));
         }
-        assert!(!is_absent(pid), "it is a zombie, not reaped");
+        assert!(!is_absent(pid), "a zombie that is not reaped keeps its id");
         if let Ok(handle) = handle {
             assert!(handle.is_readable());
         }

@@ -1,4 +1,4 @@
-//! What wakes the watcher: a kqueue for each process that is watched.
+//! The watcher's wake-up: one kqueue for each watched process.
 
 use std::ptr;
 use std::time::Duration;
@@ -7,18 +7,20 @@ use super::super::{OpenError, OwnTable};
 use super::processes::looks_gone_or;
 use super::{darwin, errno, sleep, stat};
 
-/// How long a wait for handles is at most. The program shares its descriptor table with the watcher, and may close
-/// our descriptor or put another one over it: then nothing would wake us.
+/// The longest wait for handles. The program shares its descriptor table with the watcher, so it may close or replace
+/// our descriptor. Then nothing would wake us.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// A kqueue with one filter: the exit of one process (kqueue(2), `EVFILT_PROC`, `NOTE_EXIT`). A kqueue is not inherited
-/// by a fork, and can itself be polled. It lies in the program's descriptor table, and is never closed: what has its
-/// number by then may be the program's. So it only wakes; what has happened is asked of the process.
+/// A kqueue with one filter: the exit of one process (kqueue(2), `EVFILT_PROC`, `NOTE_EXIT`). A forked child does not
+/// inherit a kqueue, and a kqueue can itself be polled.
+///
+/// It lies in the program's descriptor table. It is never closed, since its number may belong to the program by then.
+/// For the same reason it is only a wake-up: whether the process has ended is then checked by its id and start time.
 #[derive(Clone, Copy)]
 pub(crate) struct Handle {
     kqueue: i32,
     pid: i32,
-    /// `None`: we may not know.
+    /// `None` if we may not read it.
     start: Option<u64>,
 }
 
@@ -29,16 +31,16 @@ impl Handle {
         }
         let kqueue = open_kqueue().ok_or(OpenError::Unavailable)?;
         if let Err(error) = watch_exit(kqueue, pid) {
-            // SAFETY: opened above, and nobody else has seen it.
+            // SAFETY: opened above and not used elsewhere.
             unsafe { libc::close(kqueue) };
             return Err(error);
         }
-        // After the registration: it is that of the process that the kqueue is on, or that process has ended.
+        // Read after the registration. So it is the start time of the watched process, or that process has ended.
         Ok(Handle { kqueue, pid, start: stat(pid).map(|stat| stat.start) })
     }
 
-    /// Whether its process has ended, or surely will: the event comes when a process is about to become a zombie
-    /// (`proc_exit` of xnu's bsd/kern/kern_exit.c), some time after it has begun to exit.
+    /// Whether its process has ended or is exiting. The event comes after a process has begun to exit, and shortly
+    /// before it becomes a zombie (`proc_exit` of xnu's bsd/kern/kern_exit.c).
     pub(crate) fn has_ended(self) -> bool {
         looks_gone_or(self.pid, self.start, |stat| stat.is_exiting)
     }
@@ -48,8 +50,8 @@ fn open_kqueue() -> Option<i32> {
     // SAFETY: no arguments. The descriptor is ours.
     let fd = unsafe { darwin::kqueue() };
     let fd = match fd {
-        // A program that was started with a closed 0, 1 or 2 must not find it there.
-        // SAFETY: opened above; a kqueue may be duplicated within its process.
+        // If the program was started with a closed 0, 1 or 2, the kqueue must not take that number.
+        // SAFETY: opened above. A kqueue may be duplicated within its process.
         0..=2 => unsafe {
             let high = libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3);
             libc::close(fd);
@@ -57,12 +59,12 @@ fn open_kqueue() -> Option<i32> {
         },
         _ => fd,
     };
-    // SAFETY: our own descriptor, or none.
+    // SAFETY: our own descriptor, or −1.
     unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
     (fd >= 0).then_some(fd)
 }
 
-/// Registers the exit of a process. Whatever fails, but for a process that is not there, leads to the poll tier.
+/// Registers for the exit of a process. Any failure other than `Gone` leads to the poll tier.
 fn watch_exit(kqueue: i32, pid: i32) -> Result<(), OpenError> {
     let change = darwin::kevent {
         ident: usize::try_from(pid).map_err(|_| OpenError::Gone)?,
@@ -72,7 +74,7 @@ fn watch_exit(kqueue: i32, pid: i32) -> Result<(), OpenError> {
         data: 0,
         udata: ptr::null_mut(),
     };
-    // SAFETY: one valid change, no room for events.
+    // SAFETY: one valid change, and no room for events.
     let added =
         unsafe { darwin::kevent(kqueue, &raw const change, 1, ptr::null_mut(), 0, ptr::null()) };
     match added {
@@ -82,17 +84,17 @@ fn watch_exit(kqueue: i32, pid: i32) -> Result<(), OpenError> {
     }
 }
 
-/// Sleeps until one of the handles is ready, or the timeout is over, or a signal came; which of them were. It may end
-/// early. `None`: the wait failed, after a sleep of that time.
+/// Sleeps until a handle is ready, the timeout is over, or a signal arrives. It may end early. Returns which handles
+/// are ready. If the wait fails, it sleeps for the timeout and returns `None`.
 pub(crate) fn wait(handles: [Option<Handle>; 2], timeout: Option<Duration>) -> Option<[bool; 2]> {
-    // A negative descriptor is passed over (poll(2)).
+    // The kernel ignores a negative descriptor (poll(2)).
     let mut entries = handles.map(|handle| libc::pollfd {
         fd: handle.map_or(-1, |handle| handle.kqueue),
         events: libc::POLLIN,
         revents: 0,
     });
     let longest = handles.iter().any(Option::is_some).then_some(LONGEST);
-    // Milliseconds, rounded up, so that a short time is never a wait that returns at once.
+    // Milliseconds, rounded up: a short timeout must not become 0.
     let millis = match timeout.into_iter().chain(longest).min() {
         None => -1,
         Some(time) => i32::try_from(time.as_micros().div_ceil(1_000)).unwrap_or(i32::MAX),
@@ -100,7 +102,7 @@ pub(crate) fn wait(handles: [Option<Handle>; 2], timeout: Option<Duration>) -> O
     // SAFETY: valid entries.
     let ready = unsafe { libc::poll(entries.as_mut_ptr(), entries.len() as libc::nfds_t, millis) };
     match ready {
-        // Nothing came. A process that has ended all the same has lost its descriptor.
+        // The timeout is over. Checks the processes too, in case the program has replaced our descriptors.
         0 => Some(handles.map(|handle| handle.is_some_and(Handle::has_ended))),
         -1 if errno() != libc::EINTR => {
             // Waiting again would return at once.
@@ -118,7 +120,7 @@ mod tests {
     use std::process::{Command, Stdio};
 
     #[test]
-    fn what_the_program_puts_over_a_kqueue_kills_nobody_and_hides_no_death() {
+    fn a_kqueue_that_the_program_replaces_neither_fakes_nor_hides_a_death() {
         let mut cat = Command::new("/bin/cat").stdin(Stdio::piped()).spawn().unwrap();
         let opened = Handle::open_in(None, i32::try_from(cat.id()).unwrap());
         if cfg!(parentwatch_force_poll) {
@@ -145,7 +147,7 @@ mod tests {
             assert!(std::time::Instant::now() < deadline, "the death is not seen");
         }
         cat.wait().unwrap();
-        // SAFETY: the test's own by now.
+        // SAFETY: by now it is the test's own descriptor.
         unsafe { libc::close(handle.kqueue) };
     }
 }

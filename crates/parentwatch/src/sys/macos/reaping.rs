@@ -1,4 +1,4 @@
-//! What the dying path and its reaper do.
+//! The system calls of the dying path and its reaper.
 
 use std::convert::Infallible;
 use std::ffi::c_void;
@@ -13,31 +13,31 @@ use super::{
     release_page, signal_group, signal_process, sleep,
 };
 
-/// How long fork(2) may take. It runs what the program has given to pthread_atfork(3), which may take its locks.
+/// How long fork(2) may take. It runs the program's pthread_atfork(3) handlers, which may wait for the program's locks.
 const FORK_PATIENCE: Duration = Duration::from_secs(2);
 
-/// The reaper: no child of this process, so that the program does not find it in its waits, and a walk over the
-/// descendants does not find it either.
+/// The reaper. It is not a child of this process, so neither the program's waits nor a walk over the descendants find
+/// it.
 #[derive(Clone, Copy)]
 pub(crate) struct QuietChild {
     pid: i32,
-    /// `None`: it has ended already.
+    /// `None` if it had already ended.
     process: Option<Pidfd>,
 }
 
 impl QuietChild {
-    /// Forks twice. `None` when there is no process to be had. `body` runs in the grandchild, which then exits with
-    /// status 0. A program that waits for any child may find the one in between, which ends at once.
+    /// Forks twice. The grandchild runs `body` and exits with status 0. Returns `None` if a process could not be made.
     ///
-    /// Should it take longer than its patience, this process exits.
+    /// The child in between ends at once. A program that waits for any child may see it. If the forks take longer than
+    /// `FORK_PATIENCE`, this process exits.
     ///
     /// # Safety
-    /// The grandchild has a copy of our memory and of this thread alone: `body` must make system calls only, and must
-    /// take no lock.
+    /// The grandchild has a copy of our memory, but only this thread. `body` must only make system calls and must take
+    /// no lock.
     pub(crate) unsafe fn fork(body: impl FnOnce()) -> Option<QuietChild> {
         let number = SharedNumber::new()?;
-        let _in_time = InTime::begin();
-        // SAFETY: the caller's promise. The process in between makes system calls alone, but for fork(2).
+        let _deadline = Deadline::begin();
+        // SAFETY: the caller's promise. The process in between only calls fork(2) and makes system calls.
         let between = unsafe { libc::fork() };
         if between == 0 {
             // SAFETY: as above.
@@ -51,8 +51,8 @@ impl QuietChild {
             return None;
         }
         BETWEEN.store(between, Ordering::Release);
-        // ECHILD when another thread of the program has waited for it.
-        // SAFETY: our own child; no status is wanted.
+        // It fails with ECHILD if another thread of the program has already reaped the child.
+        // SAFETY: our own child, and a null pointer for the status.
         while unsafe { libc::waitpid(between, ptr::null_mut(), 0) } == -1 && errno() == libc::EINTR
         {
         }
@@ -60,7 +60,7 @@ impl QuietChild {
         Some(QuietChild { pid, process: Pidfd::open(pid).ok() })
     }
 
-    /// Nobody needs to leave a group here: see `LISTS_MEMBERS`.
+    /// Always `None`: this process need not leave its group. See `LISTS_MEMBERS`.
     pub(crate) fn leader_of_a_new_group() -> Option<QuietChild> {
         None
     }
@@ -75,20 +75,20 @@ impl QuietChild {
         }
     }
 
-    /// launchd does that.
+    /// Does nothing: launchd reaps it.
     pub(crate) fn reap(self) {}
 }
 
-/// While it lives, this process has a deadline.
-struct InTime;
+/// A deadline for forking: unless this is dropped within `FORK_PATIENCE`, the process exits.
+struct Deadline;
 
 static IS_FORKING: AtomicBool = AtomicBool::new(false);
-/// The process that forks for the second time.
+/// The child that makes the second fork.
 static BETWEEN: AtomicI32 = AtomicI32::new(0);
 
-impl InTime {
-    /// Without a thread there is no deadline. Nothing is allocated.
-    fn begin() -> InTime {
+impl Deadline {
+    /// Starts the deadline, on a thread. If no thread can be made, there is no deadline. Allocates nothing.
+    fn begin() -> Deadline {
         extern "C" fn exit_unless_forked(_: *mut c_void) -> *mut c_void {
             sleep(FORK_PATIENCE);
             if IS_FORKING.load(Ordering::Acquire) {
@@ -96,7 +96,7 @@ impl InTime {
                 if between > 0 {
                     signal_process(between, libc::SIGKILL);
                 }
-                // As when there is no process for the reaper.
+                // The same as where no reaper can be forked.
                 if process_group() == own_pid() {
                     signal_group(own_pid(), libc::SIGKILL);
                 }
@@ -107,7 +107,7 @@ impl InTime {
         BETWEEN.store(0, Ordering::Release);
         IS_FORKING.store(true, Ordering::Release);
         let mut thread = MaybeUninit::<libc::pthread_t>::uninit();
-        // SAFETY: room for the thread, which takes nothing with it and is not asked for again.
+        // SAFETY: room for the thread's handle. The thread gets no argument and is detached.
         unsafe {
             let failed = libc::pthread_create(
                 thread.as_mut_ptr(),
@@ -119,45 +119,45 @@ impl InTime {
                 libc::pthread_detach(thread.assume_init());
             }
         }
-        InTime
+        Deadline
     }
 }
 
-impl Drop for InTime {
+impl Drop for Deadline {
     fn drop(&mut self) {
         IS_FORKING.store(false, Ordering::Release);
     }
 }
 
-/// The end of a forked child, with status 0.
+/// Ends a forked child with status 0.
 pub(crate) fn exit_child() -> ! {
-    // SAFETY: ends this process, without exit handlers.
+    // SAFETY: ends this process without running exit handlers.
     unsafe { libc::_exit(0) }
 }
 
-/// Moves this process into a group of its session: 0 makes one of its own. Whether it worked.
+/// Moves this process into a group of its session. 0 makes a new group. Returns whether it worked.
 pub(crate) fn join_group(group: i32) -> bool {
     // SAFETY: a system call of integers about ourselves.
     unsafe { libc::setpgid(0, group) == 0 }
 }
 
-/// The session that this process is in.
+/// The session of this process.
 pub(crate) fn session() -> i32 {
-    // SAFETY: asks about ourselves.
+    // SAFETY: only reads an attribute of this process.
     unsafe { libc::getsid(0) }
 }
 
-/// Whoever loses its parent becomes launchd's child.
+/// launchd adopts all orphans.
 pub(crate) const HAS_SUBREAPERS: bool = false;
 
 pub(crate) fn become_subreaper() {}
 
-/// Whether the process that this reaper is for is still there.
+/// Whether the process that has forked this reaper still exists.
 pub(crate) fn is_parent(pid: i32) -> bool {
     !is_absent(pid)
 }
 
-/// Time that has passed.
+/// The time on `CLOCK_MONOTONIC`.
 pub(crate) fn uptime() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: room for the answer.
@@ -166,22 +166,22 @@ pub(crate) fn uptime() -> Duration {
     Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// Leaves the working directory, which may be on a file system that is to be unmounted.
+/// Changes to the root directory, so that the file system of the working directory can be unmounted.
 pub(crate) fn change_to_root() {
     // SAFETY: a C string.
     unsafe { libc::chdir(c"/".as_ptr()) };
 }
 
-/// A copy of the worker's memory stays, shared with it until one of them writes.
+/// Does nothing: the reaper keeps its copy-on-write copy of the worker's memory.
 ///
 /// # Safety
-/// None is needed.
+/// Has no requirement. It is unsafe only because the Linux version is.
 pub(crate) unsafe fn release_memory() {}
 
-/// Closes the descriptors of this process; whether that could be done.
+/// Closes the descriptors of this process. Returns whether that worked.
 pub(crate) fn close_all_but(kept: &[i32]) -> bool {
     const NONE: darwin::proc_fdinfo = darwin::proc_fdinfo { proc_fd: -1, proc_fdtype: 0 };
-    // As long as others are closed, there may be more.
+    // One list holds 256 descriptors. Repeats until none is left to close.
     for _ in 0..1_000 {
         let mut found = [NONE; 256];
         let size = i32::try_from(size_of_val(&found)).unwrap_or(0);
@@ -194,7 +194,7 @@ pub(crate) fn close_all_but(kept: &[i32]) -> bool {
         }
         let mut closed = 0;
         for fd in found.iter().map(|it| it.proc_fd).filter(|fd| *fd >= 0 && !kept.contains(fd)) {
-            // SAFETY: the caller says that nobody uses these any more.
+            // SAFETY: the caller promises that these descriptors are no longer used.
             closed += usize::from(unsafe { libc::close(fd) } == 0);
         }
         if closed == 0 {
@@ -204,17 +204,17 @@ pub(crate) fn close_all_but(kept: &[i32]) -> bool {
     false
 }
 
-/// Whether it is Python's resource tracker, or joblib's, by its arguments. It cleans up shared memory when the last of
-/// its users is gone, and ignores SIGTERM.
+/// Whether the process is Python's or joblib's resource tracker, judged by its arguments. The tracker ignores SIGTERM
+/// and cleans up shared memory once its last user is gone.
 pub(crate) fn is_resource_tracker(pid: i32) -> bool {
     const COMMAND: &[u8] = b"resource_tracker import main";
-    /// With less room than there are arguments and environment, the kernel gives their end (`sysctl_procargsx` of
-    /// xnu's bsd/kern/kern_sysctl.c). They are at most `ARG_MAX`, 1 MiB.
+    /// Room for all arguments and the environment: `ARG_MAX` is 1 MiB. With less room the kernel returns only their end
+    /// (`sysctl_procargsx` of xnu's bsd/kern/kern_sysctl.c).
     const ROOM: usize = (1 << 20) + (64 << 10);
     let Some(page) = map_page(ROOM) else { return false };
     let mut name = [darwin::CTL_KERN, darwin::KERN_PROCARGS2, pid];
     let mut length = ROOM;
-    // SAFETY: room of that length, of which as much is read as was filled.
+    // SAFETY: room of that length. Only the filled part is read.
     let begins = unsafe {
         let asked =
             darwin::sysctl(name.as_mut_ptr(), 3, page.cast(), &raw mut length, ptr::null_mut(), 0);
@@ -226,7 +226,7 @@ pub(crate) fn is_resource_tracker(pid: i32) -> bool {
     is_tracker
 }
 
-/// What the descendants of a guarded program are known by. There is none, and no guardian.
+/// A type without a value: macOS has neither marks nor guardians.
 #[derive(Clone, Copy)]
 pub(crate) struct Mark(Infallible);
 

@@ -1,5 +1,5 @@
-//! For tests alone: the calls that only macOS has, over what Linux has in their place, so that sys/macos.rs runs here
-//! in place of sys/linux.rs (`make test-macos-shim`). It shows the logic of that module, not what a Mac does.
+//! The macOS-only calls, implemented on Linux. With them sys/macos.rs runs on Linux in place of sys/linux.rs
+//! (`make test-macos-shim`). For tests only: it tests the logic of that module, not the behaviour of a Mac.
 
 #![allow(non_camel_case_types)]
 
@@ -62,13 +62,13 @@ fn fail(code: i32) -> i32 {
     -1
 }
 
-/// An epoll descriptor can be polled, as a kqueue can. A forked child inherits it, which a kqueue is not.
+/// An epoll descriptor. It can be polled, like a kqueue. Unlike a kqueue, a forked child inherits it.
 pub(super) unsafe fn kqueue() -> i32 {
     // SAFETY: a system call of an integer.
     unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) }
 }
 
-/// The exit of one process. Its pidfd is never closed.
+/// Registers for the exit of one process. Never closes its pidfd.
 pub(super) unsafe fn kevent(
     kqueue: i32,
     change: *const kevent,
@@ -83,7 +83,7 @@ pub(super) unsafe fn kevent(
     let Some(pid) = i32::try_from(change.ident).ok().filter(|_| is_exit) else {
         return fail(libc::EINVAL);
     };
-    // As on macOS a zombie is not found.
+    // macOS does not find a zombie here.
     if linux::stat(pid).is_some_and(|stat| stat.has_ended()) {
         return fail(libc::ESRCH);
     }
@@ -93,7 +93,7 @@ pub(super) unsafe fn kevent(
         Err(OpenError::Unavailable) => return fail(libc::ENOMEM),
     };
     let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
-    // SAFETY: our own descriptors; a pidfd below 3 is moved up, as the kqueue is.
+    // SAFETY: our own descriptors. A pidfd below 3 is moved up, like the kqueue.
     unsafe {
         let high = libc::fcntl(pidfd.raw(), libc::F_DUPFD_CLOEXEC, 3);
         pidfd.close();
@@ -115,14 +115,14 @@ pub(super) unsafe fn proc_pidinfo(
     }
     let filled = match flavor {
         PROC_PIDTBSDINFO => bsd_info(pid, and_zombies != 0).map(|info| {
-            // SAFETY: the caller gives room for it.
+            // SAFETY: the caller provides room for it.
             unsafe { room.cast::<proc_bsdinfo>().write(info) };
             size
         }),
         PROC_PIDLISTFDS => {
             let descriptors = linux::Numbers::of(c"/proc/thread-self/fd").into_iter().flatten();
             let as_info = |proc_fd| proc_fdinfo { proc_fd, proc_fdtype: 0 };
-            // SAFETY: the caller gives room of that size.
+            // SAFETY: the caller provides room of that size.
             Some(unsafe { fill(room.cast(), size, descriptors.map(as_info)) })
         }
         _ => None,
@@ -144,7 +144,7 @@ fn bsd_info(pid: i32, and_zombies: bool) -> Option<proc_bsdinfo> {
         },
         pbi_ppid: stat.parent.unsigned_abs(),
         pbi_pgid: stat.group.unsigned_abs(),
-        // So that the token is the one that others make of /proc: clock ticks in place of microseconds.
+        // Clock ticks, not microseconds: the token must equal the one that other programs make from /proc.
         pbi_start_tvsec: stat.start / 1_000_000,
         pbi_start_tvusec: stat.start % 1_000_000,
     })
@@ -155,7 +155,7 @@ pub(super) unsafe fn proc_listpids(kind: u32, of: u32, room: *mut c_void, size: 
     if !linux::procfs_is_ours() {
         return 0;
     }
-    // SAFETY: the caller gives room of that size.
+    // SAFETY: the caller provides room of that size.
     let filled = unsafe {
         match kind {
             PROC_ALL_PIDS => fill(room.cast(), size, linux::processes()),
@@ -174,21 +174,21 @@ pub(super) unsafe fn proc_listpids(kind: u32, of: u32, room: *mut c_void, size: 
     i32::try_from(filled).unwrap_or(0)
 }
 
-/// Returns how many bytes were filled.
+/// Writes the items into the room. Returns how many bytes it has filled.
 ///
 /// # Safety
-/// There is room for that many bytes.
+/// The room must have `size` bytes.
 unsafe fn fill<T>(room: *mut T, size: usize, found: impl Iterator<Item = T>) -> usize {
     let mut count = 0;
     for item in found.take(size / size_of::<T>()) {
-        // SAFETY: it is within the room.
+        // SAFETY: the item is within the room.
         unsafe { room.add(count).write(item) };
         count += 1;
     }
     count * size_of::<T>()
 }
 
-/// The arguments of a process.
+/// Reads the arguments of a process.
 pub(super) unsafe fn sysctl(
     name: *mut i32,
     _: u32,
@@ -197,7 +197,8 @@ pub(super) unsafe fn sysctl(
     _: *mut c_void,
     _: usize,
 ) -> i32 {
-    // SAFETY: the caller gives a name of three numbers, the last of which is the process, and room of that length.
+    // SAFETY: the caller provides a name of three numbers, the last of which is the process id, and room of that
+    // length.
     unsafe {
         let pid = name.add(2).read();
         let found = linux::command_line(pid, std::slice::from_raw_parts_mut(room.cast(), *length));

@@ -1,4 +1,4 @@
-//! Jobs: processes that end together, with all that they start.
+//! Job objects: their processes end together, with everything that these start.
 
 use std::io;
 use std::os::windows::process::CommandExt;
@@ -21,15 +21,16 @@ use windows_sys::Win32::System::Threading::{
 
 use super::Process;
 
-/// A job that nobody but this process has. When this process ends, however it does, all that are in the job end too
-/// (`JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE`).
+/// A job object whose only handle is in this process. However this process ends, Windows then ends all processes in the
+/// job (`JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE`).
 pub(crate) struct Job(HANDLE);
 
-/// Who is in a job beside those that are put there.
+/// Which processes a job contains, besides those that were added to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Members {
-    /// All that they start.
+    /// Everything that its processes start.
     AndDescendants,
+    /// No others.
     Alone,
 }
 
@@ -42,7 +43,8 @@ impl Job {
                 JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE | JOB_OBJECT_LIMIT_SILENT_BREAKAWAY_OK
             }
         };
-        // SAFETY: neither attributes nor a name: its handle is not inherited, and nobody else can open it.
+        // Without attributes its handle is not inherited, and without a name no other process can open it.
+        // SAFETY: null pointers for the attributes and the name.
         let job = unsafe { CreateJobObjectW(ptr::null(), ptr::null()) };
         if job.is_null() {
             return None;
@@ -61,13 +63,14 @@ impl Job {
         (is_limited != 0).then_some(job)
     }
 
-    /// Whether it worked. A process that is in another job stays in that one too, where the two can be nested.
+    /// Adds a process. Returns whether that worked. If the process is in another job, it stays in that one too; this
+    /// fails if the two jobs cannot be nested.
     pub(crate) fn add(&self, process: &Process) -> bool {
         // SAFETY: two open handles.
         unsafe { AssignProcessToJobObject(self.0, process.raw()) != 0 }
     }
 
-    /// Ends all that are in it.
+    /// Ends all processes in the job.
     pub(crate) fn end(&self) {
         // SAFETY: an open handle.
         unsafe { TerminateJobObject(self.0, 1) };
@@ -76,12 +79,13 @@ impl Job {
 
 impl Drop for Job {
     fn drop(&mut self) {
-        // SAFETY: opened by us, and closed once.
+        // SAFETY: opened by us and closed once.
         unsafe { CloseHandle(self.0) };
     }
 }
 
-/// Starts a program in the job. It waits until it is there, so that it starts nobody before; whether it is comes with it.
+/// Starts a program and adds it to the job. The program is suspended until then, so that it starts no process outside
+/// of the job. Returns the process, and whether it is in the job.
 pub(crate) fn spawn(command: &mut Command, job: Option<&Job>) -> io::Result<(Process, bool)> {
     let child = command.creation_flags(CREATE_SUSPENDED).spawn()?;
     let process = Process::of(child.into());
@@ -93,7 +97,8 @@ pub(crate) fn spawn(command: &mut Command, job: Option<&Job>) -> io::Result<(Pro
     Err(io::Error::other("it cannot be resumed"))
 }
 
-/// Lets a process run that was started suspended. Its one thread may have got company, of a virus scanner, say.
+/// Resumes a process that was started suspended. Looks at all its threads: a virus scanner, for example, may have added
+/// one.
 fn resume(pid: u32) -> bool {
     // SAFETY: two numbers.
     let snapshot = unsafe { CreateToolhelp32Snapshot(TH32CS_SNAPTHREAD, 0) };
@@ -106,7 +111,7 @@ fn resume(pid: u32) -> bool {
         ..Default::default()
     };
     let mut is_resumed = false;
-    // SAFETY: an open snapshot, and an entry that knows its size.
+    // SAFETY: an open snapshot, and an entry with its size set.
     let mut is_there = unsafe { Thread32First(snapshot, &raw mut entry) };
     while is_there != 0 {
         is_resumed |= entry.th32OwnerProcessID == pid && resume_thread(entry.th32ThreadID);
@@ -118,7 +123,7 @@ fn resume(pid: u32) -> bool {
     is_resumed
 }
 
-/// Whether it was suspended, and is no longer.
+/// Returns whether the thread was suspended and now runs.
 fn resume_thread(id: u32) -> bool {
     // SAFETY: numbers, and a handle that is closed once.
     unsafe {
@@ -132,16 +137,16 @@ fn resume_thread(id: u32) -> bool {
     }
 }
 
-/// What the console tells, Ctrl-C and its being closed, it tells every program in it. This process leaves all of that to
-/// another one, and ends when that has.
+/// Ignores the console's events: Ctrl-C, and that it is closed. The console sends them to every program in it, so the
+/// guarded program gets them too. This process ends when that program has ended.
 pub(crate) fn leave_console_events_to_others() {
-    // SAFETY: a function that stays.
+    // SAFETY: a function that is never unloaded.
     unsafe { SetConsoleCtrlHandler(Some(ignore), 1) };
 }
 
 unsafe extern "system" fn ignore(event: u32) -> i32 {
     if event != CTRL_C_EVENT && event != CTRL_BREAK_EVENT {
-        // It is closed, or the user logs off: this process would be ended when this returns.
+        // The console is closed, or the user logs off. Windows ends this process as soon as this function returns.
         // SAFETY: a number.
         unsafe { Sleep(INFINITE) };
     }

@@ -1,4 +1,4 @@
-//! Processes: their parents, and when they were created.
+//! Processes, their parents, and their creation times.
 
 use std::mem::MaybeUninit;
 use std::os::windows::io::{IntoRawHandle, OwnedHandle};
@@ -20,16 +20,16 @@ use windows_sys::Win32::System::Threading::{
 use super::super::{OpenError, Stat};
 use super::last_error;
 
-/// A process that is held: its number is not given to another as long as a handle is open on it.
+/// An open handle on a process. While it is open, the process id cannot be reused.
 pub(crate) struct Process(HANDLE);
 
 impl Process {
-    /// To be looked at and waited for.
+    /// Opens a process to query it and to wait for it.
     pub(crate) fn open(pid: i32) -> Result<Process, OpenError> {
         Process::open_for(PROCESS_QUERY_LIMITED_INFORMATION | PROCESS_SYNCHRONIZE, pid)
     }
 
-    /// Also to be ended, and to be put into a job (AssignProcessToJobObject).
+    /// Opens a process also to end it and to add it to a job (AssignProcessToJobObject).
     pub(crate) fn open_to_end(pid: i32) -> Result<Process, OpenError> {
         let look = PROCESS_QUERY_LIMITED_INFORMATION | PROCESS_SYNCHRONIZE;
         Process::open_for(look | PROCESS_TERMINATE | PROCESS_SET_QUOTA, pid)
@@ -40,16 +40,16 @@ impl Process {
         // SAFETY: three numbers.
         let handle = unsafe { OpenProcess(access, 0, number) };
         if handle.is_null() {
-            // This error is the answer to a number that no process has.
+            // The error for an id that no process has.
             let is_gone = last_error() == ERROR_INVALID_PARAMETER;
             return Err(if is_gone { OpenError::Gone } else { OpenError::Unavailable });
         }
         let process = Process(handle);
-        // The kernel ignores the two lowest bits of the number that it is asked for.
+        // The kernel ignores the two lowest bits of the id.
         if process.number() == number { Ok(process) } else { Err(OpenError::Gone) }
     }
 
-    /// One that we have started.
+    /// A process that we have started.
     pub(super) fn of(child: OwnedHandle) -> Process {
         Process(child.into_raw_handle())
     }
@@ -63,7 +63,7 @@ impl Process {
         i32::try_from(self.number()).unwrap_or(i32::MAX)
     }
 
-    /// Its exit status, once it has ended.
+    /// The exit status. Only valid once the process has ended.
     pub(crate) fn exit_status(&self) -> u32 {
         let mut status = 1;
         // SAFETY: an open handle, and room for the answer.
@@ -71,7 +71,7 @@ impl Process {
         status
     }
 
-    /// The handle, which nobody closes.
+    /// The handle, which stays open until this process ends.
     pub(super) fn into_raw(self) -> HANDLE {
         std::mem::ManuallyDrop::new(self).0
     }
@@ -98,19 +98,19 @@ impl Process {
     }
 
     pub(crate) fn terminate(&self) {
-        // SAFETY: an open handle. One that has ended is an error.
+        // SAFETY: an open handle. If its process has ended, the call only fails.
         unsafe { TerminateProcess(self.0, 1) };
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // SAFETY: opened by us, and closed once.
+        // SAFETY: opened by us and closed once.
         unsafe { CloseHandle(self.0) };
     }
 }
 
-/// When it was created, in units of 100 ns since 1601, by the clock of the wall.
+/// When the process was created, by the wall clock, in units of 100 ns since 1601.
 fn creation_time(process: HANDLE) -> Option<u64> {
     let mut created = FILETIME::default();
     let mut unused = [FILETIME::default(); 3];
@@ -129,12 +129,12 @@ fn creation_time(process: HANDLE) -> Option<u64> {
         .then(|| u64::from(created.dwHighDateTime) << 32 | u64::from(created.dwLowDateTime))
 }
 
-/// The number that its parent has, or had. A snapshot tells the same, but looks at all processes for it.
+/// The process id of its parent, which may have ended. A snapshot would look at all processes for the same answer.
 fn parent_number(process: HANDLE) -> Option<i32> {
     let mut answer = MaybeUninit::<PROCESS_BASIC_INFORMATION>::uninit();
     // a few dozen bytes
     let size = size_of::<PROCESS_BASIC_INFORMATION>() as u32;
-    // SAFETY: a handle, and room of that size for the answer, which is there when the status is 0.
+    // SAFETY: a handle, and room of that size for the answer. The answer is complete if the status is 0.
     let answer = unsafe {
         let room = answer.as_mut_ptr().cast();
         let status = NtQueryInformationProcess(
@@ -150,7 +150,7 @@ fn parent_number(process: HANDLE) -> Option<i32> {
 }
 
 fn this_process() -> HANDLE {
-    // SAFETY: no arguments, no failure: a number that stands for this process.
+    // SAFETY: no arguments, no failure. Returns a constant that means this process.
     unsafe { GetCurrentProcess() }
 }
 
@@ -163,14 +163,14 @@ pub(crate) fn own_start_time() -> Option<u64> {
     creation_time(this_process())
 }
 
-/// The parent, if it lives; else 0. Its number alone says nothing: when it has ended, another process may get that.
-/// Such a one was created after us.
+/// The process id of the parent, or 0 if the parent has ended. Another process may have reused that id: then it was
+/// created after us.
 pub(crate) fn parent_pid() -> i32 {
     let Some(parent) = parent_number(this_process()) else { return 0 };
     match Process::open(parent) {
         Ok(process) if process.has_ended() || is_younger(&process) => 0,
         Err(OpenError::Gone) => 0,
-        // Who may not be opened lives.
+        // A process that we may not open lives.
         Ok(_) | Err(OpenError::Unavailable) => parent,
     }
 }
@@ -182,7 +182,7 @@ fn is_younger(process: &Process) -> bool {
     }
 }
 
-/// Whether no process has the number.
+/// Whether no process has that id.
 pub(crate) fn is_absent(pid: i32) -> bool {
     Process::open(pid).is_err_and(|error| error == OpenError::Gone)
 }
@@ -201,8 +201,7 @@ pub(crate) fn looks_gone(pid: i32, start: Option<u64>) -> bool {
     }
 }
 
-/// All processes have their numbers from one list. 0 is the inode of no namespace: a token of Linux is never taken for
-/// one of Windows.
+/// Always 0: there are no PID namespaces. On Linux no namespace has inode 0, so a token from Linux never matches here.
 pub(crate) fn pid_namespace() -> Option<u64> {
     Some(0)
 }
@@ -211,13 +210,13 @@ pub(crate) fn clock_is_initial() -> bool {
     true
 }
 
-/// Processes can be looked at.
+/// Always true: there is only one set of process ids.
 pub(crate) fn procfs_is_ours() -> bool {
     true
 }
 
-/// Calls `each` with the number of every process, and that of its parent. The hosts of consoles are left out: such a
-/// one is a child of the first program in its console, ends with the last, and writes what they write.
+/// Calls `each` with the id of every process and that of its parent. Leaves out console hosts. A console host is a
+/// child of the first program in its console, passes on the output of all of them, and ends with the last.
 pub(crate) fn each_process(mut each: impl FnMut(i32, i32)) {
     // SAFETY: two numbers.
     let snapshot = unsafe { CreateToolhelp32Snapshot(TH32CS_SNAPPROCESS, 0) };
@@ -229,7 +228,7 @@ pub(crate) fn each_process(mut each: impl FnMut(i32, i32)) {
         dwSize: size_of::<PROCESSENTRY32W>() as u32,
         ..Default::default()
     };
-    // SAFETY: an open snapshot, and an entry that knows its size.
+    // SAFETY: an open snapshot, and an entry with its size set.
     let mut is_there = unsafe { Process32FirstW(snapshot, &raw mut entry) };
     while is_there != 0 {
         let numbers = [entry.th32ProcessID, entry.th32ParentProcessID].map(i32::try_from);
@@ -254,12 +253,12 @@ fn is_console_host(name: &[u16]) -> bool {
     lower_case.eq("conhost.exe".encode_utf16())
 }
 
-/// Leaves at once: no exit handler, no `DllMain`. The status is 1 in every case.
+/// Exits at once with status 1. Runs no exit handler and no `DllMain`.
 pub(crate) fn exit_now() -> ! {
     exit_at_once(1)
 }
 
-/// The same, with that status.
+/// Exits at once with that status. Runs no exit handler and no `DllMain`.
 pub(crate) fn exit_at_once(status: u32) -> ! {
     // SAFETY: ends the process.
     unsafe { TerminateProcess(this_process(), status) };

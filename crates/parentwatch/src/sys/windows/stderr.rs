@@ -1,4 +1,4 @@
-//! The line on stderr.
+//! Writes one line to stderr without waiting long.
 
 use std::ffi::c_void;
 use std::ptr;
@@ -14,8 +14,7 @@ use windows_sys::Win32::System::Threading::{CreateThread, WaitForSingleObject};
 
 use super::super::OwnTable;
 
-/// How long the line may take. A console holds whoever writes to it while a user selects text in it, a pipe while it is
-/// full.
+/// How long the write may take. A console blocks its writers while the user selects text in it. A full pipe blocks too.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 struct Text {
@@ -23,24 +22,24 @@ struct Text {
     bytes: [u8; 1024],
 }
 
-/// A thread of its own writes the line, and is left behind when that takes too long. Nothing else is sure not to
-/// wait: even asking a pipe for its room waits for whoever writes to it.
+/// Starts a thread that writes the line, and abandons that thread if the write takes too long. Windows has no write
+/// that surely does not block: even to ask how much room a pipe has waits for its other writers.
 pub(crate) fn write_to_stderr(line: &[u8], _table: Option<&OwnTable>) {
     let size = size_of::<Text>();
-    // Not from the heap, whose lock may be held for good by a thread that was suspended.
-    // SAFETY: fresh memory at an address of the system's choice, zeroed.
+    // Not the heap: a suspended thread may hold its lock forever.
+    // SAFETY: new, zeroed memory at an address of the system's choice.
     let text = unsafe { VirtualAlloc(ptr::null(), size, MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE) };
     let text = text.cast::<Text>();
     if text.is_null() {
         return;
     }
-    // SAFETY: a valid Text, since zeros are one, that nobody else knows yet.
+    // SAFETY: zeros are a valid Text, and no other thread has it yet.
     let Text { length, bytes } = unsafe { &mut *text };
     for (to, from) in bytes.iter_mut().zip(line) {
         *to = *from;
         *length += 1;
     }
-    // SAFETY: the text is the thread's from now on; it is ours when there is no thread.
+    // SAFETY: the text now belongs to the thread. If there is no thread, it is freed here.
     unsafe {
         let thread = CreateThread(ptr::null(), 0, Some(write), text.cast(), 0, ptr::null_mut());
         if thread.is_null() {
@@ -53,10 +52,10 @@ pub(crate) fn write_to_stderr(line: &[u8], _table: Option<&OwnTable>) {
     }
 }
 
-/// One attempt. A failure is ignored.
+/// Tries once to write the text. Ignores a failure.
 unsafe extern "system" fn write(text: *mut c_void) -> u32 {
     let mut written = 0;
-    // SAFETY: `text` is a Text of this thread's own.
+    // SAFETY: `text` is a Text that belongs to this thread.
     unsafe {
         let Text { length, bytes } = &*text.cast::<Text>();
         let stderr = GetStdHandle(STD_ERROR_HANDLE);
