@@ -1,7 +1,7 @@
-//! What `localai-parentwatch doctor` finds: what this host can do, what the environment asks for, the workers, and the
-//! orphans that a supervisor left behind.
+//! The report of `localai-parentwatch doctor`: what this host supports, what the environment variables mean, the
+//! workers, and the orphans that a dead supervisor has left behind.
 //!
-//! Looking changes nothing. [`end`] ends orphans, and nobody else.
+//! [`examine`] ends no process. [`end`] ends orphans, with their descendants and process groups, and nothing else.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -26,7 +26,7 @@ mod windows;
 
 pub use show::{plain, run};
 
-/// The variables that are explained.
+/// The environment variables that the report explains.
 pub const VARIABLES: [&str; 5] = [
     crate::ENV_PARENT_WATCH,
     crate::ENV_PARENT_PID,
@@ -35,24 +35,24 @@ pub const VARIABLES: [&str; 5] = [
     crate::ENV_PARENT_WATCH_INTERVAL,
 ];
 
-/// What was found.
+/// The report.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Report {
-    /// What this host can do.
+    /// What this host supports.
     pub host: Host,
-    /// What the environment asks for: every variable of the contract.
+    /// Every variable of the contract, and what it means.
     pub environment: Vec<Variable>,
-    /// The workers that can be seen. On Windows neither they nor the orphans are looked for: there the
-    /// environment of another process is found in its memory alone.
+    /// The workers that this user may see. Always empty on Windows, as is `orphans`: there the environment of another
+    /// process can only be read from its memory.
     pub workers: Vec<Worker>,
     /// The processes whose supervisor is gone.
     pub orphans: Vec<Orphan>,
-    /// How many processes are not in these lists because this user may not look into them.
+    /// How many processes are in neither list because this user may not read them.
     pub hidden: usize,
 }
 
-/// What this host can do for a worker that is started as this process was.
+/// What this host supports for a worker that is started in the same way as this process.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Host {
@@ -60,46 +60,46 @@ pub struct Host {
     pub kernel: String,
     /// How a supervisor would be watched.
     pub tier: Tier,
-    /// Why so.
+    /// Why this tier.
     pub why: String,
-    /// The mode of seccomp(2): 0 none, 1 strict, 2 a filter; `None` where it is not known.
+    /// The seccomp(2) mode: 0 none, 1 strict, 2 a filter. `None` if it is not known.
     #[cfg(not(windows))]
     pub seccomp: Option<u64>,
     /// The inode of the PID namespace.
     #[cfg(not(windows))]
     pub pid_namespace: Option<u64>,
-    /// It is the one that the system booted with.
+    /// Whether it is the one that the system booted with.
     #[cfg(not(windows))]
     pub pid_namespace_is_initial: bool,
-    /// `/proc` is that of this PID namespace. Without it no process can be seen.
+    /// Whether `/proc` is that of this PID namespace. Otherwise no process can be seen.
     #[cfg(not(windows))]
     pub procfs_is_ours: bool,
-    /// The kernel lists the children of a process (`CONFIG_PROC_CHILDREN`).
+    /// Whether the kernel lists the children of a process (`CONFIG_PROC_CHILDREN`).
     #[cfg(not(windows))]
     pub children_are_listed: bool,
-    /// Why a control group with `cgroup.kill` cannot be had; `None` where it can.
+    /// Why no control group with `cgroup.kill` can be made. `None` if it can.
     #[cfg(not(windows))]
     pub no_cgroup: Option<String>,
-    /// Why there can be no job; `None` where it can. A job is what `exec` puts its program into.
+    /// Why no job object can be made. `None` if it can. `exec` puts its program into a job object.
     #[cfg(windows)]
     pub no_job: Option<String>,
 }
 
-/// A variable of the environment.
+/// An environment variable.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Variable {
     /// Its name.
     pub name: &'static str,
-    /// Its value, escaped to printable ASCII and shortened; `None` when it is not set.
+    /// Its value, escaped to printable ASCII and shortened. `None` if it is not set.
     pub value: Option<String>,
-    /// What it comes to.
+    /// What the value means.
     pub meaning: String,
-    /// What is wrong with the value.
+    /// What is wrong with the value. `None` if nothing is.
     pub problem: Option<String>,
 }
 
-/// A process that is watched over: it is linked with the library, or has a guardian.
+/// A process that ends with its supervisor: it is linked with the library, or has a guardian.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Worker {
@@ -107,20 +107,20 @@ pub struct Worker {
     pub pid: i32,
     /// Its command line.
     pub command: String,
-    /// Whom it ends with; `None` for a guarded process that ends with nobody.
+    /// The process id of its supervisor. `None` for a guarded process without one.
     pub supervisor: Option<i32>,
-    /// How that one is watched; [`Tier::None`] where this user may not look.
+    /// How its supervisor is watched. [`Tier::None`] if this user may not read that.
     pub tier: Tier,
-    /// What ends with it, as its environment asks; `None` where this user may not look. An option of the program's own
-    /// is not seen.
+    /// Which processes end with it, according to its environment. An option that the program passes to the library
+    /// cannot be seen. `None` if this user may not read the environment.
     pub scope: Option<Scope>,
-    /// Its guardian, if `exec` has started it.
+    /// The process id of its guardian. `None` if it was not started by `exec`.
     pub guardian: Option<i32>,
-    /// It runs the library itself.
+    /// Whether it runs the library itself.
     pub is_linked: bool,
 }
 
-/// A process whose `LOCALAI_BACKEND_PARENT_PID` names a process that is gone.
+/// A process whose `LOCALAI_BACKEND_PARENT_PID` names a supervisor that is gone.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Orphan {
@@ -128,15 +128,15 @@ pub struct Orphan {
     pub pid: i32,
     /// Its command line.
     pub command: String,
-    /// The supervisor that is gone, as it was named.
+    /// The value of that variable.
     pub supervisor: String,
-    /// Its resident memory in bytes.
+    /// Its resident memory in bytes. `None` if it is not known.
     pub resident: Option<u64>,
-    /// Its GPU memory in bytes, as `nvidia-smi` tells.
+    /// Its GPU memory in bytes, from `nvidia-smi`. `None` if it is not known.
     pub gpu: Option<u64>,
 }
 
-/// An orphan that [`end`] was asked to end.
+/// The result of ending one orphan by [`end`].
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Ended {
@@ -146,19 +146,19 @@ pub struct Ended {
     pub command: String,
     /// How many of its descendants were ended with it.
     pub helpers: usize,
-    /// It is gone. Else this user may not signal it, or the kernel holds it.
+    /// Whether it is gone. If not, this user may not signal it, or the kernel is still freeing it.
     pub is_gone: bool,
 }
 
-/// Why nobody was ended.
+/// Why [`end`] has ended no process.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum EndError {
-    /// This process is no orphan.
+    /// This process is not an orphan.
     NotAnOrphan(i32),
-    /// This orphan is an ancestor of the calling process, which would end with it.
+    /// This orphan is an ancestor of the calling process, which would end too.
     Ancestor(i32),
-    /// The system cannot be looked at.
+    /// The processes cannot be read.
     Io(io::Error),
 }
 
@@ -178,9 +178,9 @@ impl fmt::Display for EndError {
 
 impl std::error::Error for EndError {}
 
-/// Looks. `lookup` is the environment, as in [`Config::from_lookup`](crate::Config::from_lookup).
+/// Makes the report. `lookup` is the environment, as in [`Config::from_lookup`](crate::Config::from_lookup).
 ///
-/// It makes a thread and, where it may, a control group, to see whether they can be had; both are gone when it returns.
+/// To find out whether that works, it makes a thread and, where it may, a control group. Both are gone when it returns.
 ///
 /// # Errors
 ///
@@ -211,12 +211,12 @@ pub fn examine<V: AsRef<OsStr>>(lookup: impl Fn(&'static str) -> Option<V>) -> i
     }
 }
 
-/// Ends orphans, each with its descendants and the process group that it leads: SIGTERM, and SIGKILL after 1 s for
-/// those that are left. Returns when they are gone.
+/// Ends orphans, each with its descendants and the process group that it leads. All get SIGTERM. After 1 s, those that
+/// are left get SIGKILL. Returns once they are gone.
 ///
 /// # Errors
 ///
-/// Nobody is ended when one of them is no orphan, or is an ancestor of this process.
+/// If one of the processes is not an orphan, or is an ancestor of this process, none is ended.
 pub fn end(pids: &[i32]) -> Result<Vec<Ended>, EndError> {
     #[cfg(target_os = "linux")]
     {

@@ -1,4 +1,4 @@
-//! What the environment asks for.
+//! Explains the environment variables.
 
 use std::ffi::{OsStr, OsString};
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub(super) fn explain<V: AsRef<OsStr>>(
 ) -> Vec<Variable> {
     let lookup = |name| lookup(name).map(|value| OsString::from(value.as_ref()));
     let enabled = Config::from_lookup(lookup).0.enabled;
-    // A watcher that is off warns of nothing; here all is told.
+    // A watcher that is off gives no warnings. The report shows them all.
     let as_if_on = |name| match name {
         ENV_PARENT_WATCH => Some(OsString::from("on")),
         name => lookup(name),
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bad_value_is_explained_also_when_the_watcher_is_off() {
+    fn a_bad_value_is_explained_even_when_the_watcher_is_off() {
         let values = |name| match name {
             ENV_PARENT_WATCH => Some("off"),
             ENV_PARENT_WATCH_SCOPE => Some("all"),

@@ -1,4 +1,4 @@
-//! GPU memory by process, as NVML tells `nvidia-smi`.
+//! The GPU memory of each process, from `nvidia-smi`.
 
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use crate::sys;
 
-/// How long `nvidia-smi` may take. A GPU that has failed can hold it for ever.
+/// How long `nvidia-smi` may take. A failed GPU can block it forever.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What each process uses on each of its GPUs, in bytes. Empty where there is no answer.
+/// What each process uses on each of its GPUs, in bytes. Empty if `nvidia-smi` gives no answer.
 pub(super) fn memory() -> Vec<(i32, u64)> {
     let child = Command::new("nvidia-smi")
         .args(["--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits"])
@@ -20,17 +20,17 @@ pub(super) fn memory() -> Vec<(i32, u64)> {
     child.ok().and_then(answer).map(|answer| parse(&answer)).unwrap_or_default()
 }
 
-/// What one process uses.
+/// What one process uses on all its GPUs, in bytes.
 pub(super) fn of(pid: i32, memory: &[(i32, u64)]) -> Option<u64> {
     memory.iter().filter(|used| used.0 == pid).map(|used| used.1).reduce(u64::saturating_add)
 }
 
-/// A pipe holds the lines of thousands of processes: the answer is read when the program has ended.
+/// Reads the output once the program has ended. The pipe has room for the lines of thousands of processes.
 fn answer(mut child: Child) -> Option<String> {
     let until = sys::uptime().saturating_add(PATIENCE);
     while child.try_wait().ok()?.is_none() {
         if sys::uptime() >= until {
-            // Not waited for: the kernel may hold it.
+            // Do not wait for it: it may be blocked in the kernel.
             let _ = child.kill();
             return None;
         }
@@ -41,7 +41,7 @@ fn answer(mut child: Child) -> Option<String> {
     Some(answer)
 }
 
-/// `4243, 20480` a line, in MiB. A number that is not known is `[N/A]`.
+/// Each line is a process id and MiB, such as `4243, 20480`. `[N/A]` means that the amount is not known.
 fn parse(answer: &str) -> Vec<(i32, u64)> {
     let numbers = |line: &str| {
         let (pid, mebibytes) = line.split_once(',')?;

@@ -1,4 +1,4 @@
-//! What this host can do, tried for real.
+//! Tries out what this host supports.
 
 use std::io;
 use std::thread;
@@ -26,11 +26,11 @@ pub(super) fn examine() -> Host {
     }
 }
 
-/// What a watcher tries, on a thread as the watcher's.
+/// Tries what the watcher needs, on a thread of its own.
 fn tier() -> (Tier, String) {
     let tried = thread::Builder::new().spawn(|| {
         let table = OwnTable::take().ok_or_else(io::Error::last_os_error);
-        // Of every process: a filter that lets it through for one lets it through for all.
+        // Our own process will do: a seccomp filter cannot tell whose pidfd is opened.
         let pidfd = Pidfd::open(sys::own_pid()).map_err(|_| io::Error::last_os_error());
         if let Ok(pidfd) = pidfd {
             pidfd.close();
@@ -68,7 +68,7 @@ fn because(error: &io::Error) -> &'static str {
     }
 }
 
-/// Without Rust's error number.
+/// The error's text without the error number that Rust adds.
 fn text(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_ascii_lowercase()
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tier_is_that_of_a_watcher_on_this_host() {
+    fn the_tier_is_the_one_that_a_watcher_gets() {
         let opened = thread::spawn(|| {
             let table = OwnTable::take();
             sys::Handle::open_in(table.as_ref(), sys::own_pid()).is_ok()

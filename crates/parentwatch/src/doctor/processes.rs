@@ -1,4 +1,4 @@
-//! The workers and the orphans, as `/proc` shows them.
+//! Finds the workers and the orphans in `/proc`.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -15,7 +15,7 @@ use crate::identity::Supervisor;
 use crate::state::Tier;
 use crate::sys::{self, Stat};
 
-/// How long the kernel may take over an orphan that was sent SIGKILL: it frees its memory meanwhile.
+/// How long the kernel may take to end an orphan after SIGKILL. It frees the orphan's memory meanwhile.
 const KERNEL_PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
@@ -39,12 +39,12 @@ pub(super) fn look() -> Found {
             Ok(bytes) => Some(read_config(&bytes)),
             Err(error) => {
                 let is_denied = error.kind() == io::ErrorKind::PermissionDenied;
-                // Kernel threads have no command line, and no environment either.
+                // Kernel threads do not count: they have neither a command line nor an environment.
                 found.hidden += usize::from(is_denied && command_line(pid).is_some());
                 None
             }
         };
-        // It is older than its guardian. Else another process has its number.
+        // A worker is older than its guardian. A younger process has reused its id.
         let guardian = guardians.iter().find(|it| it.worker == pid && stat.start <= it.start);
         found.workers.extend(worker(pid, &stat, config.as_ref(), guardian));
         found.orphans.extend(config.as_ref().and_then(|config| orphan(pid, config)));
@@ -52,7 +52,7 @@ pub(super) fn look() -> Found {
     found
 }
 
-/// A process that runs something of its own: no zombie, no guardian and no reaper.
+/// A process that runs a program: not a zombie, a guardian or a reaper.
 fn living(pid: i32) -> Option<Stat> {
     sys::stat(pid).filter(|stat| !stat.has_ended() && !stat.is_reaper)
 }
@@ -65,7 +65,7 @@ struct Guardian {
 }
 
 impl Guardian {
-    /// By its name and its title.
+    /// Recognises a guardian by its name and its title.
     fn of(pid: i32) -> Option<Guardian> {
         let stat = sys::stat(pid).filter(|stat| stat.is_reaper && !stat.has_ended())?;
         let title = command_line(pid)?;
@@ -121,7 +121,7 @@ fn worker(
     })
 }
 
-/// Whom a watcher with these pidfds watches in the first place.
+/// The supervisor of a watcher that has these pidfds open.
 fn watched(pid: i32, parent: i32, config: Option<&Config>, open: &[i32]) -> i32 {
     let named = config
         .and_then(|config| config.supervisor)
@@ -132,33 +132,33 @@ fn watched(pid: i32, parent: i32, config: Option<&Config>, open: &[i32]) -> i32 
     seen.or(named).unwrap_or(parent)
 }
 
-/// On whom the pidfds of a process or a thread are; `None` where this user may not look.
+/// The processes on which a process or thread has pidfds open. `None` if this user may not read that.
 ///
-/// Nobody where other things are open too: it is the program's own table, and a watcher keeps nothing in that.
+/// Empty if other files are open too: then the table is the program's, and a watcher keeps nothing in that.
 fn pidfds(of: &str) -> Option<Vec<i32>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(format!("{of}/fdinfo")).ok()? {
-        // One that is closed meanwhile says nothing.
+        // The descriptor may have been closed meanwhile.
         let Ok(about) = fs::read_to_string(entry.ok()?.path()) else { continue };
         let Some(pid) = about.lines().find_map(|line| line.strip_prefix("Pid:")) else {
             return Some(Vec::new());
         };
-        // −1 once it is gone, 0 in another PID namespace.
+        // −1 if the process is gone, 0 if it is in another PID namespace.
         found.extend(pid.trim().parse().ok().filter(|pid: &i32| *pid > 0));
     }
     Some(found)
 }
 
-/// What is known of the supervisor that a process carries the name of.
+/// The state of the supervisor that an environment names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Named {
     Alive,
     Gone,
-    /// For this reason.
+    /// Its state cannot be found out, for this reason.
     Unknown(&'static str),
 }
 
-/// Looks for it. `bearer` is the process whose environment names it; `None` for this process.
+/// Finds out the state of a supervisor. `bearer` is the process whose environment names it, `None` for this process.
 pub(super) fn named(supervisor: Supervisor, bearer: Option<i32>) -> Named {
     let namespace = |pid: Option<i32>, kind: &str| {
         let pid = pid.map_or("self".to_owned(), |pid| pid.to_string());
@@ -180,7 +180,7 @@ pub(super) fn named(supervisor: Supervisor, bearer: Option<i32>) -> Named {
         },
         Some(other) if Some(other) != own => Named::Unknown("it is in another PID namespace"),
         Some(_) => {
-            // Start times are compared by one clock.
+            // Start times can only be compared if they are by the same clock.
             let clock = namespace(None, "time");
             let is_comparable = sys::clock_is_initial() && namespace(bearer, "time") == clock;
             state(supervisor.start_time().filter(|_| is_comparable))
@@ -229,7 +229,8 @@ fn end_one(orphan: Orphan, start: u64) -> Ended {
         let leads = stat.group == pid && sys::process_group() != pid;
         let group = Some(pid).filter(|_| leads);
         let mut helpers = Helpers::of_living(pid, group, None, Scope::Tree, HELPER_GRACE);
-        // Asked after the numbers were turned into handles: they are the orphan's.
+        // Checked once the pidfds are open. So they are on the orphan and its helpers, not on processes that have
+        // reused their ids.
         if living(pid).filter(is_the_one).is_some() {
             helpers.terminate_all();
             helpers.finish();
@@ -244,7 +245,7 @@ fn end_one(orphan: Orphan, start: u64) -> Ended {
     Ended { pid, command, helpers: held.saturating_sub(1), is_gone: is_gone() }
 }
 
-/// What its environment asked for when it began. Once its main thread has ended, another one shows it.
+/// The environment with which the process was started. Once the main thread has ended, only the other threads show it.
 fn environment(pid: i32) -> io::Result<Vec<u8>> {
     let bytes = fs::read(format!("/proc/{pid}/environ"))?;
     if !bytes.is_empty() {
@@ -266,7 +267,7 @@ fn read_config(environment: &[u8]) -> Config {
     Config::from_lookup(lookup).0
 }
 
-/// For a person: one line, with nothing in it that moves a cursor. A kernel thread has none, nor has a zombie.
+/// The command line as one printable line, without control characters. `None` for a kernel thread or a zombie.
 fn command_line(pid: i32) -> Option<String> {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let line = printable(&bytes);
@@ -304,7 +305,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_gone_is_told_from_who_cannot_be_known() {
+    fn a_dead_supervisor_and_an_unknown_one_are_different_states() {
         let own = Supervisor::this_process();
         let (pid, start, namespace) =
             (own.pid(), own.start_time().unwrap(), own.pid_namespace().unwrap());
@@ -313,7 +314,7 @@ mod tests {
         assert_eq!(token(format!("{pid}@{}@{namespace}", start + 1)), Named::Gone);
         assert!(matches!(token(format!("{pid}@{start}@1")), Named::Unknown(_)));
         assert_eq!(token(format!("{pid}")), Named::Alive);
-        // No number is that high (proc(5), pid_max).
+        // No process id is that high (proc(5), pid_max).
         let nobody = token(format!("{}", i32::MAX));
         match namespace == sys::INITIAL_PID_NAMESPACE {
             true => assert_eq!(nobody, Named::Gone),
@@ -323,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_is_one_line() {
+    fn a_command_line_is_shown_in_one_printable_line() {
         assert_eq!(printable(b"a\0b c\n\x1b[1m\xff\0"), "a b c??[1m\u{fffd}");
     }
 }

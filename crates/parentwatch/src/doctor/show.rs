@@ -1,4 +1,4 @@
-//! What was found, for a person or as JSON.
+//! Prints the report as text or as JSON.
 
 use std::ffi::OsStr;
 use std::io::{self, Write};
@@ -12,15 +12,16 @@ const TITLE: Style = Style::new().bold();
 const GOOD: Style = AnsiColor::Green.on_default();
 const BAD: Style = AnsiColor::Red.on_default().bold();
 
-/// What `doctor` prints, and its exit status: 0, or 1 when there are orphans, or when one that was to be ended is not
-/// gone.
+/// Runs `doctor`. Returns the text to print and the exit status.
 ///
-/// The text has the codes of a terminal for colour; [`plain`] takes them out. With `end` those orphans are ended, as
-/// [`end`](super::end) does. `lookup` is the environment.
+/// The status is 1 if there are orphans, or if an orphan to end is not gone. Otherwise it is 0. The text has colour
+/// codes for a terminal; [`plain`] removes them. If `end` has process ids, those orphans are ended as by
+/// [`end`](super::end). `lookup` is the environment.
 ///
 /// # Errors
 ///
-/// The line to be said, with the exit status 2: not supported here, or somebody is no orphan; then nobody is ended.
+/// Returns the message to print. The exit status is then 2. This system is not supported, or one of the processes is
+/// not an orphan; then none is ended.
 pub fn run<V: AsRef<OsStr>>(
     lookup: impl Fn(&'static str) -> Option<V>,
     as_json: bool,
@@ -52,7 +53,7 @@ pub fn run<V: AsRef<OsStr>>(
     Ok((String::from_utf8_lossy(&out).into_owned(), status))
 }
 
-/// The text without colour, for what is no terminal.
+/// Removes the colour codes from the text, for output that is not a terminal.
 pub fn plain(text: &str) -> String {
     anstream::adapter::strip_str(text).to_string()
 }
@@ -128,7 +129,7 @@ type Row = Vec<Cell>;
 struct Cell {
     text: String,
     style: Style,
-    /// A number: to the right.
+    /// A number, which is aligned to the right.
     is_number: bool,
 }
 
@@ -152,7 +153,7 @@ fn styled(text: impl Into<Cell>, style: Style) -> Cell {
     Cell { style, ..text.into() }
 }
 
-/// A title, and a table whose last column is as long as it likes.
+/// Writes a title and a table. The last column is not padded.
 fn section(out: &mut impl Write, title: &str, names: &[&str], rows: &[Row]) -> io::Result<()> {
     if title != "Host" {
         writeln!(out)?;
@@ -171,7 +172,7 @@ fn section(out: &mut impl Write, title: &str, names: &[&str], rows: &[Row]) -> i
     let mut line = |cells: &mut dyn Iterator<Item = (&str, Style, bool)>| {
         let mut gap = "  ";
         for (column, ((text, style, is_number), width)) in cells.zip(&widths).enumerate() {
-            // Style codes take no room on a terminal.
+            // Style codes have no width on a terminal, so pad by hand.
             let room = " ".repeat(width.saturating_sub(text.chars().count()));
             let (before, after) = match is_number {
                 true => (room.as_str(), ""),
@@ -322,7 +323,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_size_has_a_unit_of_its_own() {
+    fn a_size_is_shown_in_the_fitting_unit() {
         let expected = [
             (0, "0 KiB"),
             ((1 << 20) - 1, "1023 KiB"),

@@ -1,4 +1,4 @@
-//! What a host with Windows can do.
+//! Tries out what a Windows host supports.
 
 use std::io;
 
@@ -7,7 +7,6 @@ use crate::identity::Supervisor;
 use crate::state::Tier;
 use crate::sys::{self, Handle, Job, Members};
 
-/// Tried for real.
 pub(super) fn examine() -> Host {
     let opened = Handle::open_in(None, sys::own_pid());
     let why = match opened {
@@ -25,11 +24,11 @@ pub(super) fn examine() -> Host {
     }
 }
 
-/// What is known of the supervisor that the environment names.
+/// The state of the supervisor that the environment names.
 pub(super) enum Named {
     Alive,
     Gone,
-    /// For this reason.
+    /// Its state cannot be found out, for this reason.
     Unknown(&'static str),
 }
 
