@@ -1,5 +1,5 @@
-//! The public interface in one process, from the first call on. One test arms: the watcher is armed once per
-//! process. The parent, which runs the tests, lives; the trees in which it dies are in `e2e/`.
+//! Tests the public interface in one process whose parent lives. The tests in which a parent dies are in `e2e/`. Only
+//! one test arms, since a process is armed once.
 #![cfg(any(target_os = "linux", target_os = "macos"))]
 
 use std::os::unix::thread::JoinHandleExt;
@@ -31,7 +31,7 @@ fn from_the_first_call_to_the_armed_watcher() {
     }
     let parent = i32::try_from(std::os::unix::process::parent_id()).unwrap();
 
-    // not started: what the environment asks for is told
+    // Before the start, the status shows what the environment sets.
     set(ENV_PARENT_WATCH_INTERVAL, "250ms");
     let before = parentwatch::status();
     assert_eq!(before.state, Ok(Status::NotStarted));
@@ -39,13 +39,13 @@ fn from_the_first_call_to_the_armed_watcher() {
     assert_eq!((before.interval, before.scope), (Duration::from_millis(250), Scope::Tree));
     assert_eq!(Config::from_env().interval, Duration::from_millis(250));
 
-    // switched off stays off, whatever the code asks for, and can be tried again
+    // "off" in the environment beats the options. Starting can be tried again later.
     set(ENV_PARENT_WATCH, "off");
     assert_eq!(Options::new().interval(Duration::from_secs(1)).start(), Ok(Status::Disabled));
     assert_eq!(parentwatch::status().state, Ok(Status::Disabled));
     unset(ENV_PARENT_WATCH);
 
-    // out of range: refused before anything happens
+    // An option out of range is refused, and changes nothing.
     for bad in [Duration::ZERO, Duration::from_millis(9), Duration::from_secs(3601)] {
         let refused = Options::new().interval(bad).start();
         assert!(matches!(refused, Err(Error::Invalid(_))), "{bad:?}: {refused:?}");
@@ -53,7 +53,7 @@ fn from_the_first_call_to_the_armed_watcher() {
     assert!(matches!(Options::new().grace(Duration::MAX).start(), Err(Error::Invalid(_))));
     assert_eq!(parentwatch::status().state, Ok(Status::Disabled));
 
-    // waiting needs no watcher
+    // Waiting works without an armed watcher.
     assert_eq!(parentwatch::wait_for_exit(1, Duration::ZERO), Exit::NoParent);
     assert_eq!(parentwatch::wait_for_exit(-1, Duration::ZERO), Exit::NoParent);
     let own = i32::try_from(std::process::id()).unwrap();
@@ -61,11 +61,11 @@ fn from_the_first_call_to_the_armed_watcher() {
     assert!(parentwatch::parent_died(own));
     assert_eq!(parentwatch::parent_died(parent), parent == 1);
 
-    // an environment that was read beforehand is the one that counts
+    // An environment that was read earlier is used in place of the current one.
     let read = Config::from_lookup(|name| (name == ENV_PARENT_WATCH).then_some("off"));
     assert_eq!(Options::new().environment(read).start(), Ok(Status::Disabled));
 
-    // code beats the environment; the hook has the default grace
+    // Options beat the environment. With a hook, the default grace is 5 s.
     let started = Options::new().scope(Scope::Process).on_death(|| {}).start();
     if parent <= 1 {
         assert_eq!(started, Ok(Status::NoParent));
@@ -83,17 +83,17 @@ fn from_the_first_call_to_the_armed_watcher() {
     assert_eq!((armed.interval, armed.scope), (Duration::from_millis(250), Scope::Process));
     assert_eq!(armed.grace, Some(Duration::from_secs(5)));
 
-    // armed for good: the same again, and anything else
+    // Once armed, the same options succeed again and other options are refused.
     assert_eq!(parentwatch::start(), Ok(Status::Armed));
     assert_eq!(Options::new().scope(Scope::Process).start(), Ok(Status::Armed));
     set(ENV_PARENT_WATCH, "off");
-    assert_eq!(parentwatch::start(), Ok(Status::Armed), "there is no disarm");
-    let somebody: Supervisor = "4242".parse().unwrap();
+    assert_eq!(parentwatch::start(), Ok(Status::Armed), "a worker cannot be disarmed");
+    let another: Supervisor = "4242".parse().unwrap();
     for other in [
         Options::new().scope(Scope::Group),
         Options::new().interval(Duration::from_secs(2)),
         Options::new().grace(Duration::from_secs(1)),
-        Options::new().parent(somebody),
+        Options::new().parent(another),
         Options::new().on_death(|| {}),
     ] {
         let asked = format!("{other:?}");
@@ -101,7 +101,7 @@ fn from_the_first_call_to_the_armed_watcher() {
     }
     assert_eq!(parentwatch::status(), armed);
 
-    // this process's own token names this process
+    // The token of this process names this process.
     let token: Supervisor = parentwatch::token().parse().unwrap();
     assert_eq!(token, Supervisor::this_process());
     assert_eq!(token.pid(), own);
@@ -111,7 +111,7 @@ fn from_the_first_call_to_the_armed_watcher() {
 extern "C" fn ignore(_signal: libc::c_int) {}
 
 #[test]
-fn a_wait_is_asked_at_every_interval() {
+fn a_wait_calls_its_check_once_per_interval() {
     let parent = i32::try_from(std::os::unix::process::parent_id()).unwrap();
     let mut asked = 0;
     let waited = parentwatch::wait_for_exit_or(parent, Duration::from_millis(10), || {
@@ -125,7 +125,7 @@ fn a_wait_is_asked_at_every_interval() {
 }
 
 #[test]
-fn a_wait_is_asked_whether_to_go_on_when_a_signal_has_come() {
+fn a_wait_calls_its_check_when_a_signal_arrives() {
     // SAFETY: the handler does nothing.
     unsafe { libc::signal(libc::SIGUSR1, ignore as extern "C" fn(libc::c_int) as usize) };
     let parent = i32::try_from(std::os::unix::process::parent_id()).unwrap();
