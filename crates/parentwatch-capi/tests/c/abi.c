@@ -1,5 +1,5 @@
-/* The C ABI as a program sees it: bad input, sizes, repeated calls, forks. Linked against the installed
- * library. Ends with status 0 when everything was as documented. */
+/* Tests the C ABI from outside, linked against the installed library: bad input, struct sizes, repeated calls, forks.
+ * Exits with status 0 if everything was as documented. */
 #define _GNU_SOURCE
 #include <localai_parentwatch.h>
 
@@ -38,7 +38,7 @@ static localai_parentwatch_options_t options(void) {
 static void hook(void *data) { (void)data; }
 static void another_hook(void *data) { (void)data; }
 
-/* The last bytes of a page; reading behind them is a crash. */
+/* The last bytes of a page. The next page is inaccessible, so that an access behind them crashes. */
 static void *at_the_end_of_a_page(size_t bytes) {
     long page = sysconf(_SC_PAGESIZE);
     char *pages = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -53,7 +53,7 @@ static void refused(const localai_parentwatch_options_t *bad) {
 }
 
 static void bad_options_are_refused_and_arm_nothing(void) {
-    /* too small: nothing is read past the end that it tells */
+    /* A size that is too small is refused, and nothing behind it is read. */
     for (size_t size = 0; size < sizeof(localai_parentwatch_options_t); size += 8) {
         size_t there = size < sizeof(size_t) ? sizeof(size_t) : size;
         localai_parentwatch_options_t *small = at_the_end_of_a_page(there);
@@ -61,7 +61,7 @@ static void bad_options_are_refused_and_arm_nothing(void) {
         small->size = size;
         refused(small);
     }
-    /* of a later header, with something asked for that this library does not know */
+    /* A struct of a later header that sets an option that this library does not know. */
     struct { localai_parentwatch_options_t known; uint64_t later; } larger = {options(), 1};
     larger.known.size = sizeof larger;
     refused(&larger.known);
@@ -80,12 +80,12 @@ static void bad_options_are_refused_and_arm_nothing(void) {
     for (size_t i = 0; i < sizeof no_supervisors / sizeof *no_supervisors; i++) {
         bad = options(), bad.parent = no_supervisors[i], refused(&bad);
     }
-    /* misaligned */
+    /* A misaligned struct. */
     char *page = at_the_end_of_a_page(256);
     refused((const localai_parentwatch_options_t *)(const void *)(page + 1));
 }
 
-static void info_fills_no_more_than_its_size(void) {
+static void status_writes_no_more_than_the_size(void) {
     CHECK(localai_parentwatch_status(NULL) == LOCALAI_PARENTWATCH_INVALID);
     for (size_t size = 0; size <= sizeof(localai_parentwatch_info_t); size += 8) {
         size_t there = size < sizeof(size_t) ? sizeof(size_t) : size;
@@ -138,7 +138,7 @@ static void the_token_is_cut_like_snprintf(void) {
     CHECK(localai_parentwatch_token(NULL, 8) == LOCALAI_PARENTWATCH_INVALID);
 }
 
-static void every_status_has_its_word(void) {
+static void every_status_has_a_text(void) {
     struct { int32_t status; const char *text; int error; } all[] = {
         {LOCALAI_PARENTWATCH_ARMED, "armed", 0},
         {LOCALAI_PARENTWATCH_DISABLED, "disabled", 0},
@@ -159,14 +159,14 @@ static void every_status_has_its_word(void) {
     CHECK(strchr(localai_parentwatch_version(), '.') != NULL);
 }
 
-static void waiting_needs_no_watcher(void) {
+static void waiting_works_without_a_watcher(void) {
     CHECK(localai_parentwatch_parent_died(getppid()) == 0);
     CHECK(localai_parentwatch_parent_died(getpid()) == 1);
     for (int32_t pid = 1; pid >= -1; pid--) {
         CHECK(localai_parentwatch_wait_for_exit(pid, 0) == LOCALAI_PARENTWATCH_NO_PARENT);
     }
     CHECK(localai_parentwatch_wait_for_exit(getpid(), 0) == 0);
-    /* after a fork, twice: a grandchild waits for the child, which ends while it waits */
+    /* After two forks: the grandchild waits for the child, which ends meanwhile. */
     int ready[2], done[2];
     CHECK(pipe(ready) == 0 && pipe(done) == 0);
     pid_t child = fork();
@@ -195,7 +195,7 @@ static void once_armed_other_options_are_refused(void) {
     int data = 0;
     struct { localai_parentwatch_options_t known; uint64_t later; } larger = {options(), 0};
     localai_parentwatch_options_t *asked = &larger.known;
-    asked->size = sizeof larger; /* a later header, nothing of it asked for */
+    asked->size = sizeof larger; /* a struct of a later header, whose new option is not set */
     asked->scope = LOCALAI_PARENTWATCH_SCOPE_PROCESS;
     asked->interval_ns = 100000000;
     asked->grace_ns = 3000000000u;
@@ -229,7 +229,7 @@ static void once_armed_other_options_are_refused(void) {
     CHECK(info().state == LOCALAI_PARENTWATCH_ARMED && info().interval_ns == 100000000);
 }
 
-static void a_forked_child_starts_anew(void) {
+static void a_forked_child_starts_over(void) {
     pid_t parent = getpid();
     pid_t child = fork();
     CHECK(child >= 0);
@@ -251,12 +251,12 @@ int main(void) {
     CHECK(info().state == LOCALAI_PARENTWATCH_NOT_STARTED);
     CHECK(info().scope == LOCALAI_PARENTWATCH_SCOPE_TREE);
     bad_options_are_refused_and_arm_nothing();
-    info_fills_no_more_than_its_size();
+    status_writes_no_more_than_the_size();
     the_environment_is_read_and_nothing_is_printed();
     the_token_is_cut_like_snprintf();
-    every_status_has_its_word();
-    waiting_needs_no_watcher();
+    every_status_has_a_text();
+    waiting_works_without_a_watcher();
     once_armed_other_options_are_refused();
-    a_forked_child_starts_anew();
+    a_forked_child_starts_over();
     return 0;
 }

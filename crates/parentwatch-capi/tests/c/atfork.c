@@ -1,8 +1,8 @@
-/* A program whose handler of pthread_atfork(3) never returns holds up no death, before a fork and in the child:
+/* A worker ends even if its pthread_atfork(3) handler never returns. The handler hangs before the fork or in the child:
  *
  *   test, adopts ── supervisor † ── worker, leads its group ── helper
  *
- * Where the library has to run the handlers (macOS), the last resort ends the group: the worker, too, is killed then. */
+ * Where the library must run the handlers (macOS), the last resort kills the whole group, including the worker. */
 #define _GNU_SOURCE
 #include <localai_parentwatch.h>
 
@@ -35,14 +35,14 @@ static void work(int ready, const void *how) {
     pause_for_ever();
 }
 
-static void nobody_is_left(bool in_child) {
+static void all_processes_end(bool in_child) {
     pid_t started = 0;
     pid_t supervisor = supervise(work, &in_child, &started);
     worker = started;
     CHECK(kill(supervisor, SIGKILL) == 0);
     bool gone = false;
     int status = 0;
-    /* Until there is nobody: the helper comes to this process, and whatever was forked. */
+    /* Waits until no process is left. This process adopts the helper and everything that was forked. */
     for (pid_t ended; (ended = waitpid(-1, &status, __WALL)) > 0;) {
         if (ended != worker) continue;
         gone = true;
@@ -57,7 +57,7 @@ int main(void) {
     signal(SIGALRM, give_up);
     alarm(60);
     adopt_orphans();
-    nobody_is_left(false);
-    nobody_is_left(true);
+    all_processes_end(false);
+    all_processes_end(true);
     return 0;
 }

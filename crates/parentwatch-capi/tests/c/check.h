@@ -1,4 +1,4 @@
-/* CHECK(condition): says what was expected where, and ends the program. */
+/* CHECK(condition): if the condition is false, prints it with its file and line, and exits with status 2. */
 #ifndef CHECK_H
 #define CHECK_H
 

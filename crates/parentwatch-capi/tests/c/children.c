@@ -1,5 +1,5 @@
-/* A worker that leads its group and may have had a child ends the others in it; one that never had a child leaves
- * them alone. Each way to have had a child, in a worker of its own:
+/* A worker that leads its process group ends the group only if it may have had a child. Each way to have had a child is
+ * tested with a new worker:
  *
  *   test, adopts ── supervisor † ── worker, leads its group
  *        └─ bystander, put into that group by the test
@@ -106,7 +106,7 @@ static void have_child_and_work(int ready, const void *how) {
     work(ready);
 }
 
-static void the_group_goes_as_it_must(const struct way *way) {
+static void the_group_ends_if_the_worker_had_a_child(const struct way *way) {
     pid_t worker = 0;
     pid_t supervisor = supervise(have_child_and_work, way, &worker);
     pid_t bystander = fork();
@@ -122,7 +122,7 @@ static void the_group_goes_as_it_must(const struct way *way) {
     for (pid_t ended; (ended = waitpid(-1, &status, __WALL)) > 0;) {
         if (ended == worker) CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 1);
         lives = lives && ended != bystander;
-        /* Whoever is to be ended has been sent SIGTERM before the worker went. */
+        /* A helper gets SIGTERM before the worker ends. So the bystander must still live here. */
         if (ended == worker && !way->ends_group) {
             CHECK(kill(bystander, 0) == 0 && waitpid(bystander, NULL, WNOHANG) == 0);
             CHECK(kill(bystander, SIGKILL) == 0);
@@ -138,6 +138,6 @@ int main(int argc, char **argv) {
     if (argc > 2 && strcmp(argv[1], "--work") == 0) work(atoi(argv[2]));
     alarm(600);
     adopt_orphans();
-    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) the_group_goes_as_it_must(&ways[i]);
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) the_group_ends_if_the_worker_had_a_child(&ways[i]);
     return 0;
 }

@@ -1,6 +1,6 @@
-/* The dying path as a whole, in both tiers, for a worker of every kind: a small tree of processes whose
- * supervisor is killed. Meant for the sanitizers and valgrind too, which is why nothing is executed anew:
- * every process of a tree is a fork of this one, which is a subreaper and sees how each of them ends. */
+/* The whole dying path, in both tiers, for every kind of worker: the supervisor of a small process tree is killed.
+ * Also run under the sanitizers and valgrind. So nothing is executed: every process of the tree is forked from this
+ * one. This process is a subreaper and sees how each of them ends. */
 #define _GNU_SOURCE
 #include <localai_parentwatch.h>
 
@@ -20,17 +20,17 @@ enum kind { ALONE, LEADER, LEADER_WITH_HELPER, SESSION, SESSION_WITH_HELPER };
 static const char *const KINDS[] = {
     "alone", "leader", "leader with helper", "session leader", "session leader with helper"};
 
-/* What the processes of a tree tell the runner: one word each, and the hook one more. Once all of them have
- * ended, the pipe has too. */
+/* What the processes of a tree report to the runner: one record each, and one by the hook. Once all processes have
+ * ended, the pipe reports end of file. */
 struct word {
     enum { WORKER, HELPER, HOOK } who;
     pid_t pid;
 };
 
-/* A program with much static thread-local storage, which every thread's stack has to hold. */
+/* Much static thread-local storage. The stack of every thread has to hold it. */
 static __thread volatile char thread_local_storage[1 << 20];
 
-/* A program that wraps munmap and keeps books about it in memory of its own, as registration caches do. */
+/* A wrapper of munmap that keeps records in its own memory, as registration caches do. */
 static volatile int *unmapped;
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 int munmap(void *address, size_t length) {
@@ -40,7 +40,7 @@ int munmap(void *address, size_t length) {
 #endif
 
 static int words[2];
-/* Nobody writes to it: whoever reads from it lives as long as the runner. */
+/* Nothing is ever written to this pipe. A process that reads from it ends when the runner ends. */
 static int lifeline[2];
 
 static void say(int who) {
@@ -109,7 +109,7 @@ static _Noreturn void worker(enum kind kind, int tier) {
 }
 
 static _Noreturn void supervisor(enum kind kind, int tier) {
-    /* what the runner alone may hold */
+    /* Only the runner may keep these ends open. */
     close(lifeline[1]);
     close(words[0]);
     pid_t child = fork();
@@ -137,9 +137,9 @@ static void the_tree_ends_with_its_supervisor(enum kind kind, int tier) {
     CHECK(hear().who == HOOK);
     close(words[0]);
 
-    /* Everybody is ours to reap now. Who is neither of the three is the reaper of the helper, or one of the two that
-     * the worker takes away itself if they end within 5 ms: the process that made a group for it, and the reaper that
-     * stood by while the hook ran, which is killed. */
+    /* This process has adopted all of them. Besides the three there are up to three more: the reaper of the helper, the
+     * process that made a new group for the worker, and the reaper that stood by while the hook ran, which is killed.
+     * The worker reaps the last two itself if they end within 5 ms. */
     int done = 0, killed = 0;
     for (int status;;) {
         pid_t ended = wait(&status);
@@ -170,7 +170,7 @@ int main(void) {
     unsetenv("LOCALAI_BACKEND_PARENT_WATCH_INTERVAL");
     unsetenv("LOCALAI_BACKEND_PARENT_WATCH_SCOPE");
     unsetenv("LOCALAI_BACKEND_PARENT_PID");
-    /* Should anything hang: the runner ends, and with it everybody at the lifeline. */
+    /* If anything hangs, the runner ends, and with it every process that reads from the lifeline. */
     alarm(600);
     CHECK(prctl(PR_SET_CHILD_SUBREAPER, 1L, 0L, 0L, 0L) == 0);
     CHECK(pipe(lifeline) == 0);

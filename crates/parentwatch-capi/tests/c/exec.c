@@ -1,8 +1,8 @@
-/* localai_parentwatch_exec(): the program that this process becomes keeps its pid, ends with its supervisor, and what
- * it leaves behind ends with it.
+/* Tests localai_parentwatch_exec(). The program keeps the pid of the process that called it. It ends with its
+ * supervisor, and its helpers end with it.
  *
- *   test, adopts ── supervisor ── program ── helper, in a session of its own
- *                                    guardian, nobody's child
+ *   test, adopts ── supervisor ── program ── helper, in its own session
+ *                                    guardian, a child of none of them
  */
 #define _GNU_SOURCE
 #include <localai_parentwatch.h>
@@ -29,10 +29,10 @@ static int open_pidfd(pid_t pid) {
     return (int)syscall(SYS_pidfd_open, pid, 0);
 }
 
-/* What the program is: itself, which starts a helper, tells both pids, and waits. */
+/* The program: this file's own executable. It starts a helper, reports both pids, and waits. */
 static void be_program(int report) {
     pid_t pids[2] = {getpid(), fork()};
-    alarm(2 * PATIENCE_MS / 1000); /* whatever becomes of the test, nobody stays */
+    alarm(2 * PATIENCE_MS / 1000); /* ends this process even if the test fails */
     if (pids[1] == 0) {
         setsid();
         signal(SIGTERM, SIG_IGN);
@@ -51,7 +51,7 @@ static void await_end(int pidfd, const char *who) {
     close(pidfd);
 }
 
-/* How many guardians there are of that process. */
+/* How many guardians that process has. */
 static int guardians_of(pid_t pid) {
     char wanted[64], path[300], line[64];
     int found = 0, length = snprintf(wanted, sizeof wanted, "localai-parentwatch: guarding %d", pid);
@@ -106,7 +106,7 @@ static void test_end(enum victim victim, bool polls) {
     await_end(program, "the program");
     await_end(helper, "its helper");
     kill(supervisor, SIGKILL);
-    /* All of them come to this process: the last one is the guardian. */
+    /* This process adopts all of them. The last one is the guardian. */
     while (waitpid(-1, NULL, __WALL) > 0) {}
     CHECK(guardians_of(pids[0]) == 0);
     printf("ok     the %s is killed, %s tier\n", victim == SUPERVISOR ? "supervisor" : "program",
@@ -127,7 +127,7 @@ static void test_no_such_program(void) {
     CHECK(errno == ENOENT && getenv("PATH") != NULL && strcmp(getenv("PATH"), "/no/such/folder") != 0);
     CHECK(getrlimit(RLIMIT_RTTIME, &after) == 0);
     CHECK(before.rlim_cur == after.rlim_cur && before.rlim_max == after.rlim_max);
-    /* The guardians that were dismissed came to this process. */
+    /* This process adopted the guardians of the failed calls. Reaps them. */
     while (waitpid(-1, NULL, __WALL) > 0) {}
     CHECK(guardians_of(getpid()) == 0);
     printf("ok     no such program\n");
@@ -138,7 +138,7 @@ static void on_death(void *unused) {
 }
 
 static void test_bad_arguments(void) {
-    /* What is not refused runs, and its status is that of this test. */
+    /* If a call is not refused, /bin/false runs in place of this test, which then fails. */
     char *argv[] = {"/bin/false", NULL}, *nothing[] = {NULL};
     localai_parentwatch_options_t options = {.size = sizeof options, .flags = 8};
     CHECK(localai_parentwatch_exec(argv, NULL, &options) == LOCALAI_PARENTWATCH_INVALID);
@@ -153,7 +153,7 @@ static void test_bad_arguments(void) {
     printf("ok     bad arguments\n");
 }
 
-/* An entry for the environment of a child, which then knows this process above a shell. */
+/* The environment entry for a child. With it the child knows this process, although a shell is in between. */
 static void test_child_env(void) {
     char entry[96], cut[8];
     int length = localai_parentwatch_child_env(entry, sizeof entry);
@@ -181,7 +181,7 @@ static void test_child_env(void) {
     printf("ok     the environment of a child\n");
 }
 
-/* Whether this process watches that one, two levels up. */
+/* Returns 0 if this process watches `supervisor`, two levels up, and 1 if it does not. */
 static int watches(pid_t supervisor) {
     localai_parentwatch_info_t info = {.size = sizeof info};
     CHECK(start_parent_death_watcher() == LOCALAI_PARENTWATCH_ARMED);

@@ -1,5 +1,5 @@
-/* Programs that are unlike others: one that handles the traps of its own seccomp filter, and one that cancels
- * a thread of its own which waits for the parent. Neither is harmed. */
+/* The library in unusual programs. One handles the traps of its own seccomp filter. Others cancel a thread that is
+ * inside the library, or start it with a blocked signal. None of them must be harmed. */
 #define _GNU_SOURCE
 #include <localai_parentwatch.h>
 
@@ -20,7 +20,7 @@
 
 static int trapped;
 
-/* The call fails as on a kernel that does not have it. */
+/* Makes the call fail as on a kernel without it. */
 static void no_such_call(int signal, siginfo_t *info, void *context) {
     (void)signal;
     CHECK(info->si_syscall == SYS_pidfd_open);
@@ -34,7 +34,7 @@ static void no_such_call(int signal, siginfo_t *info, void *context) {
 #endif
 }
 
-static void a_trapped_call_is_a_failed_call(void) {
+static void a_trapped_call_counts_as_a_failed_call(void) {
     struct sigaction action = {.sa_sigaction = no_such_call, .sa_flags = SA_SIGINFO};
     CHECK(sigaction(SIGSYS, &action, NULL) == 0);
     struct sock_filter code[] = {
@@ -60,7 +60,7 @@ static void *wait_for_the_parent(void *started) {
 }
 
 /* test ── parent ── child, whose thread waits for the parent */
-static void a_cancelled_thread_waits_on_and_ends_afterwards(void) {
+static void a_cancelled_thread_ends_after_its_wait(void) {
     int cancelled[2], ended[2];
     CHECK(pipe(cancelled) == 0 && pipe(ended) == 0);
     pid_t parent = fork();
@@ -90,7 +90,7 @@ static void a_cancelled_thread_waits_on_and_ends_afterwards(void) {
     CHECK(waitpid(parent, NULL, 0) == parent);
 }
 
-static void *ask_for_the_token(void *unused) {
+static void *get_token(void *unused) {
     char token[64];
     CHECK(pthread_cancel(pthread_self()) == 0);
     CHECK(localai_parentwatch_token(token, sizeof token) > 0);
@@ -101,11 +101,11 @@ static void *ask_for_the_token(void *unused) {
 static void a_cancelled_thread_gets_its_token(void) {
     pthread_t asking;
     void *result = NULL;
-    CHECK(pthread_create(&asking, NULL, ask_for_the_token, NULL) == 0);
+    CHECK(pthread_create(&asking, NULL, get_token, NULL) == 0);
     CHECK(pthread_join(asking, &result) == 0 && result == PTHREAD_CANCELED);
 }
 
-/* In a child of its own: it has another watcher. */
+/* Runs in a forked child, which has its own watcher. */
 static void a_blocked_signal_stays_blocked(void) {
     pid_t child = fork();
     CHECK(child >= 0);
@@ -127,7 +127,7 @@ int main(void) {
     unsetenv("LOCALAI_BACKEND_PARENT_WATCH"), unsetenv("LOCALAI_BACKEND_PARENT_PID");
     a_cancelled_thread_gets_its_token();
     a_blocked_signal_stays_blocked();
-    a_cancelled_thread_waits_on_and_ends_afterwards();
-    a_trapped_call_is_a_failed_call();
+    a_cancelled_thread_ends_after_its_wait();
+    a_trapped_call_counts_as_a_failed_call();
     return 0;
 }

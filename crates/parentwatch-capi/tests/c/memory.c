@@ -1,5 +1,5 @@
-/* What the library does to a program's memory: starting the watcher adds little address space, and the reaper works in
- * a program whose code and constants lie in anonymous memory (huge pages for text, packers). */
+/* Tests what the library does to a program's memory. Starting the watcher adds at most 1 MiB of address space. And the
+ * reaper works in a program whose code and constants lie in anonymous memory (huge pages for text, packers). */
 #define _GNU_SOURCE
 #include <localai_parentwatch.h>
 
@@ -10,7 +10,7 @@
 
 #include "tree.h"
 
-/* Large enough for a reaper to take them for memory. */
+/* 3 MiB of constants and of code: mappings so large that the reaper would release them if they were plain memory. */
 __asm__(".section .rodata\n.fill 3 << 20, 1, 7\n.text\n.fill 3 << 20, 1, 0x90\n");
 
 static long address_space_kib(void) {
@@ -42,7 +42,7 @@ static void arming_adds_little_address_space(void) {
     CHECK(waitpid(child, &status, 0) == child && status == 0);
 }
 
-/* Moves what the program has mapped read-only of its own file, its code among that, into anonymous memory. */
+/* Moves the read-only mappings of the program's own file into anonymous memory. Its code is among them. */
 __attribute__((noinline)) static void move_program(void) {
     static struct {
         unsigned long begin, end;
@@ -94,7 +94,7 @@ static void the_reaper_works_in_a_moved_program(void) {
     int status = 0;
     bool has_ended = false;
     for (pid_t ended; (ended = wait(&status)) > 0;) {
-        /* The reaper is a child too, once the worker is gone. One that crashes leaves the helper behind. */
+        /* Once the worker is gone, this process adopts the reaper too. If the reaper crashes, the helper is left. */
         if (WIFSIGNALED(status) && ended != supervisor && ended != helper) kill(helper, SIGKILL);
         CHECK(ended == supervisor || ended == helper || WIFEXITED(status));
         has_ended = has_ended || ended == helper;

@@ -1,6 +1,6 @@
-/* Workers that arm while the memory of their dead supervisor is being taken down. It has given them away by then, and
- * its pidfd does not tell of its end yet: each of them watches it until then, and ends. One that arms after the end does
- * not come back from arming.
+/* Workers that arm while the kernel frees the memory of their killed supervisor. By then they have been re-parented,
+ * but the supervisor's pidfd is not readable yet. Such a worker watches the supervisor until that has ended, and then
+ * ends. A worker that arms after the supervisor's end exits while arming.
  *
  *   test, adopts ── supervisor, two threads † ── worker, arms as soon as it is an orphan
  */
@@ -24,19 +24,20 @@
 
 enum { SUPERVISORS = 20 };
 
-/* What takes its time to be taken down. */
+/* Memory that the kernel needs some time to free. */
 static const size_t MEMORY = (size_t)200 << 20;
 
-/* The worker writes a word when it is ready, one when it is an orphan, and one if it outlives arming after the end. */
+/* The worker writes one byte when it is ready, one when it is an orphan, and one if it survives arming after the
+ * supervisor's end. */
 static int words[2];
-/* The worker has no pidfds: it polls. */
+/* The worker cannot open pidfds, so it polls. */
 static bool refused;
 
 static void say(char word) {
     CHECK(write(words[1], &word, 1) == 1);
 }
 
-/* 'o' when the supervisor is already known to have ended, 't' while it is being taken down. */
+/* 'o' if the supervisor has ended, 't' if the kernel is still freeing its memory. */
 static char sight(int supervisor) {
     struct pollfd ended = {supervisor, POLLIN, 0};
     return poll(&ended, 1, 0) == 1 ? 'o' : 't';
@@ -51,7 +52,7 @@ static void be_the_worker(pid_t parent, char *memory) {
     while (getppid() == parent) nanosleep(&moment, NULL);
     char seen = sight(supervisor);
     say(seen);
-    CHECK(freopen("/dev/null", "w", stderr) != NULL); /* what each of them says at its end */
+    CHECK(freopen("/dev/null", "w", stderr) != NULL); /* hides the worker's last line */
     start_parent_death_watcher();
     if (seen == 'o') say('s');
     for (;;) pause();
@@ -74,7 +75,7 @@ static void be_the_supervisor(void) {
     CHECK(prctl(PR_SET_PDEATHSIG, (long)SIGKILL, 0L, 0L, 0L) == 0);
     char *memory = mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     CHECK(memory != MAP_FAILED);
-    madvise(memory, MEMORY, MADV_NOHUGEPAGE); /* a large page is taken down at once */
+    madvise(memory, MEMORY, MADV_NOHUGEPAGE); /* huge pages are freed too fast */
     for (size_t at = 0; at < MEMORY; at += 4096) memory[at] = 1;
     pthread_t thread;
     CHECK(pthread_create(&thread, NULL, supervise, memory) == 0);
@@ -87,7 +88,7 @@ static char hear(void) {
     return word;
 }
 
-/* How many of the workers armed at such a moment. */
+/* Returns how many workers armed while the kernel was freeing their supervisor's memory. */
 static int kill_supervisors(void) {
     int taken_down = 0;
     for (int number = 0; number < SUPERVISORS; number++) {

@@ -1,4 +1,4 @@
-/* refuse_pidfd_open(): from here on this process gets no pidfd, as on a kernel before 5.3, and its watcher polls. */
+/* refuse_pidfd_open(): pidfd_open(2) then fails in this process, as on Linux before 5.3. So its watcher polls. */
 #ifndef POLL_TIER_H
 #define POLL_TIER_H
 

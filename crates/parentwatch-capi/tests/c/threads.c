@@ -1,5 +1,5 @@
-/* Sixteen threads arm at once, while others ask for the status: one watcher thread, one descriptor, the
- * same answer for all. Meant for ThreadSanitizer too. */
+/* Sixteen threads query the status and arm at the same time. All get the same answer. There is one watcher thread,
+ * and it keeps no descriptor in the program's table. Also run under ThreadSanitizer. */
 #define _GNU_SOURCE
 #include <localai_parentwatch.h>
 
@@ -22,7 +22,7 @@ static void *arm(void *unused) {
     localai_parentwatch_info_t now = {.size = sizeof now};
     pthread_barrier_wait(&all_there);
     CHECK(localai_parentwatch_status(&now) == now.state);
-    /* who would have to wait for long, on a machine that stalls, is told to ask again */
+    /* On a stalled machine a call may return NOT_STARTED in place of a long wait. Try again then. */
     int32_t outcome;
     do outcome = localai_parentwatch_start(&asked);
     while (outcome == LOCALAI_PARENTWATCH_NOT_STARTED);
@@ -31,7 +31,7 @@ static void *arm(void *unused) {
     return unused;
 }
 
-/* How many entries of a folder have a file whose text contains `text`. */
+/* How many files "folder/ENTRY" + suffix contain `text`. */
 static int count(const char *folder, const char *suffix, const char *text) {
     int found = 0;
     DIR *entries = opendir(folder);
@@ -50,8 +50,8 @@ static int count(const char *folder, const char *suffix, const char *text) {
     return found;
 }
 
-/* A thread names itself once it runs. */
-static void one_thread_named(const char *name) {
+/* Waits until there is a thread of that name, since a thread sets its name itself. */
+static void one_thread_has_the_name(const char *name) {
     int found;
     for (int looks = 0; (found = count("/proc/self/task", "/comm", name)) == 0; looks++) {
         CHECK(looks < 60000);
@@ -62,15 +62,16 @@ static void one_thread_named(const char *name) {
 
 int main(void) {
     pthread_t threads[THREADS];
-    alarm(600); /* should it never arm */
+    alarm(600); /* ends the test if it never arms */
     CHECK(pthread_barrier_init(&all_there, NULL, THREADS) == 0);
     for (int i = 0; i < THREADS; i++) CHECK(pthread_create(&threads[i], NULL, arm, NULL) == 0);
     for (int i = 0; i < THREADS; i++) CHECK(pthread_join(threads[i], NULL) == 0);
-    one_thread_named("parent-watch\n");
-    one_thread_named("parent-hook\n");
+    one_thread_has_the_name("parent-watch\n");
+    one_thread_has_the_name("parent-hook\n");
     localai_parentwatch_info_t now = {.size = sizeof now};
     CHECK(localai_parentwatch_status(&now) == LOCALAI_PARENTWATCH_ARMED);
-    /* The watcher's descriptors are in a table of its own. A pidfd's fdinfo has a line "Pid:" (pidfd_open(2)). */
+    /* The watcher has its own descriptor table, so no pidfd is in this one. The fdinfo of a pidfd has a line "Pid:"
+     * (pidfd_open(2)). */
     CHECK(count("/proc/self/fdinfo", "", "\nPid:\t") == 0);
     return 0;
 }

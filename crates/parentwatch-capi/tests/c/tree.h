@@ -9,23 +9,24 @@
 
 #include "check.h"
 
-/* Orphans come to this process, and the environment says nothing about a supervisor. */
+/* Makes this process adopt orphans, and clears the library's variables. */
 static inline void adopt_orphans(void) {
     unsetenv("LOCALAI_BACKEND_PARENT_WATCH"), unsetenv("LOCALAI_BACKEND_PARENT_PID");
     CHECK(prctl(PR_SET_CHILD_SUBREAPER, 1L, 0L, 0L, 0L) == 0);
 }
 
-/* Until a signal ends this process. */
+/* Sleeps until a signal ends this process. */
 static inline _Noreturn void pause_for_ever(void) {
     for (;;) pause();
 }
 
-/* What the worker says once it is ready. */
+/* The worker reports a pid once it is ready. */
 static inline void report(int ready, pid_t pid) {
     CHECK(write(ready, &pid, sizeof pid) == sizeof pid);
 }
 
-/* Starts a supervisor whose worker leads its group and runs `work`. Stores what the worker has reported. */
+/* Starts a supervisor whose worker leads its group and runs `work`. Stores the pid that the worker reports. Returns the
+ * supervisor's pid. */
 static inline pid_t supervise(void (*work)(int ready, const void *how), const void *how, pid_t *reported) {
     int ready[2];
     CHECK(pipe(ready) == 0);

@@ -1,8 +1,8 @@
-/* Workers live as long as their supervisors, and not longer, in the tier that this kernel allows. Nothing here needs
- * more of a kernel than the library itself: it is for kernels that are not Linux, too.
+/* A worker lives as long as its supervisor and no longer, in the tier that this kernel supports. The test needs no more
+ * of the kernel than the library does, so that it also runs on other kernels with Linux's interface.
  *
  *   test, adopts ─┬─ supervisor ── worker
- *                 └─ another supervisor † ── another worker, OTHERS times over, while the first one lives on
+ *                 └─ another supervisor † ── another worker, OTHERS times, while the first worker lives on
  */
 #define _GNU_SOURCE
 #include <localai_parentwatch.h>
@@ -28,7 +28,7 @@ typedef struct {
 } tree_t;
 
 static void be_the_worker(int words) {
-    CHECK(freopen("/dev/null", "w", stderr) != NULL); /* what each of them says at its end */
+    CHECK(freopen("/dev/null", "w", stderr) != NULL); /* hides the worker's last line */
     CHECK(start_parent_death_watcher() == LOCALAI_PARENTWATCH_ARMED);
     localai_parentwatch_info_t now = {.size = sizeof now};
     const struct timespec moment = {.tv_nsec = 1000000};
@@ -67,7 +67,7 @@ static bool has_ended(tree_t tree) {
     return poll(&life, 1, 0) == 1;
 }
 
-/* The worker comes to this process, so that its end can be waited for. */
+/* This process adopts the worker, so it can wait for the worker's end. */
 static void kill_the_supervisor_of(tree_t tree) {
     int status = 0;
     CHECK(kill(tree.supervisor, SIGKILL) == 0);
@@ -88,7 +88,7 @@ int main(void) {
 
     tree_t first = grow();
     CHECK(first.tier == tier);
-    /* Every other worker that polls is gone at a look of its own, and the first one has looked by then, too. */
+    /* In the poll tier, by the time another worker has seen its supervisor's death, the first one has polled too. */
     for (int other = 0; other < OTHERS; other++) kill_the_supervisor_of(grow());
     CHECK(!has_ended(first));
     kill_the_supervisor_of(first);
