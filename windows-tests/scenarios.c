@@ -1,11 +1,11 @@
-/* Trees of processes on Windows, or under Wine: who ends when a supervisor ends, and who does not.
+/* Process trees on Windows or under Wine: which processes end when a supervisor ends, and which live on.
  *
- *   scenarios.exe              runs all of them; the status is 1 when one fails
- *   scenarios.exe NAME...      runs these
+ *   scenarios.exe              runs all scenarios; the status is 1 if one fails
+ *   scenarios.exe NAME...      runs these scenarios
  *
- * The program is every process of a tree: it starts itself anew in a role, such as `scenarios.exe worker`. A scenario
- * is a list of words in PW_WORDS, which every role reads. The processes tell of themselves in shared memory.
- * `localai-parentwatch.exe` and `localai_parentwatch.dll` are expected beside the program.
+ * All processes of a tree run this program. It starts itself again with a role, such as `scenarios.exe worker`.
+ * PW_WORDS has the words that make up a scenario, and every role reads them. The processes report in shared memory.
+ * `localai-parentwatch.exe` and `localai_parentwatch.dll` must lie in the folder of this program.
  */
 #include <windows.h>
 
@@ -17,25 +17,25 @@
 
 #include <localai_parentwatch.h>
 
-/* How long a process may take to come up or to end. It ends the wait on failure alone. */
+/* How long a process may take to start or to end, in ms. Only a failing scenario waits that long. */
 #define DEADLINE 20000
-/* How long a process that must live is looked at. */
+/* How long a process that must live is observed, in ms. */
 #define LOOK 400
-/* No process of a tree lives longer, whatever happens. */
+/* How long a process of a tree lives at most, in ms, whatever happens. */
 #define LIFE 60000
 
 enum role { SUPERVISOR, WRAPPER, EXEC, WORKER, HELPER, GRANDCHILD, NEIGHBOUR, SIBLING, LAUNCHER, ROLES };
 static const char *const names[ROLES] = {"supervisor", "wrapper", "exec", "worker", "helper", "grandchild", "neighbour",
                                          "sibling",    "launcher"};
 
-struct told {
+struct report {
     volatile LONG pid;
-    /* What came of starting the watcher. */
+    /* The result of starting the watcher. */
     volatile LONG status, tier, scope, watched[2];
 };
 
 struct shared {
-    struct told by[ROLES];
+    struct report by[ROLES];
     volatile LONG may_arm, may_end[ROLES], hook_ran;
 };
 
@@ -59,7 +59,7 @@ static char *own_path(void) {
     return path;
 }
 
-/* The program that lies beside this one. */
+/* The path of a program in the folder of this one. */
 static const char *beside(const char *name) {
     static char path[2 * MAX_PATH];
     snprintf(path, sizeof path, "%s", own_path());
@@ -68,7 +68,7 @@ static const char *beside(const char *name) {
     return path;
 }
 
-/* Starts a program; `job` and `stderr_handle` may be NULL. */
+/* Starts a program. `job` and `stderr_handle` may be NULL. */
 static HANDLE start(const char *line, HANDLE job, HANDLE stderr_handle) {
     char copy[4 * MAX_PATH];
     snprintf(copy, sizeof copy, "%s", line);
@@ -103,8 +103,9 @@ static DWORD CALLBACK do_nothing(void *unused) {
     return 0;
 }
 
-/* Starts processes until one has this number, which is free or soon will be; NULL: none gets it. It never runs. */
-static HANDLE start_with_number(DWORD number, HANDLE job) {
+/* Starts processes until one gets this id, which must be free or become free soon. That process stays suspended.
+ * Returns NULL if none gets it. */
+static HANDLE start_with_id(DWORD id, HANDLE job) {
     char line[2 * MAX_PATH];
     snprintf(line, sizeof line, "\"%s\"", own_path());
     for (int started = 0; started < 1000; started++) {
@@ -117,13 +118,13 @@ static HANDLE start_with_number(DWORD number, HANDLE job) {
             AssignProcessToJobObject(job, made.hProcess);
         }
         CloseHandle(made.hThread);
-        if (made.dwProcessId == number) {
+        if (made.dwProcessId == id) {
             return made.hProcess;
         }
         TerminateProcess(made.hProcess, 0);
         WaitForSingleObject(made.hProcess, DEADLINE);
         CloseHandle(made.hProcess);
-        /* Threads have numbers too: now and then one more, so that this one is not a thread's time and again. */
+        /* Threads get ids from the same set. An extra thread now and then shifts which ids the processes get. */
         if (started % 61 == 0) {
             CloseHandle(CreateThread(NULL, 0, do_nothing, NULL, 0, NULL));
         }
@@ -145,7 +146,7 @@ static void CALLBACK hook(void *ran) {
 
 static void call_hook(void *ran) { hook(ran); }
 
-/* Names this process, or somebody else, as the supervisor to whoever is started. */
+/* Names this process, or another one, as the supervisor in the environment of its children. */
 static void name_supervisor(void) {
     char entry[128], *token = entry + strlen("LOCALAI_BACKEND_PARENT_PID=");
     localai_parentwatch_child_env(entry, sizeof entry);
@@ -153,7 +154,7 @@ static void name_supervisor(void) {
         token[strcspn(token, "@")] = 0;
     }
     if (has("other-time")) {
-        /* The last digit of the creation time, by another one. */
+        /* Changes the last digit of the creation time. */
         char *digit = strrchr(token, '@') - 1;
         *digit = *digit == '0' ? '1' : '0';
     }
@@ -187,7 +188,7 @@ static void be_supervisor(void) {
     }
 }
 
-static void arm(struct told *told) {
+static void arm(struct report *report) {
     localai_parentwatch_options_t options = {.size = sizeof options};
     if (has("hook")) {
         options.on_death = call_hook;
@@ -199,17 +200,17 @@ static void arm(struct told *told) {
     if (has("scope-process")) {
         options.scope = LOCALAI_PARENTWATCH_SCOPE_PROCESS;
     }
-    told->status = has("hook") || has("short-grace") || has("scope-process") ? localai_parentwatch_start(&options)
-                                                                               : start_parent_death_watcher();
+    report->status = has("hook") || has("short-grace") || has("scope-process") ? localai_parentwatch_start(&options)
+                                                                                 : start_parent_death_watcher();
     localai_parentwatch_info_t info = {.size = sizeof info};
     localai_parentwatch_status(&info);
-    told->tier = info.tier;
-    told->scope = info.scope;
-    told->watched[0] = info.watched_pids[0];
-    told->watched[1] = info.watched_pids[1];
+    report->tier = info.tier;
+    report->scope = info.scope;
+    report->watched[0] = info.watched_pids[0];
+    report->watched[1] = info.watched_pids[1];
 }
 
-/* Fills the pipe on stderr, which nobody reads, from a thread that hangs then. */
+/* Fills the pipe on stderr, which no process reads. The thread then hangs. */
 static DWORD CALLBACK fill_stderr(void *unused) {
     static char bytes[1 << 16];
     DWORD written;
@@ -225,19 +226,19 @@ static void wait_for(enum role role) {
     }
 }
 
-static void be_worker(struct told *told) {
+static void be_worker(struct report *report) {
     if (has("helpers")) {
         start_role(HELPER);
         wait_for(GRANDCHILD);
     }
     if (has("launcher")) {
-        /* A helper of ours has the number of the neighbour's parent, which has ended. */
+        /* The neighbour's parent has ended. Starts a helper that reuses its id. */
         wait_for(NEIGHBOUR);
-        HANDLE helper = start_with_number((DWORD)shared->by[LAUNCHER].pid, NULL);
+        HANDLE helper = start_with_id((DWORD)shared->by[LAUNCHER].pid, NULL);
         shared->by[HELPER].pid = helper ? (LONG)GetProcessId(helper) : -1;
     }
     if (has("late")) {
-        told->pid = (LONG)GetCurrentProcessId();
+        report->pid = (LONG)GetCurrentProcessId();
         while (!shared->may_arm) {
             Sleep(2);
         }
@@ -248,36 +249,36 @@ static void be_worker(struct told *told) {
     if (has("waits")) {
         wait_for(SUPERVISOR);
         int32_t parent = shared->by[SUPERVISOR].pid;
-        told->pid = (LONG)GetCurrentProcessId();
+        report->pid = (LONG)GetCurrentProcessId();
         int died_before = localai_parentwatch_parent_died(parent);
         int status = localai_parentwatch_wait_for_exit(parent, 3600000000000);
         ExitProcess(!died_before && status == 0 && localai_parentwatch_parent_died(parent) ? 11 : 12);
     }
     if (!has("plain")) {
-        arm(told);
+        arm(report);
     }
     if (has("late")) {
-        told->watched[1] = -1;
+        report->watched[1] = -1;
     }
 }
 
 static int be(enum role role) {
-    struct told *told = &shared->by[role];
-    told->status = -1000;
+    struct report *report = &shared->by[role];
+    report->status = -1000;
     if (role == SUPERVISOR) {
         be_supervisor();
     } else if (role == WRAPPER) {
         start_role(WORKER);
     } else if (role == WORKER) {
-        be_worker(told);
+        be_worker(report);
     } else if (role == HELPER) {
         start_role(GRANDCHILD);
     } else if (role == LAUNCHER) {
-        told->pid = (LONG)GetCurrentProcessId();
+        report->pid = (LONG)GetCurrentProcessId();
         start_role(NEIGHBOUR);
         return 0;
     }
-    InterlockedExchange(&told->pid, (LONG)GetCurrentProcessId());
+    InterlockedExchange(&report->pid, (LONG)GetCurrentProcessId());
     for (int slept = 0; slept < LIFE && !shared->may_end[role]; slept += 2) {
         Sleep(2);
     }
@@ -312,7 +313,7 @@ static const char *stderr_text(void) {
     return text;
 }
 
-/* Starts the supervisor of a tree, with the watcher on unless `watch` says otherwise; NULL: unset. */
+/* Starts the supervisor of a tree. `watch` is the value of LOCALAI_BACKEND_PARENT_WATCH; NULL leaves that unset. */
 static void tree_with(const char *words, const char *watch) {
     static int number;
     char name[64];
@@ -336,7 +337,7 @@ static void tree_with(const char *words, const char *watch) {
         stderr_handle = CreateFileA(stderr_path, FILE_APPEND_DATA, FILE_SHARE_READ | FILE_SHARE_WRITE, &inherited,
                                     CREATE_ALWAYS, 0, NULL);
     }
-    /* Whatever comes of the scenario, nobody of the tree is left. */
+    /* The job ends the whole tree, however the scenario ends. */
     job = CreateJobObjectA(NULL, NULL);
     JOBOBJECT_EXTENDED_LIMIT_INFORMATION limits = {.BasicLimitInformation.LimitFlags =
                                                        JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE};
@@ -349,7 +350,7 @@ static void tree_with(const char *words, const char *watch) {
 
 static void tree(const char *words) { tree_with(words, "true"); }
 
-static void fell(void) {
+static void end_tree(void) {
     if (!job) {
         return;
     }
@@ -372,7 +373,7 @@ static void fell(void) {
     DeleteFileA(stderr_path);
 }
 
-/* Waits until it is up, and holds it. */
+/* Waits until the process has reported its pid, and opens a handle on it. */
 static void up(enum role role) {
     for (ULONGLONG until = GetTickCount64() + DEADLINE; !shared->by[role].pid; Sleep(2)) {
         if (GetTickCount64() > until) {
@@ -394,7 +395,7 @@ static void lives(enum role role) {
     }
 }
 
-/* What the system gives whoever ends with a job is its business. */
+/* For a process that ends with its job: the system chooses its exit status. */
 #define ANY 0xffffffff
 
 static void ends(enum role role, DWORD expected) {
@@ -421,7 +422,7 @@ static void status_is(LONG expected) {
 }
 
 static void is_watched(enum role parent, int supervisor) {
-    struct told *worker = &shared->by[WORKER];
+    struct report *worker = &shared->by[WORKER];
     LONG expected[2] = {shared->by[parent].pid, supervisor ? shared->by[SUPERVISOR].pid : 0};
     status_is(LOCALAI_PARENTWATCH_ARMED);
     if (worker->tier != LOCALAI_PARENTWATCH_TIER_EVENT) {
@@ -433,7 +434,7 @@ static void is_watched(enum role parent, int supervisor) {
     }
 }
 
-/* The line on stderr: no other, unless `warns`. */
+/* Checks the last line on stderr. Unless `warns`, it must be the only one. */
 static void says(const char *who, enum role gone, enum role worker, const char *how, int warns) {
     char expected[256];
     snprintf(expected, sizeof expected, "localai-parentwatch: %s %ld is gone, worker %ld exits (%s)\n", who,
@@ -471,16 +472,16 @@ static void supervisor_ended(void) {
     says("supervisor", SUPERVISOR, WORKER, "event", 0);
 }
 
-/* A stranger has the number of this process, which has ended. */
-static void give_number_to_a_stranger(enum role role) {
+/* Starts an unrelated process that reuses the id of this process, which has ended. */
+static void reuse_id(enum role role) {
     CloseHandle(processes[role]);
-    processes[role] = start_with_number((DWORD)shared->by[role].pid, job);
+    processes[role] = start_with_id((DWORD)shared->by[role].pid, job);
     if (!processes[role]) {
         longjmp(failed, SKIPPED);
     }
 }
 
-/* It is proven by its token, or by its number, to be dead; and our parent is gone. */
+/* The worker arms after its supervisor's death. Token or process id prove that death, and our parent is gone. */
 static void dies_when_it_arms(const char *words, int warns) {
     tree(words);
     up(WORKER);
@@ -488,7 +489,7 @@ static void dies_when_it_arms(const char *words, int warns) {
     ends(SUPERVISOR, 3);
     lives(WORKER);
     if (has_word(words, "reused")) {
-        give_number_to_a_stranger(SUPERVISOR);
+        reuse_id(SUPERVISOR);
     }
     shared->may_arm = 1;
     ends(WORKER, 1);
@@ -504,7 +505,7 @@ static void lives_when_it_arms(const char *words) {
     terminate(SUPERVISOR);
     ends(SUPERVISOR, 3);
     if (has_word(words, "reused")) {
-        give_number_to_a_stranger(SUPERVISOR);
+        reuse_id(SUPERVISOR);
     }
     shared->may_arm = 1;
     for (ULONGLONG until = GetTickCount64() + DEADLINE; !shared->by[WORKER].watched[1]; Sleep(2)) {
@@ -516,22 +517,22 @@ static void lives_when_it_arms(const char *words) {
     status_is(LOCALAI_PARENTWATCH_NO_PARENT);
 }
 
-/* Another process has its number, with another creation time. */
+/* Another process has the supervisor's id, but another creation time. */
 static void dead_before_arming_number_reused(void) { dies_when_it_arms("late token reused", 0); }
 
-/* A number alone may be that process's. */
-static void number_of_a_stranger(void) { lives_when_it_arms("late number reused"); }
+/* A plain process id, without a creation time, may mean the process that has that id now. */
+static void number_of_another_process(void) { lives_when_it_arms("late number reused"); }
 
-/* The process that has the parent's number is younger than we are. */
+/* The process that has the parent's id was created after the worker. */
 static void parent_gone_number_reused(void) { lives_when_it_arms("late reused"); }
 
-/* Nobody was named: whether the parent was the supervisor, or a launcher that has left, is not known. */
-static void parent_gone_nobody_named(void) { lives_when_it_arms("late"); }
+/* Without a named supervisor, the parent that is gone may have been only a launcher. */
+static void parent_gone_no_supervisor_named(void) { lives_when_it_arms("late"); }
 
-/* A token of Linux proves nothing here. */
+/* A token from Linux proves nothing here. */
 static void token_of_linux(void) { lives_when_it_arms("late linux-token"); }
 
-/* The parent lives and has the number, so that nobody has died. */
+/* The parent lives and has that id, so the supervisor is not dead. */
 static void token_with_another_creation_time(void) {
     tree("other-time");
     up(WORKER);
@@ -590,7 +591,7 @@ static void helpers_of_scope_process_live(void) {
     lives(GRANDCHILD);
 }
 
-/* Without a watcher, which the environment leaves off. */
+/* Waiting needs no watcher. Here the environment leaves the watcher off. */
 static void wait_for_the_parent(void) {
     tree_with("waits", NULL);
     up(WORKER);
@@ -599,8 +600,9 @@ static void wait_for_the_parent(void) {
     ends(WORKER, 11);
 }
 
-/* The neighbour keeps the number of a parent that has ended. Now a helper has it, which is younger. */
-static void neighbour_of_a_reused_number_lives(void) {
+/* The neighbour's parent has ended, and a helper has reused the parent's id. The helper is younger than the
+ * neighbour, so it cannot be its parent. */
+static void neighbour_of_a_reused_id_lives(void) {
     tree("launcher");
     up(WORKER);
     if (shared->by[HELPER].pid == -1) {
@@ -659,7 +661,7 @@ static void hook_hangs(void) {
     }
 }
 
-/* The worker ends its own way; the helpers go all the same. */
+/* The worker exits by itself. Its helpers end all the same. */
 static void hook_exits(void) {
     tree("hook hook-exits helpers");
     up_with_helpers();
@@ -747,8 +749,8 @@ static const struct scenario {
     SCENARIO(dead_before_arming),
     SCENARIO(dead_before_arming_by_number),
     SCENARIO(dead_before_arming_number_reused),
-    SCENARIO(number_of_a_stranger),
-    SCENARIO(parent_gone_nobody_named),
+    SCENARIO(number_of_another_process),
+    SCENARIO(parent_gone_no_supervisor_named),
     SCENARIO(parent_gone_number_reused),
     SCENARIO(token_of_linux),
     SCENARIO(token_with_another_creation_time),
@@ -756,7 +758,7 @@ static const struct scenario {
     SCENARIO(wrapper_ended),
     SCENARIO(helpers_end),
     SCENARIO(helpers_of_scope_process_live),
-    SCENARIO(neighbour_of_a_reused_number_lives),
+    SCENARIO(neighbour_of_a_reused_id_lives),
     SCENARIO(sibling_ends),
     SCENARIO(switched_off),
     SCENARIO(off_by_default),
@@ -790,8 +792,8 @@ static int run(const struct scenario *scenario) {
         default:
             outcome = SKIPPED;
         }
-        fell();
-        /* The number may have gone to a process or a thread that lives on. */
+        end_tree();
+        /* A skipped scenario is tried again: an unrelated process or thread may have taken the id. */
     } while (outcome == SKIPPED && --attempts);
     if (outcome == SKIPPED) {
         printf("\nSKIPPED: %s: the system does not give the number to another process\n", scenario->name);
