@@ -1,5 +1,5 @@
-//! Any bytes as the structs of the C ABI, with the watcher switched off, so that nothing is armed. Every access
-//! beyond `size` is one beyond the allocation, which the address sanitizer sees.
+//! Passes arbitrary bytes as the structs of the C ABI. The watcher is switched off, so nothing is armed. The structs
+//! are allocated without room to spare: the address sanitizer sees every access beyond the allocation.
 
 #![no_main]
 
@@ -15,7 +15,7 @@ use libfuzzer_sys::fuzz_target;
 
 const WORD: usize = size_of::<usize>();
 
-/// `bytes` on the heap, as many and no more, aligned as a struct is.
+/// Copies the bytes to the heap, aligned like a struct. A last, incomplete word is dropped.
 fn boxed(bytes: &[u8]) -> Box<[usize]> {
     let words = bytes.chunks_exact(WORD).map(|word| usize::from_ne_bytes(word.try_into().unwrap()));
     words.collect()
@@ -23,13 +23,13 @@ fn boxed(bytes: &[u8]) -> Box<[usize]> {
 
 fuzz_target!(|input: (u16, Option<&[u8]>, bool, &[u8])| {
     static OFF: Once = Once::new();
-    // SAFETY: before anything else runs here.
+    // SAFETY: runs before anything else that uses the environment.
     OFF.call_once(|| unsafe { std::env::set_var("LOCALAI_BACKEND_PARENT_WATCH", "off") });
     let (says, parent, has_hook, bytes) = input;
 
     let mut options = boxed(bytes);
     let has = options.len() * WORD;
-    // What is promised is what there is, or less.
+    // `size` is never larger than the allocation.
     let size = if says == 0 { has } else { usize::from(says).min(has) };
     if let Some(first) = options.first_mut() {
         *first = size;
@@ -40,9 +40,9 @@ fuzz_target!(|input: (u16, Option<&[u8]>, bool, &[u8])| {
         text.into_boxed_slice()
     });
     extern "C" fn never(_: *mut std::ffi::c_void) {
-        unreachable!("nobody has died");
+        unreachable!("no supervisor has died");
     }
-    // The pointers among them must be some, or NULL.
+    // The pointers in the struct must be valid or NULL.
     let pointers = [
         (
             offset_of!(localai_parentwatch_options_t, parent),
@@ -60,7 +60,7 @@ fuzz_target!(|input: (u16, Option<&[u8]>, bool, &[u8])| {
     }
     if !options.is_empty() {
         let pointer = options.as_ptr().cast::<localai_parentwatch_options_t>();
-        // SAFETY: `size` bytes are there, and the pointers are what they should be.
+        // SAFETY: `size` bytes are allocated, and the pointers are valid or NULL.
         let status = unsafe { localai_parentwatch_start(pointer) };
         let is_valid = is_valid(&options, size, parent.as_deref());
         let expected =
@@ -72,7 +72,7 @@ fuzz_target!(|input: (u16, Option<&[u8]>, bool, &[u8])| {
     if let Some(first) = info.first_mut() {
         *first = size;
         let before = info.clone();
-        // SAFETY: `size` bytes are there.
+        // SAFETY: `size` bytes are allocated.
         let status = unsafe { localai_parentwatch_status(info.as_mut_ptr().cast()) };
         if size < offset_of!(localai_parentwatch_info_t, watched_pids) {
             assert_eq!(status, LOCALAI_PARENTWATCH_INVALID);
@@ -89,7 +89,7 @@ fuzz_target!(|input: (u16, Option<&[u8]>, bool, &[u8])| {
     }
 });
 
-/// The header's words, read once more.
+/// Whether the options are valid: a second implementation of the rules in the header.
 fn is_valid(words: &[usize], size: usize, parent: Option<&[u8]>) -> bool {
     const KNOWN: usize = size_of::<localai_parentwatch_options_t>();
     if !(KNOWN..=4096).contains(&size) {
@@ -100,7 +100,7 @@ fn is_valid(words: &[usize], size: usize, parent: Option<&[u8]>) -> bool {
     let u32_at = |offset: usize| u32::from_ne_bytes(bytes[offset..offset + 4].try_into().unwrap());
     let interval = u64_at(offset_of!(localai_parentwatch_options_t, interval_ns));
     let grace = u64_at(offset_of!(localai_parentwatch_options_t, grace_ns));
-    let names_somebody = |text: &[u8]| {
+    let names_supervisor = |text: &[u8]| {
         let text = std::str::from_utf8(&text[..text.len() - 1]);
         text.is_ok_and(|text| text.parse::<parentwatch::Supervisor>().is_ok())
     };
@@ -110,5 +110,5 @@ fn is_valid(words: &[usize], size: usize, parent: Option<&[u8]>) -> bool {
         && u32_at(offset_of!(localai_parentwatch_options_t, scope)) <= 2
         && u32_at(offset_of!(localai_parentwatch_options_t, flags)) & !1 == 0
         && bytes[KNOWN..size].iter().all(|byte| *byte == 0)
-        && parent.is_none_or(names_somebody)
+        && parent.is_none_or(names_supervisor)
 }

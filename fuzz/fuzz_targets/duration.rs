@@ -1,4 +1,4 @@
-//! The duration grammar against a second, slower reading of it, in whole numbers.
+//! Compares the duration parser with a second, slower one that computes in integers.
 
 #![no_main]
 
@@ -6,7 +6,7 @@ use libfuzzer_sys::fuzz_target;
 
 const GREATEST: u128 = i64::MAX as u128;
 
-/// In nanoseconds without its sign, rounded down once per term; `None` for what the grammar refuses.
+/// The duration in nanoseconds, without its sign. Each term is rounded down. `None` if the grammar refuses the text.
 fn read(text: &str) -> Option<u128> {
     let is_bare = |c: char| c.is_ascii_digit() || c == '.';
     if text.chars().all(is_bare) {
@@ -15,7 +15,7 @@ fn read(text: &str) -> Option<u128> {
     let mut rest = text.strip_prefix(['+', '-']).unwrap_or(text);
     match rest {
         "" => return None,
-        // The one number with a sign that needs no unit.
+        // With a sign, only 0 needs no unit.
         "0" => return Some(0),
         _ => {}
     }
@@ -45,7 +45,7 @@ fn term(digits: &str, unit: u128) -> Option<u128> {
     if fraction.contains('.') || (whole.is_empty() && fraction.is_empty()) {
         return None;
     }
-    // What is beyond the greatest duration, or below a nanosecond, needs no more digits to be so.
+    // More digits make no difference: the number is already beyond the greatest duration, or below a nanosecond.
     let whole = whole.trim_start_matches('0');
     let whole: u128 = if whole.len() > 25 { u128::MAX } else { whole.parse().unwrap_or(0) };
     let fraction = &fraction[..fraction.len().min(20)];
@@ -60,8 +60,8 @@ fuzz_target!(|text: &str| {
     let without_zero = parentwatch::parse_duration(text).map(|duration| duration.as_nanos());
     assert_eq!(without_zero, got.filter(|got| *got > 0), "{text:?}");
     let greatest = if text.starts_with('-') { 0 } else { GREATEST };
-    // Go computes the fraction of each term in floating point, and so does the port: a nanosecond more or less
-    // for each, and more where 53 bits are too few for the digits.
+    // Go, and so our parser, computes the fraction of each term in floating point. Each term may be off by a
+    // nanosecond, and by more where 53 bits are too few for the digits.
     let terms = text.matches(|c: char| c.is_ascii_alphabetic() || c == '.').count() as u128 + 1;
     match (expected, got) {
         (None, None) => {}

@@ -1,4 +1,5 @@
-//! Any bytes in any variable: a setting within its limits, and warnings that are one printable line each.
+//! Passes arbitrary bytes in each variable. The settings must be within their limits, and each warning must be one
+//! printable line.
 
 #![no_main]
 
@@ -37,5 +38,5 @@ fuzz_target!(|values: [Option<&[u8]>; 4]| {
         let read: Supervisor = supervisor.to_string().parse().unwrap();
         assert_eq!(read, supervisor);
     }
-    assert_eq!(Config::from_lookup(lookup).0, config, "the same again");
+    assert_eq!(Config::from_lookup(lookup).0, config, "the same input gives the same settings");
 });
