@@ -1,4 +1,4 @@
-"""What this machine lets the driver do. A test that needs more is skipped, with the reason."""
+"""Finds out what this machine allows. A test that needs more is skipped, with the reason."""
 
 import functools
 import os
@@ -40,7 +40,7 @@ def _private_proc() -> str | None:
 
 
 def _fuse() -> str | None:
-    """Whether a FUSE file system can be mounted, in a mount namespace of its own."""
+    """Tries to mount a FUSE file system, in a new mount namespace."""
     options = "fd=3,rootmode=40000,user_id=0,group_id=0"
     script = f'exec 3<>/dev/fuse && mount -i -t fuse -o {options} none "$0"'
     with tempfile.TemporaryDirectory() as directory:
@@ -56,7 +56,7 @@ def _initial_pid_namespace() -> str | None:
 
 
 def _adopting_init() -> str | None:
-    """Makes an orphan, and asks who has adopted it."""
+    """Makes an orphan, and finds out which process has adopted it."""
     orphan = (
         "parent=$0; "
         "while [ $parent = $0 ]; do read -r _ _ _ parent _ </proc/$$/stat; done; "
@@ -105,5 +105,5 @@ _CHECKS = {
 
 @functools.cache
 def reason_to_skip(capability: str) -> str | None:
-    """Why this machine does not offer the capability, or None."""
+    """Why this machine lacks the capability. None if it has it."""
     return _CHECKS[capability]()

@@ -1,4 +1,4 @@
-"""The cells of scenarios.toml: which scenario runs over which worker, and why not."""
+"""Reads scenarios.toml: which scenario runs with which worker, or why it does not."""
 
 import ast
 import re
@@ -20,13 +20,13 @@ _SCENARIOS = (
 
 
 def scenario_of(test_name: str) -> str | None:
-    """F01 for test_f01_…"""
+    """The scenario that a test belongs to, such as F01 for test_f01_…"""
     match = _TEST_NAME.match(test_name)
     return match.group(1).upper() if match else None
 
 
 class Cells:
-    """scenarios.toml, read and checked against the tests beside it."""
+    """The content of scenarios.toml, and the tests in the same directory."""
 
     def __init__(self, directory: Path) -> None:
         table = tomllib.loads((directory / "scenarios.toml").read_text())
@@ -41,24 +41,24 @@ class Cells:
 
     @property
     def scenarios(self) -> list[str]:
-        """F01 and so on, in the order of the table."""
+        """The names of all scenarios (F01 …), in the order of the table."""
         return list(self._scenarios)
 
     def title(self, scenario: str) -> str:
         return self._scenarios[scenario]["title"]
 
     def reason(self, scenario: str, worker: str) -> str | None:
-        """Why the scenario is not run over the worker; None where it is."""
+        """Why the scenario does not run with the worker. None if it does."""
         cell = self._scenarios[scenario][worker]
         return None if cell == "run" else cell.removeprefix("n/a: ")
 
     def languages(self, scenario: str) -> list[str]:
-        """The workers over which the scenario runs."""
+        """The workers with which the scenario runs."""
         cells = self._scenarios.get(scenario, {})
         return [worker for worker in self.workers if cells.get(worker) == "run"]
 
     def mistakes(self) -> list[str]:
-        """Everything in which the table and the tests disagree; empty when all is well."""
+        """All differences between the table and the tests. Empty if there are none."""
         found = []
         for scenario in _SCENARIOS:
             cells = self._scenarios.get(scenario, {})

@@ -1,4 +1,4 @@
-"""A cgroup of its own for some processes of a tree, in either version of the kernel's interface."""
+"""Makes cgroups for some processes of a tree, in version 1 or 2 of the kernel's interface."""
 
 import contextlib
 import tempfile
@@ -12,11 +12,11 @@ VERSIONS = ("v1", "v2")
 
 
 class Unavailable(Exception):
-    """This machine has no such cgroup, or lets nobody make one."""
+    """This machine has no such cgroup, or does not allow making one."""
 
 
 class Cgroup:
-    """A new child of the topmost cgroup that is seen here."""
+    """A new child of the topmost cgroup that is visible here."""
 
     def __init__(self, version: str, controller: str) -> None:
         self._version = version
@@ -30,7 +30,7 @@ class Cgroup:
         (self._path / "cgroup.procs").write_text(str(process.pid))
 
     def limit_tasks(self, limit: int | None) -> None:
-        """How many processes and threads there may be; None for any number."""
+        """Sets how many processes and threads it may have. None removes the limit."""
         (self._path / "pids.max").write_text("max" if limit is None else str(limit))
 
     def tasks(self) -> int:
@@ -38,7 +38,7 @@ class Cgroup:
 
     @property
     def holds_the_killed(self) -> bool:
-        """Whether a frozen process stays, killed or not, until it is thawed."""
+        """Whether a frozen process that is killed only ends once it is thawed."""
         return self._version == "v1"
 
     def freeze(self) -> None:
@@ -60,7 +60,7 @@ class Cgroup:
         return "frozen 1" in (self._path / "cgroup.events").read_text().splitlines()
 
     def close(self) -> None:
-        """Lets go of what is left in it, and removes it."""
+        """Moves the processes that are left to the parent cgroup, and removes this one."""
         wait_until(self._removed, f"{self._path} is removed")
 
     def _removed(self) -> bool:
@@ -84,7 +84,7 @@ def freezer(version: str) -> Iterator[Cgroup]:
 
 @contextlib.contextmanager
 def limit_of_tasks() -> Iterator[Cgroup]:
-    """In whichever version this machine has the controller."""
+    """A pids cgroup, in the version that this machine supports."""
     try:
         cgroup = Cgroup("v1", "pids")
     except Unavailable:
@@ -108,6 +108,6 @@ def _mount_point(version: str, controller: str) -> Path:
 
 
 def _is_enabled(path: Path, controller: str) -> bool:
-    # Freezing is part of every cgroup v2, and of no controller.
+    # Every cgroup v2 can be frozen. That needs no controller.
     enabled = (path / "cgroup.subtree_control").read_text().split()
     return controller == "freezer" or controller in enabled

@@ -1,16 +1,16 @@
-"""Deadlines: every wait has one, and nothing sleeps for a guessed time."""
+"""Deadlines. Every wait has one, and no test sleeps for a guessed time."""
 
 import time
 from collections.abc import Callable
 
 PATIENCE = 10.0
-"""Seconds that anything may take on a loaded machine before it counts as "never"."""
+"""How many seconds anything may take, on a loaded machine too, before it counts as "never"."""
 
 _PAUSE = 0.002
 
 
 class Deadline:
-    """A moment after which waiting is over."""
+    """The moment at which a wait is over."""
 
     def __init__(self, seconds: float = PATIENCE) -> None:
         self._end = time.monotonic() + seconds
@@ -31,10 +31,10 @@ def wait_until(
     deadline: Deadline | None = None,
     failure: type[Exception] = TimeoutError,
 ) -> None:
-    """Looks at a condition that has no descriptor to wait on, until it holds."""
+    """Polls a condition until it holds, for conditions without a descriptor to wait on."""
     deadline = deadline or Deadline()
     while True:
-        # The last look begins after the deadline: a driver that did not run meanwhile has not looked.
+        # The last look comes after the deadline, in case the driver could not run before.
         is_last = deadline.passed()
         if condition():
             return

@@ -1,4 +1,4 @@
-"""gdb, attached to a process of a tree."""
+"""Attaches gdb to a process of a tree."""
 
 import subprocess
 
@@ -9,7 +9,7 @@ GDB = [
     "-nx",
     "-q",
     "--interpreter=mi3",
-    # Nothing of a program's own is read or run, and nothing is asked for on the network.
+    # Loads no scripts, no symbols of shared libraries, and nothing from the network.
     *("-iex", "set auto-load off"),
     *("-iex", "set auto-solib-add off"),
     *("-iex", "set debuginfod enabled off"),
@@ -17,14 +17,14 @@ GDB = [
 
 
 class Debugger:
-    """Attached from construction on; the process stands still until it is continued."""
+    """A debugger that attaches when constructed. The process is stopped until `resume`."""
 
     def __init__(self, process: Process) -> None:
         self._gdb = subprocess.Popen(
             GDB, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         self._command("-gdb-set mi-async on", "^done")
-        # What a runtime sends to itself is none of a debugger's business.
+        # Passes all signals on: a runtime may signal its own threads.
         self._command("handle all nostop noprint pass", "^done")
         self._command(f"-target-attach {process.pid}", "*stopped")
 
@@ -36,16 +36,16 @@ class Debugger:
         self._command("-exec-interrupt --all", "*stopped")
 
     def detach(self) -> None:
-        """Leaves the process, which has to be stopped, and which then runs on."""
+        """Detaches from the process, which must be stopped. The process then runs on."""
         self._command("-target-detach", "^done")
         self.quit()
 
     def quit(self) -> None:
-        """Ends the debugger. Where its process has not ended before, detach has to come first."""
+        """Ends the debugger. If the process still lives, call `detach` first."""
         self._gdb.communicate("-gdb-exit\n")
 
     def _command(self, command: str, expected: str) -> None:
-        """Gives a command, and reads until gdb has said what is expected."""
+        """Sends a command, and reads until gdb has printed the expected answer."""
         self._gdb.stdin.write(command + "\n")
         self._gdb.stdin.flush()
         said = ""

@@ -1,25 +1,25 @@
-"""What can be wrong with a scenario. The negative controls must fail with one of these."""
+"""The ways in which a scenario can fail. The negative controls must fail in one of these."""
 
 
 class ScenarioFailed(AssertionError):
-    """Something that the scenario's contract excludes was seen."""
+    """The scenario's contract was broken."""
 
 
 class StillAlive(ScenarioFailed):
-    """A process that had to go is still there at the deadline."""
+    """A process that must end still lives at the deadline."""
 
 
 class DiedByMistake(ScenarioFailed):
-    """A process that had to live is gone."""
+    """A process that must live has ended."""
 
 
 class WrongExit(ScenarioFailed):
-    """A process is gone, with another exit status than the contract says."""
+    """A process has ended with another exit status than the contract says."""
 
 
 class LeftBehind(ScenarioFailed):
-    """A test left processes that it did not know of."""
+    """A test has left processes behind that it did not know about."""
 
 
 class NeverServed(ScenarioFailed):
-    """A process could not serve, and ended by itself. That says nothing about the watcher."""
+    """A process failed to start and ended by itself. That is no fault of the watcher."""

@@ -1,4 +1,4 @@
-"""Two ways in which a worker gets no further process, and no further thread."""
+"""Two ways to limit the number of processes and threads that a worker can have."""
 
 import contextlib
 import os
@@ -10,24 +10,24 @@ from driver.cgroups import Cgroup
 from driver.roles import Worker
 
 LIMITED_USER = 20_000 + os.getpid() % 40_000
-"""A user of this driver alone: the limit counts everything of the user, and the trees of another driver
-must not be in it. Below 65536: a user namespace may have no more."""
+"""A user that only this driver has: the limit counts all tasks of the user, and those of another
+driver must not be among them. The number is below 65536, since a user namespace may have no more."""
 
 
 class UserLimit:
-    """RLIMIT_NPROC, of a user whom it limits: root is not limited."""
+    """RLIMIT_NPROC, for an ordinary user. It does not limit root."""
 
     steps = ("--user", str(LIMITED_USER))
 
     def leave(self, worker: Worker, tasks: int) -> None:
-        """At most so many processes and threads more: a helper counts, too."""
+        """Allows that many more processes and threads. A helper counts too."""
         self._set(worker, 1 + tasks)
 
     def lift(self, worker: Worker) -> None:
         self._set(worker, 1000)
 
     def _set(self, worker: Worker, limit: int) -> None:
-        """With the user's own rights: another's limits are not root's to change everywhere."""
+        """Runs as that user: in some sandboxes root may not change another user's limits."""
         subprocess.run(
             ["prlimit", "--pid", str(worker.pid), f"--nproc={limit}:"],
             user=LIMITED_USER,
@@ -38,7 +38,7 @@ class UserLimit:
 
 
 class CgroupLimit:
-    """A pids cgroup, which limits root as well."""
+    """A pids cgroup. It limits root too."""
 
     steps = ()
 

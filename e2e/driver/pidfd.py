@@ -1,4 +1,4 @@
-"""A process by its pidfd: never by a number that the kernel may have given away again."""
+"""Processes by their pidfds. A pid could be reused; a pidfd cannot."""
 
 import ctypes
 import errno
@@ -20,14 +20,14 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def set_subreaper(on: bool) -> None:
-    """Makes this process the one that adopts the orphans below it, or no longer."""
+    """Makes this process adopt the orphans below it, or stops that."""
     if _libc.prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_long(on), 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "PR_SET_CHILD_SUBREAPER")
 
 
 @dataclass(frozen=True)
 class Exit:
-    """How a process ended: by an exit status, or by a signal."""
+    """How a process has ended: with an exit status, or by a signal."""
 
     status: int | None = None
     signal: int | None = None
@@ -45,7 +45,7 @@ class Exit:
 
 
 class Pidfd:
-    """An open pidfd, and the waiting, signalling and reaping through it."""
+    """An open pidfd. Waits for its process, signals it, and reaps it."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -60,7 +60,7 @@ class Pidfd:
         return self.fd
 
     def wait_ended(self, deadline: Deadline) -> bool:
-        """Blocks until the process has ended (reaped or not); false at the deadline."""
+        """Waits until the process has ended, reaped or not. Returns False at the deadline."""
         poller = select.poll()
         poller.register(self.fd, select.POLLIN)
         while True:
@@ -73,7 +73,7 @@ class Pidfd:
         return self.wait_ended(Deadline(0))
 
     def send(self, number: int) -> bool:
-        """Sends a signal; false when the process has been reaped."""
+        """Sends a signal. Returns False if the process has been reaped."""
         try:
             signal.pidfd_send_signal(self.fd, number)
         except ProcessLookupError:
@@ -81,10 +81,10 @@ class Pidfd:
         return True
 
     def reap(self, deadline: Deadline, failure: type[Exception] = StillAlive) -> Exit | None:
-        """Waits until nothing is left of the process, reaping it where it is the driver's.
+        """Waits until the process has been reaped, and reaps it if it is the driver's child.
 
-        Where another process reaped it, the status comes from the kernel (6.15 and later), or is
-        unknown (None).
+        If another process reaps it, Linux 6.15 and later still report how it ended. Before, the result
+        is None: not known.
         """
         ended: list[Exit] = []
 

@@ -1,4 +1,4 @@
-"""What /proc tells about the processes of a tree, seen from the driver's PID namespace."""
+"""Reads /proc about the processes of a tree. All pids are those of the driver's PID namespace."""
 
 import contextlib
 import os
@@ -12,13 +12,13 @@ _LOOKS = 5
 
 
 def _stat_fields(pid: int) -> list[str]:
-    """The fields of /proc/PID/stat from the third on: [0] is the state, [1] the parent."""
+    """The fields of /proc/PID/stat from the third on. [0] is the state, [1] the parent."""
     text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     return text.rpartition(")")[2].split()
 
 
 def state(pid: int) -> str:
-    """The letter that ps shows, and X for a process that is gone."""
+    """The state letter that ps shows. X for a process that is gone."""
     try:
         return _stat_fields(pid)[0]
     except OSError:
@@ -30,7 +30,7 @@ def parent(pid: int) -> int:
 
 
 def start_time(pid: int) -> int:
-    """Clock ticks after boot, the STARTTIME of a token."""
+    """Clock ticks between boot and the start of the process: the STARTTIME of a token."""
     return int(_stat_fields(pid)[19])
 
 
@@ -52,7 +52,7 @@ def command_name(pid: int) -> str:
 
 
 def is_titled(pid: int, title: str) -> bool:
-    """Whether the command line is that title, or begins with it and goes on with " for"."""
+    """Whether the command line is that title, or is that title followed by " for "."""
     line = command_line(pid).rstrip()
     return line == title or line.startswith(f"{title} for ")
 
@@ -72,7 +72,7 @@ def threads(pid: int) -> list[int]:
 
 
 def watcher_threads(pid: int) -> list[int]:
-    """The threads that bear the watcher's name; none in a process that is gone."""
+    """The ids of the threads with the watcher's name. Empty for a process that is gone."""
     found = []
     with contextlib.suppress(OSError):
         for tid in threads(pid):
@@ -89,8 +89,8 @@ def thread_status(pid: int, tid: int) -> dict[str, str]:
 
 
 def voluntary_switches(pid: int, tid: int) -> int:
-    """How often the thread went to sleep: one that polls gains one with every look, and one that
-    waits for its event gains none."""
+    """How often the thread has gone to sleep. In the poll tier the number rises by one with every
+    poll. In the event tier it does not rise."""
     return int(thread_status(pid, tid)["voluntary_ctxt_switches"])
 
 
@@ -99,15 +99,15 @@ def cpu_time_ns(pid: int, tid: int) -> int:
 
 
 def waits_in(pid: int, tid: int) -> str:
-    """The kernel's function that the thread sleeps in; empty when it runs, or that is not told."""
+    """The kernel function in which the thread sleeps. Empty if it runs, or if that is hidden."""
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/task/{tid}/wchan").read_text().strip().removeprefix("0")
     return ""
 
 
 def large_mappings(pid: int) -> list[str]:
-    """What holds memory or a device: shared mappings, devices, anonymous ones of 1 MiB and more.
-    Stacks are not counted."""
+    """The mappings that hold memory or a device: shared ones, devices, and anonymous ones of at
+    least 1 MiB. Stacks and the zero-initialised data of programs do not count."""
     found = []
     end_of_file = None
     for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
@@ -128,14 +128,14 @@ def resident_kib(pid: int) -> int:
 
 
 def memory_available() -> int:
-    """Bytes that programs can still have without swapping."""
+    """The memory in bytes that programs can still get without swapping."""
     lines = Path("/proc/meminfo").read_text().splitlines()
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
 
 
 @dataclass(frozen=True)
 class Descriptor:
-    """One open descriptor of another process."""
+    """An open descriptor of another process."""
 
     number: int
     target: str
@@ -173,15 +173,16 @@ def descriptors(pid: int) -> list[Descriptor]:
 
 
 def has_descriptors(pid: int) -> bool:
-    """Not any more when it ends, a little before its pidfd tells so."""
+    """Whether the process has open descriptors. An exiting process closes them shortly before its
+    pidfd becomes readable."""
     with contextlib.suppress(OSError):
         return bool(os.listdir(f"/proc/{pid}/fd"))
     return False
 
 
 def descendants(ancestor: int) -> dict[int, str]:
-    """Every process below `ancestor`, zombies included, with its state."""
-    # Whose parent ended while this looked is below another one by now: the next look finds it there.
+    """Every process below `ancestor`, including zombies, with its state."""
+    # If a parent ends during a look, its children have moved. The next look finds them.
     for _ in range(_LOOKS):
         below, complete = _look_for_descendants(ancestor)
         if complete:
@@ -190,7 +191,7 @@ def descendants(ancestor: int) -> dict[int, str]:
 
 
 def _look_for_descendants(ancestor: int) -> tuple[dict[int, str], bool]:
-    """What is below `ancestor`, and whether every process had a parent."""
+    """The processes below `ancestor`, and whether the parents of all processes were found."""
     parents: dict[int, int] = {}
     states: dict[int, str] = {}
     for name in os.listdir("/proc"):

@@ -1,30 +1,32 @@
-"""The programs that trees are made of, and where the build put them."""
+"""The programs that process trees consist of, and where the build has put them."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
 COMPILED = ("c", "cpp", "rust", "go-native", "go-degraded", "poller", "pdeathsig", "naive")
-"""Workers that are programs of their own in the build directory."""
+"""Workers that are compiled programs in the build directory."""
 
 DEGRADED = ("go-degraded",)
-"""Workers without the core: they watch their parent alone, without a thread for it, and end alone."""
+"""Workers without the core library. They watch only their parent, have no watcher thread, and do not
+end their helpers."""
 
 GUARDED = ("exec",)
-"""Workers that arm nothing: `localai-parentwatch exec` runs them, and their watcher is a process."""
+"""Workers that do not use the library: `localai-parentwatch exec` runs them, and their watcher is a
+process, the guardian."""
 
 CONTROLS = ("poller", "pdeathsig", "naive", "poller-python", "setpriv")
-"""Watchers that are known to be wrong: the suite asserts that they fail where they must."""
+"""Watchers that are known to be wrong. The suite asserts that they fail where they must."""
 
 POLLERS = ("poller", "poller-python")
-"""The controls that look every so often and know no other tier."""
+"""The controls that only poll."""
 
 _SOURCES = Path(__file__).parent.parent
 
 
 @dataclass(frozen=True)
 class Programs:
-    """The build directory of the suite and the prefix into which the library is installed. A worker is
-    the beginning of a command line."""
+    """The build directory of the suite, and the prefix in which the library is installed. `workers` has
+    the beginning of each worker's command line."""
 
     build: Path
     prefix: Path
@@ -32,7 +34,7 @@ class Programs:
 
     def __post_init__(self) -> None:
         workers = {name: [str(self.build / f"worker-{name}")] for name in COMPILED}
-        # Isolated: what is imported is what is installed beside the interpreter, and nothing else.
+        # -I: import only what is installed for this interpreter.
         python = [str(self.build / "python" / "bin" / "python"), "-I"]
         workers["python"] = [*python, str(_SOURCES / "workers" / "python" / "worker.py")]
         workers["exec"] = [self.program, "exec", "--", str(self.build / "worker-exec")]

@@ -1,4 +1,4 @@
-"""The parts that a process of a tree can play."""
+"""The roles of the processes in a tree: supervisor, worker, helper and others."""
 
 import contextlib
 import errno
@@ -21,46 +21,46 @@ if TYPE_CHECKING:
     from driver.tree import Tree
 
 BY_THE_WATCHER = Exit(status=1)
-"""How a worker ends whose supervisor is gone, whatever else happens."""
+"""How a worker ends when its supervisor is gone."""
 
 BY_THE_GUARDIAN = (Exit(signal=signal.SIGTERM), Exit(signal=signal.SIGKILL))
-"""How one ends that is run by exec: it is not asked."""
+"""How a worker that exec runs may end: its guardian signals it."""
 
 NOBODY = 65534
-"""A user whom RLIMIT_NPROC limits, as it does not limit root."""
+"""A user without rights. RLIMIT_NPROC limits it; it does not limit root."""
 
 HELPER_GRACE = 1.0
-"""Seconds that a reaper leaves to the helpers; it has let go of every descriptor before."""
+"""How many seconds the reaper gives the helpers. It has closed all its descriptors before."""
 
 CONTROL_PATIENCE = 1.5
-"""Seconds that a control is waited for: most of what is looked for there never comes."""
+"""How many seconds the driver waits for a control. Mostly it waits for something that never comes."""
 
 _LOOKS = 3
 _SEPARATOR = b"\x1f"
 
 TRACKER = "resource_tracker import main"
-"""The name of a helper that the reaper takes for Python's resource tracker, by the command line: it has
-5 s more than others to end."""
+"""The name of a helper whose command line the reaper takes for Python's resource tracker. It gets 5 s
+more than other helpers to end."""
 
 SHELL_WRAPPER = ["/bin/sh", "-c", '"$@"; exit "$?"', "sh"]
-"""A shell that stays alive between the supervisor and what it starts, and ends as that did."""
+"""A shell that stays alive between the supervisor and its child, and exits with the child's status."""
 
 
 class Session:
-    """One connection to a process of the tree, for any number of requests."""
+    """A connection to a process of the tree, for any number of requests."""
 
     def __init__(self, process: "Endpoint") -> None:
         self._process = process
         try:
             self._connection = socket.create_connection(("127.0.0.1", process.port), PATIENCE)
-        except TimeoutError:  # Slow, not dead; an OSError, too.
+        except TimeoutError:  # Slow, not dead. Comes first, since it is an OSError too.
             raise
         except OSError as error:
             raise DiedByMistake(f"{process} does not serve: {error}") from error
         self._lines = self._connection.makefile("rb")
 
     def fileno(self) -> int:
-        """Readable when a reply has come."""
+        """The descriptor. It is readable once a reply has come."""
         return self._connection.fileno()
 
     def close(self) -> None:
@@ -97,7 +97,7 @@ class Process:
 
     takedown_order = 2
     names_itself: str | None = None
-    """How what it starts is told who it is, if it is."""
+    """How the process names itself as supervisor to its children. None if it does not."""
 
     def __init__(self, tree: "Tree", name: str, pid: int) -> None:
         self.tree = tree
@@ -120,14 +120,14 @@ class Process:
         return procfs.parent(self.pid)
 
     def kill(self, number: int = signal.SIGKILL, *, reap: bool = True) -> None:
-        """Ends the process by a signal and sees that it has ended; without `reap` a zombie stays,
-        if it is the driver's child."""
+        """Kills the process by a signal and waits for its end. Without `reap` it stays a zombie, if it
+        is the driver's child."""
         self.tree.note_death()
         self.pidfd.send(number)
         self.await_end(reap=reap)
 
     def await_end(self, *, reap: bool = True) -> None:
-        """For what no watcher has to end: if it stays, that is the machine's fault."""
+        """Waits for an end that no watcher causes. A timeout is no fault of the watcher."""
         if not self.pidfd.wait_ended(Deadline()):
             raise TimeoutError(f"{self} does not end")
         if reap:
@@ -148,12 +148,12 @@ class Process:
                 procfs.thread_status(self.pid, tid)["State"].startswith("T")
                 for tid in procfs.threads(self.pid)
             )
-        except OSError:  # It, or a thread of it, has gone on the way.
+        except OSError:  # The process, or a thread of it, has just ended.
             return False
 
     def await_later_tick(self) -> None:
-        """Waits until a process that starts from now on has a later start time than this one: it
-        is told in ticks."""
+        """Waits until a new process gets a later start time than this one. Start times are counted in
+        clock ticks."""
         hertz = os.sysconf("SC_CLK_TCK")
         started = procfs.start_time(self.pid)
         wait_until(lambda: procfs.uptime() * hertz > started + 2, "the clock ticks")
@@ -167,22 +167,22 @@ class Process:
             raise DiedByMistake(f"{self} is gone; the log:\n{self.tree.log()}")
 
     def sees_end(self, deadline: Deadline) -> bool:
-        """Waits for the end of the process; false at the deadline. `gone_after` then tells how many
-        seconds after the last death of the tree (`Tree.note_death`) the driver saw this one."""
+        """Waits for the end of the process. Returns False at the deadline. Sets `gone_after` to the
+        seconds between the last noted death (`Tree.note_death`) and this end."""
         ended = self.pidfd.wait_ended(deadline)
         if ended and self.gone_after is None:
             self.gone_after = self.tree.seconds_since_death()
         return ended
 
     def assert_ended(self, seconds: float | None = None) -> None:
-        """The process ends. It may be left as a zombie."""
+        """Asserts that the process ends. It may stay a zombie."""
         if not self.sees_end(Deadline(seconds or self._patience())):
             raise StillAlive(f"{self} is still alive; the log:\n{self.tree.log()}")
 
     def assert_gone(
         self, expected: Exit | tuple[Exit, ...] | None = None, seconds: float | None = None
     ) -> None:
-        """The process ends, is reaped, and has ended as expected (None: however)."""
+        """Asserts that the process ends as expected and is reaped. None expects any end."""
         self.assert_ended(seconds)
         ended = self.pidfd.reap(Deadline()) or self.tree.reported_exit(self.name)
         allowed = expected if isinstance(expected, tuple) else (expected,)
@@ -190,13 +190,13 @@ class Process:
             raise WrongExit(f"{self}: {ended}, not {expected}; the log:\n{self.tree.log()}")
 
     def _patience(self) -> float:
-        # The naive control errs by dying, and that takes its time.
+        # Other controls fail by staying alive. The naive control fails by dying, so wait for that.
         stays = self.tree.is_control and self.tree.language != "naive"
         return CONTROL_PATIENCE if stays else self.tree.patience
 
 
 class Endpoint(Process):
-    """A process that answers requests on its port."""
+    """A process that answers requests on a TCP port."""
 
     def __init__(self, tree: "Tree", name: str, pid: int, port: int) -> None:
         super().__init__(tree, name, pid)
@@ -218,17 +218,17 @@ class Endpoint(Process):
         assert self.ask("setuid", user)["result"] == 0
 
     def assert_serving(self) -> None:
-        """The process is alive, and accepts and answers."""
+        """Asserts that the process is alive, accepts connections and answers."""
         self.assert_alive()
         self.ask("ping")
         self.assert_alive()
 
 
 class Supervisor(Endpoint):
-    """A process that starts workers, and dies in the ways that a supervisor can."""
+    """A process that starts workers and can die in several ways."""
 
     def spawn(self, *command: str | bytes, request: str = "spawn") -> int:
-        """Starts a child; its number, in the PID namespace of this process."""
+        """Starts a child. Returns its pid in the PID namespace of this process."""
         return self.ask(request, *command)["pid"]
 
     def worker(
@@ -242,13 +242,13 @@ class Supervisor(Endpoint):
         arguments: list[str] | None = None,
         request: str = "spawn",
     ) -> "Worker":
-        """Starts a worker (below `via`, if given) and waits until it serves."""
+        """Starts a worker, below `via` if that is given, and waits until it serves."""
         command = self.tree.worker_command(name, arm=arm, steps=steps, env=env, arguments=arguments)
         pid = self.spawn(*(via or []), *command, request=request)
         return self.tree.await_worker(name, (self.name, pid))
 
     def wrapped_worker(self, **options) -> tuple[Process, "Worker"]:
-        """Starts a shell, which starts a worker and stays alive above it."""
+        """Starts a shell that starts a worker and stays alive as its parent."""
         worker = self.worker(via=SHELL_WRAPPER, **options)
         return Process(self.tree, "wrapper", worker.parent()), worker
 
@@ -264,13 +264,13 @@ class Supervisor(Endpoint):
         """Starts another supervisor below this one."""
         command = self.tree.supervisor_command(name, **options)
         if leads_session:
-            # A leader of a group cannot make a session (setsid(2)).
+            # A group leader cannot make a session (setsid(2)).
             via, request = [self.tree.programs.launch, "--setsid", "--"], "spawn-in-group"
         self.spawn(*(via or []), *command, request=request)
         return self.tree.await_supervisor(name)
 
     def let_next_pid_be(self, number: int) -> None:
-        """Gives that number to the next process of this PID namespace."""
+        """Makes the next process of this PID namespace get that pid."""
         shell = self.spawn("sh", "-c", f"echo {number - 1} >/proc/sys/kernel/ns_last_pid")
         while self.tree.await_report(self.name, "reaped").content["pid"] != shell:
             pass
@@ -293,7 +293,7 @@ class Supervisor(Endpoint):
         name = command[0].rpartition("/")[2]
 
         def has_become() -> bool:
-            # While it execs from another thread than its main one, a look at its number may fail.
+            # During an exec from a thread that is not the main thread, reading /proc may fail.
             with contextlib.suppress(OSError):
                 return procfs.command_name(self.pid) == name
             return False
@@ -301,7 +301,7 @@ class Supervisor(Endpoint):
         wait_until(has_become, f"{self} has become {name}")
 
     def start_anew(self, request: str = "exec") -> None:
-        """Execs its own program: the same process with the same children, on another port."""
+        """Execs its own program again. The process keeps its children and gets another port."""
         self.ask(request, *self.tree.supervisor_command(self.name))
         self.port = self.tree.await_report(self.name, "serving").content["port"]
 
@@ -311,16 +311,16 @@ class Supervisor(Endpoint):
         wait_until(lambda: len(procfs.threads(self.pid)) < before, "the spawning thread is gone")
 
     def leave_main_thread(self) -> None:
-        """The main thread ends, another serves on: from outside, the state is that of a zombie."""
+        """Ends the main thread. Another thread goes on serving. The process then shows state Z."""
         self.ask("leave-main-thread")
         wait_until(lambda: procfs.state(self.pid) == "Z", f"the main thread of {self} is gone")
 
 
 class FileServer(Process):
-    """A process that answers for a file system with one file, and can stop doing so."""
+    """The server of a file system with one file. It can stop answering."""
 
     takedown_order = 0
-    """Whoever waits for it cannot be killed before it answers or is gone."""
+    """First: a process that waits for this server cannot be killed until the server has ended."""
 
     def __init__(self, tree: "Tree", name: str, pid: int, file: str) -> None:
         super().__init__(tree, name, pid)
@@ -336,7 +336,7 @@ class FileServer(Process):
 
 
 class Worker(Endpoint):
-    """A process that arms the watcher and serves on its port."""
+    """A process that arms the watcher and serves on a TCP port."""
 
     takedown_order = 1
     status_at_start = ""
@@ -360,7 +360,7 @@ class Worker(Endpoint):
         return self._helpers[-1]
 
     def watcher_process(self) -> int:
-        """The process whose thread the watcher is: this one, or its guardian."""
+        """The pid of the process that has the watcher thread: this one, or its guardian."""
         if not self.tree.is_guarded:
             return self.pid
         title = f"localai-parentwatch: guarding {self.tree.inner_pid(self.name)}"
@@ -372,8 +372,8 @@ class Worker(Endpoint):
         return procfs.watcher_threads(self.watcher_process())
 
     def watcher(self) -> int:
-        """The one watcher thread. It gives itself its name, which may be after arming has returned;
-        until then a thread bears that of the process."""
+        """The id of the one watcher thread. Waits until the thread has set its name, which may happen
+        after arming has returned."""
         found: list[int] = []
 
         def is_one() -> bool:
@@ -397,13 +397,14 @@ class Worker(Endpoint):
             raise DiedByMistake(f"{self} is gone; the log:\n{self.tree.log()}") from error
 
     def assert_armed(self, tier: str | None = None, watched: list[int] | None = None) -> None:
-        """The watcher runs, in the tree's tier (or the one given), on the processes given."""
+        """Asserts that the watcher runs in the given tier (the tree's, if None), and that it watches
+        the given processes."""
         info = self.info()
         assert info["state"] == "armed", info
         if self.tree.is_control:
             return
         assert info["tier"] == (tier or self.tree.tier), info
-        # What a guardian polls nobody can see.
+        # Which processes a guardian polls is not visible from outside.
         if watched is not None and not (self.tree.is_guarded and info["tier"] == "poll"):
             watched = [self.parent()] if self.tree.is_degraded else watched
             assert sorted(filter(None, info["watched"])) == sorted(watched), info
@@ -411,14 +412,14 @@ class Worker(Endpoint):
             self.watcher()
 
     def await_looks(self, looks: int = _LOOKS) -> None:
-        """Waits until a watcher that polls has looked so many times from now on."""
+        """Waits until a watcher in the poll tier has polled that many times from now on."""
         if self.tree.is_degraded:
-            # No thread of it can be watched. A worker that starts now lives for one look at least.
+            # It has no watcher thread to observe. A worker that starts now lives for at least one poll.
             self.tree.see_a_death()
             return
         try:
             watcher, process = self.watcher(), self.watcher_process()
-            # The end of a look that is under way counts for one; the others are whole.
+            # One more, since a poll may be under way now.
             wanted = procfs.voluntary_switches(process, watcher) + looks + 1
             wait_until(
                 lambda: procfs.voluntary_switches(process, watcher) >= wanted,
@@ -432,9 +433,9 @@ class Worker(Endpoint):
             ) from error
 
     def assert_lives_on(self) -> None:
-        """The worker was not killed by what happened before this call: its watcher has looked
-        again where it polls, and otherwise (also where nothing is watched) a worker whose
-        supervisor really died afterwards has gone meanwhile."""
+        """Asserts that what happened before this call did not kill the worker. In the poll tier, waits
+        until its watcher has polled again. Otherwise, waits until a second worker has ended whose
+        supervisor died after this call."""
         self.assert_alive()
         if self.info()["tier"] == "poll":
             self.await_looks()
@@ -443,8 +444,8 @@ class Worker(Endpoint):
         self.assert_serving()
 
     def assert_gone_before(self, helper: Process) -> None:
-        """The worker does not wait for its helper, and nothing holds the worker's port for as long
-        as the helper lives."""
+        """Asserts that the worker does not wait for its helper, and that its port is free before the
+        helper ends."""
         poller = select.poll()
         poller.register(self.pidfd.fd, select.POLLIN)
         poller.register(helper.pidfd.fd, select.POLLIN)
@@ -459,9 +460,9 @@ class Worker(Endpoint):
             if not is_free:
                 held = looked
             if helper.pidfd.has_ended():
-                # A helper is killed no sooner than a second after the reaper has closed its
-                # descriptors: a look in the last half of it proves that they were not closed. A
-                # driver that did not run meanwhile has not looked then.
+                # The reaper closes its descriptors at least 1 s before it kills a helper. If the port
+                # was still held in the last half second, they were not closed. If the driver did not
+                # run in that time, it knows nothing.
                 looked_in_time = time.monotonic() - held < HELPER_GRACE / 2
                 if looked_in_time and not self._port_was_given_away():
                     raise StillAlive(f"the port of {self} was held as long as {helper} was alive")
@@ -475,8 +476,9 @@ class Worker(Endpoint):
         *,
         with_helpers: bool = True,
     ) -> None:
-        """The worker has ended by itself, with status 1; it is reaped; its port is free; and its
-        helpers have ended, unless they are to stay, or it is one that ends alone by design."""
+        """Asserts that the worker has ended as expected (by default with status 1) and is reaped, that
+        its port is free, and that its helpers have ended. Helpers may stay if `with_helpers` is
+        False, or if the worker ends alone by design."""
         if expected is BY_THE_WATCHER and self.tree.language in ("pdeathsig", "setpriv"):
             expected = Exit(signal=signal.SIGKILL)
         if expected is BY_THE_WATCHER and self.tree.is_guarded:
@@ -486,7 +488,7 @@ class Worker(Endpoint):
         try:
             wait_until(self.port_is_free, f"port {self.port} is free", deadline, StillAlive)
         except StillAlive:
-            # Who had it may have let go of it between the two looks.
+            # Its holder may have closed it between these two looks.
             if not self._port_was_given_away() and not self.port_is_free():
                 raise
         if with_helpers and not self.tree.is_degraded:
@@ -496,7 +498,7 @@ class Worker(Endpoint):
                     raise StillAlive(f"{self} is gone without {helper}; the log:\n{self.tree.log()}")
 
     def _port_was_given_away(self) -> bool:
-        """The port was free, and the kernel gave it to a process that is none of this driver's."""
+        """Whether the kernel has given the port to a process outside of the driver's tree."""
         holders = procfs.holders_of_port(self.port)
         return bool(holders) and holders.isdisjoint({os.getpid(), *procfs.descendants(os.getpid())})
 
@@ -513,7 +515,8 @@ class Worker(Endpoint):
         return True
 
     def assert_death_line(self, supervisor: Process) -> None:
-        """The one line that the library leaves behind: who is gone, who exits, by which tier."""
+        """Asserts that the library has written its one line: which process is gone, which worker
+        exits, and in which tier."""
         if self.tree.is_control:
             return
         who = "supervisor" if supervisor.names_itself else "parent"
@@ -522,11 +525,11 @@ class Worker(Endpoint):
             f"worker {self.pid} exits ({self.tree.tier})"
         )
         count = self.tree.log_lines().count(line)
-        # Without the core, Go does not wait long for its line to be written before it ends.
+        # Without the core library, Go may end before its line is written.
         assert count == 1 or (self.tree.is_degraded and count == 0), self.tree.log()
 
     def has_threads_only_of(self, user: int) -> bool:
-        """Every thread, the watcher included, has this user as real, effective and saved."""
+        """Whether all threads, including the watcher, have this real, effective and saved user id."""
         return all(
             procfs.thread_status(self.pid, tid)["Uid"].split()[:3] == [str(user)] * 3
             for tid in procfs.threads(self.pid)

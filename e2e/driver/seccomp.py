@@ -1,4 +1,4 @@
-"""Answers the system calls that a process hands to the driver (seccomp user notification)."""
+"""Answers the system calls that the kernel passes to the driver (seccomp user notification)."""
 
 import contextlib
 import fcntl
@@ -20,20 +20,20 @@ _ANSWER = struct.Struct("=QqiI")
 
 @dataclass(frozen=True)
 class HeldCall:
-    """A system call whose thread stands still until it is answered."""
+    """A system call whose thread is blocked until the driver answers."""
 
     identifier: int
     arguments: tuple[int, ...]
 
 
 class Listener:
-    """The listener of a filter that was installed by `launch --notify`."""
+    """The listener of a filter that `launch --notify` has installed."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
 
     def close(self) -> None:
-        """From here on the system call fails with ENOSYS."""
+        """Closes the listener. From here on the system call fails with ENOSYS."""
         os.close(self._fd)
 
     def next_call(self, deadline: Deadline) -> HeldCall:
@@ -47,20 +47,20 @@ class Listener:
         return HeldCall(identifier, tuple(arguments))
 
     def let_go(self, call: HeldCall) -> None:
-        """Lets the kernel do the call after all."""
+        """Lets the kernel make the call."""
         answer = bytearray(_ANSWER.pack(call.identifier, 0, 0, _CONTINUE))
         with contextlib.suppress(FileNotFoundError):  # The thread was killed meanwhile.
             fcntl.ioctl(self._fd, _NOTIF_SEND, answer)
 
     def let_waiting_go(self) -> None:
-        """Those that wait for an answer now."""
+        """Lets the kernel make all calls that are waiting now."""
         poller = select.poll()
         poller.register(self._fd, select.POLLIN)
         while poller.poll(0):
             self.let_go(self.next_call(Deadline()))
 
     def let_all_go_until_ready(self, awaited: Pidfd | Session, deadline: Deadline) -> None:
-        """Until the process has ended, or the reply has come."""
+        """Lets the kernel make all calls until the process has ended or the reply has come."""
         poller = select.poll()
         poller.register(awaited, select.POLLIN)
         poller.register(self._fd, select.POLLIN)

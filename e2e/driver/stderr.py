@@ -1,4 +1,4 @@
-"""The kinds of stderr that a worker can have."""
+"""Makes the kinds of stderr that a worker can have."""
 
 import os
 import signal
@@ -7,7 +7,7 @@ import termios
 from pathlib import Path
 
 STDERR_FD = 70
-"""Where a tree inherits the descriptor that a worker shall have as its stderr."""
+"""The descriptor number under which a tree inherits the worker's stderr."""
 
 STDERR_KINDS = [
     "closed",
@@ -22,7 +22,7 @@ STDERR_KINDS = [
 
 
 def fill(descriptor: int) -> None:
-    """Writes until nothing more goes in; leaves the descriptor blocking."""
+    """Writes until the descriptor is full. The descriptor is blocking afterwards."""
     os.set_blocking(descriptor, False)
     for size in (4096, 1):
         try:
@@ -34,7 +34,7 @@ def fill(descriptor: int) -> None:
 
 
 class Stderr:
-    """A stderr of the kind asked for: as steps of a launcher and a descriptor for the tree."""
+    """A stderr of the given kind: steps for the launcher, and a descriptor for the tree."""
 
     def __init__(self, kind: str, directory: Path) -> None:
         self.steps = ["--dup2", str(STDERR_FD), "2", "--close", str(STDERR_FD)]

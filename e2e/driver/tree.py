@@ -1,4 +1,4 @@
-"""One process tree: started, listened to, and taken down again."""
+"""Starts a process tree, receives its reports, and ends it."""
 
 import array
 import contextlib
@@ -29,7 +29,7 @@ SCOPE = "LOCALAI_BACKEND_PARENT_WATCH_SCOPE"
 GRACE = "LOCALAI_BACKEND_PARENT_WATCH_GRACE"
 
 CANNOT_GO_ON = Exit(status=2)
-"""How each program of the suite ends that fails by itself."""
+"""How a program of the suite exits when it fails itself."""
 
 _SAFE_FD = 200
 _UCRED = struct.Struct("iii")
@@ -38,25 +38,25 @@ _REAPER_GRACE = 10.0
 
 @dataclass(frozen=True)
 class Report:
-    """One packet of a process of the tree."""
+    """One packet that a process of the tree has sent."""
 
     name: str
     event: str
     sender: int
-    """The sender's process number as the driver sees it, whatever its PID namespace."""
+    """The sender's pid in the driver's PID namespace."""
     content: dict
     descriptors: tuple[int, ...]
 
 
 class Tree:
-    """The processes of one test, from the driver's children down."""
+    """All processes of one test. They are descendants of the driver."""
 
     def __init__(self, programs: Programs, language: str, log: Path) -> None:
         self.programs = programs
         self.language = language
         self.tier = "event"
         self.patience = PATIENCE
-        """Seconds after which a process that had to go is still alive."""
+        """How many seconds a process that must end may still live."""
         self.processes: list[Process] = []
         self._log = log
         self._reports: list[Report] = []
@@ -69,9 +69,8 @@ class Tree:
     # -- starting ---------------------------------------------------------------------------
 
     def start(self, command: list[str], inherit: dict[int, int] | None = None) -> int:
-        """Starts a child of the driver, leader of a process group of its own. Its stderr, and by
-        inheritance that of the whole tree, is the tree's log. `inherit` gives further descriptors,
-        by the number that they shall have."""
+        """Starts a child of the driver in a new process group. Its stderr is the tree's log; the whole
+        tree inherits that. `inherit` has further descriptors, by their numbers in the child."""
         log = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         wanted = {1: log, 2: log, REPORT_FD: self._sender.fileno(), **(inherit or {})}
         sources = {
@@ -107,7 +106,8 @@ class Tree:
         inherit: dict[int, int] | None = None,
         subreaper: bool = False,
     ) -> Supervisor:
-        """Starts a supervisor as a child of the driver (or of `via`, which then is the child)."""
+        """Starts a supervisor as a child of the driver. With `via`, that command is the child, and the
+        supervisor is below it."""
         command = self.supervisor_command(name, names_itself=names_itself, subreaper=subreaper)
         pid = self.start([*(via or []), *command], inherit)
         if via:
@@ -117,8 +117,8 @@ class Tree:
         return supervisor
 
     def below_file_server(self, directory: Path, **options) -> tuple[FileServer, Supervisor]:
-        """Starts a supervisor in a mount namespace in which `directory` is a file system whose server
-        can stop answering. Only there, so that nothing stays mounted."""
+        """Starts a supervisor in a new mount namespace, in which `directory` is a file system whose
+        server can stop answering. The mount ends with the namespace."""
         outside = self.supervisor("outside")
         inside = outside.supervisor("inside", via=["unshare", "--mount"])
         name = "file-server"
@@ -157,14 +157,14 @@ class Tree:
         """The command line of a worker of this tree's language, in this tree's tier."""
         steps = list(steps or [])
         env = dict(env or {})
-        # In the event tier nothing may depend on a look that is taken every now and then.
+        # In the event tier nothing may depend on polling: an interval of 1 h is never reached.
         env.setdefault(INTERVAL, "50ms" if self.tier == "poll" else "1h")
         if self.tier == "poll":
             steps += ["--refuse", "pidfd_open", "ENOSYS"]
         if self.language in POLLERS:
             env[INTERVAL] = "100ms"
         if self.language == "go-native":
-            # The library beside it comes first; but without /proc it does not know where that is.
+            # Without /proc, go-native cannot find the library in its own folder.
             env["LD_LIBRARY_PATH"] = str(self.programs.prefix / "lib")
         for variable, value in env.items():
             steps += ["--env", f"{variable}={value}"]
@@ -174,7 +174,7 @@ class Tree:
         return [*launch, *program, *options]
 
     def launch(self, *steps: str) -> list[str]:
-        """The beginning of a command line: what follows starts after these steps."""
+        """The beginning of a command line: the launcher takes these steps and runs the rest."""
         return [self.programs.launch, *steps, "--"]
 
     def helper_command(self, name: str, *options: str) -> list[str]:
@@ -183,8 +183,9 @@ class Tree:
     # -- reports ----------------------------------------------------------------------------
 
     def await_report(self, name: str, event: str, spawned: tuple[str, int] | None = None) -> Report:
-        """Takes the first report of that name and event, waiting for it. `spawned` says who started
-        the process, and the number that it gave: so that its early end is seen."""
+        """Waits for the first report with that name and event, and takes it. `spawned` has the name
+        of the process that started this one, and the pid that it reported. With that an early end is
+        noticed."""
         deadline = Deadline()
         while True:
             for report in self._reports:
@@ -200,7 +201,7 @@ class Tree:
                 raise TimeoutError(f"no report {event!r} of {name!r}; the log:\n{self.log()}")
 
     def has_reported(self, name: str, event: str) -> bool:
-        """Whether such a report has come by now."""
+        """Whether such a report has arrived."""
         while self._receive(Deadline(0)):
             pass
         return any((report.name, report.event) == (name, event) for report in self._reports)
@@ -241,8 +242,8 @@ class Tree:
         return True
 
     def reported_exit(self, name: str) -> Exit | None:
-        """How a process ended that another process of the tree has reaped, if that was reported
-        (by the number that both know it by)."""
+        """How a process has ended that another process of the tree has reaped. None if that was not
+        reported. Reports name it by its pid in their PID namespace."""
         while self._receive(Deadline(0)):
             pass
         for report in self._reports:
@@ -251,11 +252,11 @@ class Tree:
         return None
 
     def log(self) -> str:
-        """Everything that the tree has written to stderr."""
+        """All that the tree has written to stderr."""
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
     def log_lines(self) -> list[str]:
-        """The lines of the log that the library wrote."""
+        """The lines of the log that the library has written."""
         return [line for line in self.log().splitlines() if line.startswith("localai-parentwatch:")]
 
     # -- what a test needs of the tree as a whole --------------------------------------------
@@ -266,8 +267,8 @@ class Tree:
 
     @property
     def without_handler(self) -> Exit | tuple[Exit, ...]:
-        """How a worker ends that has been given time and asks for no SIGTERM: by the watcher. In Go
-        every signal is handled, and one that the program does not ask for ends it."""
+        """How a worker ends that has a grace but no handler for SIGTERM: the watcher ends it. Go
+        handles every signal, and ends the program by a signal that it does not ask for."""
         if self.is_guarded:
             return BY_THE_GUARDIAN
         return Exit(signal=signal.SIGTERM) if self.language == "go-native" else Exit(status=1)
@@ -281,24 +282,24 @@ class Tree:
         return self.language in GUARDED
 
     def inner_pid(self, name: str) -> int:
-        """The number by which a process of the tree knows itself."""
+        """The pid of a process in its own PID namespace."""
         return self._inner_pids[name]
 
     @property
     def pidfds_of_a_watch(self) -> int:
-        """How many descriptors of a worker's each process takes that it watches, in the event tier. The
-        core has a table of its own."""
+        """How many of the worker's descriptors the watcher uses for each watched process, in the
+        event tier. None with the core library, which has its own descriptor table."""
         return 2 if self.is_degraded else 0
 
     def note_death(self) -> None:
-        """From now on a worker can know that the process that it watches is gone."""
+        """Notes the time of a death. From now on a worker can notice it."""
         self._last_death = time.monotonic()
 
     def seconds_since_death(self) -> float | None:
         return None if self._last_death is None else time.monotonic() - self._last_death
 
     def workers_gone_after(self) -> list[float]:
-        """For each worker that was seen to go: the seconds since the last death before that."""
+        """For each worker whose end was seen: the seconds between the death and that end."""
         return [
             process.gone_after
             for process in self.processes
@@ -306,18 +307,18 @@ class Tree:
         ]
 
     def see_a_death(self) -> None:
-        """Lets a second worker of the same kind lose its supervisor, and sees it go. Whatever the
-        tree did to a watcher before this call has had the time that a death takes to be noticed."""
+        """Starts a second worker of the same kind, kills its supervisor, and waits for its end. So
+        another watcher has had as much time to react to what happened before this call."""
         self._deaths += 1
         supervisor = self.supervisor(f"doomed-supervisor-{self._deaths}")
         worker = supervisor.worker(f"doomed-worker-{self._deaths}")
         supervisor.kill()
-        # Of a control, too: this is a death that each of them sees.
+        # A control too sees this death, so it gets the same patience.
         worker.assert_gone(seconds=self.patience)
 
     def wait_for_strangers_to_end(self, seconds: float = _REAPER_GRACE) -> None:
-        """Waits until the tree has no process but those that the test knows: the reaper of a
-        group, above all, has ended."""
+        """Waits until the tree has only processes that the test knows. Above all, the reaper of a
+        group must have ended."""
         strangers: dict[int, str] = {}
 
         def none_left() -> bool:
@@ -326,7 +327,7 @@ class Tree:
             for pid, state in procfs.descendants(os.getpid()).items():
                 if pid in known:
                     continue
-                # A zombie is gone when its own parent, who may be another one, has reaped it meanwhile.
+                # Its parent may be another process, and may have reaped the zombie meanwhile.
                 try:
                     if state == "Z" and procfs.parent(pid) == os.getpid():
                         os.waitpid(pid, os.WNOHANG)
@@ -343,8 +344,8 @@ class Tree:
 
     @contextlib.contextmanager
     def adopted_by_init(self) -> Iterator[None]:
-        """Meanwhile the driver adopts no orphans: they go to the real PID 1 (or to a subreaper
-        above the driver, if there is one)."""
+        """Within this context the driver adopts no orphans. PID 1 adopts them, or a subreaper above
+        the driver."""
         set_subreaper(False)
         try:
             yield
@@ -354,10 +355,10 @@ class Tree:
     # -- the end ------------------------------------------------------------------------------
 
     def close(self, *, failed: bool) -> None:
-        """Kills and reaps everything. When the test had not failed, what it did not know of must
-        end by itself, or the test fails now."""
+        """Kills and reaps all processes. If the test has not failed before, processes that it does not
+        know must end by themselves. Otherwise it fails now."""
         try:
-            # Workers first: one that loses its supervisor on the way would begin to die by itself.
+            # Workers before supervisors: a worker that loses its supervisor would begin to die.
             for process in sorted(self.processes, key=lambda process: process.takedown_order):
                 process.pidfd.send(signal.SIGKILL)
             for process in self.processes:
@@ -379,14 +380,14 @@ class Tree:
 
 
 def kill_descendants() -> None:
-    """Kills and reaps everything below the driver."""
+    """Kills and reaps all descendants of the driver."""
     deadline = Deadline()
     while (below := procfs.descendants(os.getpid())) and not deadline.passed():
         held = []
         for pid in below:
             with contextlib.suppress(ProcessLookupError):
                 held.append(Pidfd(pid))
-        # The numbers are still those of descendants, now that they are held by pidfds.
+        # Look again, now that the pidfds are open: a pid may have been reused before that.
         still_below = procfs.descendants(os.getpid())
         for process in held:
             if process.pid in still_below:
