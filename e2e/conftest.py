@@ -1,5 +1,5 @@
-"""Options, cells and fixtures of the process-tree tests. The fixtures bear the names of the parts
-that processes play in a tree."""
+"""Options, cells and fixtures of the process-tree tests. Each fixture has the name of the role that its
+process plays in the tree."""
 
 import contextlib
 import os
@@ -83,15 +83,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out what a mark leaves out. A control is expected to fail where a mark says so; elsewhere
-    it is not run at all, unless it was asked for."""
+    """Removes the tests that a mark excludes. A control is expected to fail where a mark says so. Other
+    tests do not run with a control, unless the command line asks for it."""
     kept = []
     for item in items:
         parameters = item.callspec.params  # type: ignore[attr-defined]
         language = parameters["language"]
         if not isinstance(language, str):
-            continue  # --worker asks for none that this test runs over.
-        # For --junit-xml, of which scenarios_table.py makes docs/scenarios.md.
+            continue  # This test does not run with the workers that --worker names.
+        # For --junit-xml, from which scenarios_table.py makes docs/scenarios.md.
         item.user_properties += [("scenario", scenario_of(item.originalname)), ("worker", language)]
         if language in CONTROLS and not config.getoption("--worker"):
             if because := _marked(item, "fails_with"):
@@ -106,7 +106,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _marked(item: pytest.Item, name: str) -> str | None:
-    """Why a mark of that name concerns the item: its worker, and its parameters where it names some."""
+    """The reason of the first mark of that name that matches the item's worker and parameters, or
+    None."""
     parameters = item.callspec.params  # type: ignore[attr-defined]
     for mark in item.iter_markers(name):
         wanted = dict(mark.kwargs)
@@ -127,7 +128,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Itera
 
 @pytest.fixture(scope="session", autouse=True)
 def driver() -> Iterator[None]:
-    """The driver adopts every orphan of its trees, and leaves no process behind."""
+    """The driver adopts all orphans of its trees, and leaves no process behind."""
     set_subreaper(True)
     yield
     left = {pid: procfs.command_line(pid) for pid in procfs.descendants(os.getpid())}
@@ -156,8 +157,8 @@ def tree(
     tmp_path: Path,
     machine: None,
 ) -> Iterator[Tree]:
-    """The tree of this test. A parameter `tier` of the test sets the tier of its workers; the poll
-    tier is the real one: pidfd_open is refused by seccomp."""
+    """The tree of this test. The test's parameter `tier` sets the tier of its workers. The poll tier is
+    the real one: seccomp refuses pidfd_open."""
     tree = Tree(programs, language, tmp_path / "stderr.log")
     tree.tier = request.node.callspec.params.get("tier", tree.tier)
     yield tree
@@ -167,13 +168,13 @@ def tree(
 
 @pytest.fixture
 def supervisor(tree: Tree) -> Supervisor:
-    """A supervisor, child of the driver. It names itself to nobody."""
+    """A supervisor, child of the driver. It does not name itself to its workers."""
     return tree.supervisor()
 
 
 @pytest.fixture
 def named_supervisor(tree: Tree) -> Supervisor:
-    """A supervisor that gives its full token to everything below it."""
+    """A supervisor that names itself, by its full token, to all processes below it."""
     return tree.supervisor(names_itself="token")
 
 
@@ -195,14 +196,14 @@ def _skipped_where_unavailable() -> Iterator[None]:
 
 @pytest.fixture
 def freezer(request: pytest.FixtureRequest, tree: Tree) -> Iterator[Cgroup]:
-    """A cgroup that can be frozen, of the version in the test's parameter."""
+    """A cgroup that can be frozen. The test's parameter is the cgroup version."""
     with _skipped_where_unavailable(), cgroups.freezer(request.param) as cgroup:
         yield cgroup
 
 
 @pytest.fixture
 def task_limit(request: pytest.FixtureRequest, tree: Tree) -> Iterator[TaskLimit]:
-    """What limits the processes and threads of a worker: the test's parameter is rlimit or cgroup."""
+    """Limits the processes and threads of a worker. The test's parameter is rlimit or cgroup."""
     with _skipped_where_unavailable(), limits.task_limit(request.param) as limit:
         yield limit
 

@@ -1,5 +1,5 @@
-"""Runs the process trees over the worker in C with macOS's module in it (`make test-macos-shim`), and
-prints a table: each scenario with how many trees were as they must be, and what is left out, with the
+"""Runs the process trees with the C worker, built with the macOS module (`make test-macos-shim`).
+Prints a table: for each scenario the number of trees that passed, and what was not run, with the
 reason."""
 
 import argparse
@@ -15,29 +15,29 @@ from scenarios_table import Test, read_run
 
 HERE = Path(__file__).parent
 
-_SHARED_TABLE = "Linux alone gives the watcher a descriptor table of its own"
-_STAYS_IN_ITS_GROUP = "Linux alone makes the worker leave its group: here it tells each member"
+_SHARED_TABLE = "only on Linux the watcher has its own descriptor table"
+_STAYS_IN_ITS_GROUP = "only on Linux the worker leaves its group: here it signals each member"
 
 NOT_RUN = {
     "test_f12_no_descriptor_left": _SHARED_TABLE,
     "test_f12_no_descriptor_left_with_helpers": "the shim reads /proc, which takes descriptors",
-    "test_f15_no_group_to_be_had": _STAYS_IN_ITS_GROUP,
-    "test_f15_no_process_to_be_had_and_no_session_to_be_seen": _STAYS_IN_ITS_GROUP,
-    "test_f15_reaper_holds_nothing_of_the_worker": "Linux's reaper alone unmaps the worker's memory",
-    "test_f19_a_thousand_workers": "what so many cost here tells nothing of a Mac",
-    "test_f20_processors_overloaded": "what that costs here tells nothing of a Mac",
-    "test_f28_hook_is_not_cut_off": "another copy of the library in the process is not noticed",
+    "test_f15_setpgid_fails": _STAYS_IN_ITS_GROUP,
+    "test_f15_fork_fails_and_the_session_leader_is_outside": _STAYS_IN_ITS_GROUP,
+    "test_f15_reaper_holds_nothing_of_the_worker": "only Linux's reaper unmaps the worker's memory",
+    "test_f19_a_thousand_workers": "the cost here says nothing about a Mac",
+    "test_f20_processors_overloaded": "the cost here says nothing about a Mac",
+    "test_f28_hook_is_not_interrupted": "another copy of the library in the process is not noticed",
     "test_h02_armed_from_16_threads_at_once[c-event]": _SHARED_TABLE,
     "test_h05_descriptor_is_private": _SHARED_TABLE,
     "test_h05_every_standard_descriptor_closed": _SHARED_TABLE,
     "test_h08_descriptors_are_unchanged": _SHARED_TABLE,
-    "test_h09_no_table_of_its_own": _SHARED_TABLE,
+    "test_h09_no_separate_table": _SHARED_TABLE,
     "test_h10_armed_while_a_file_system_hangs": _SHARED_TABLE,
-    "test_n15_host_has_the_numbers": f"{_SHARED_TABLE}: sys/macos/kqueue.rs has a test of its own",
+    "test_n15_host_uses_the_same_numbers": f"{_SHARED_TABLE}; sys/macos/kqueue.rs tests it",
 }
-"""Tests, or single trees of them, that are about what macOS does not have."""
+"""Tests, or single trees of tests, about features that macOS does not have."""
 
-_NO_GUARDIAN = "exec has no guardian on macOS: the program runs unguarded"
+_NO_GUARDIAN = "exec has no guardian on macOS: the program runs without one"
 
 
 def _files() -> dict[str, str]:

@@ -57,14 +57,14 @@ class Test:
     worker: str
     tier: str
     outcome: str
-    """passed, failed, skipped, or xfailed: a control failed, as it must."""
+    """passed, failed, skipped, or xfailed: a control that failed, as it must."""
     because: str
     seconds: float
     gone_after: list[float]
 
 
 def read_run(path: Path) -> list[Test]:
-    """The tests of a file that pytest's --junit-xml has written."""
+    """Reads the tests from a file that pytest's --junit-xml wrote."""
     return [_read_test(case) for case in ET.parse(path).iter("testcase")]
 
 
@@ -199,7 +199,7 @@ def _versions() -> Iterator[str]:
 
 
 def disagreements(cells: Cells, page: str) -> list[str]:
-    """Every row and cell in which the page is not what the table says; times are nobody's business."""
+    """The rows and cells in which the page disagrees with the table. Times are not compared."""
     footnotes = dict(FOOTNOTE.findall(page))
     rows = {name: (title, line.split(" | ")) for name, title, line in ROW.findall(page)}
     found = [f"{name}: not a scenario" for name in rows if name not in cells.scenarios]

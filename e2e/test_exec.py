@@ -1,6 +1,6 @@
-"""X01 to X12: a program that `localai-parentwatch exec` runs, linked with the library in X12 alone.
+"""X01 to X12: a program that `localai-parentwatch exec` runs. Only in X12 it uses the library.
 
-Its guardian is nobody's child: in the pictures it stands beside the tree.
+Its guardian is no child of any process in the tree: the pictures do not show it.
 """
 
 import contextlib
@@ -46,14 +46,14 @@ def assert_no_guardian(of: int | None = None) -> None:
 
 
 def reap_orphans() -> None:
-    """What the driver has adopted and nobody knows of: guardians that have ended."""
+    """The adopted children of the driver that the test does not know: guardians that have ended."""
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG) != (0, 0):
             pass
 
 
 def run(programs: Programs, *command: str, **options) -> subprocess.CompletedProcess:
-    """Runs a command by exec; its supervisor is the driver."""
+    """Runs a command by exec. Its supervisor is the driver."""
     return subprocess.run(
         [programs.program, "exec", *command],
         env=without_ours(),
@@ -75,7 +75,7 @@ LEAVES = ["/bin/sh", "-c", '"$@" & exit', "sh"]
 
 
 def helper(tree: Tree, worker: Worker, where: str) -> Process:
-    """Started by the worker, in that place."""
+    """Starts a helper of the worker, in that place."""
     session = tree.launch("--setsid")
     via, options = {
         "group": ([], []),
@@ -101,7 +101,7 @@ PLACES = [
 
 
 @pytest.mark.fails_with(
-    "setpriv", because="it does not notice the death of the program", place=["session"], end=[signal.SIGKILL]
+    "setpriv", because="it does not see the program die", place=["session"], end=[signal.SIGKILL]
 )
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGSEGV], ids=["killed", "crashed"])
@@ -141,17 +141,18 @@ def test_x01_program_dies_poll_tier(tree: Tree) -> None:
 
 @pytest.mark.parametrize(("scope", "stays"), [("group", True), ("process", True), ("tree", False)])
 def test_x01_scope(tree: Tree, supervisor: Supervisor, scope: str, stays: bool) -> None:
-    """driver ── supervisor ── worker † ┄ helper in a session of its own: who goes says the scope"""
+    """driver ── supervisor ── worker † ┄ helper in its own session: the scope decides whether it
+    goes"""
     worker = supervisor.worker(env={SCOPE: scope})
     left = helper(tree, worker, "session")
     worker.kill()
-    # The guardian has done all that it does.
+    # The guardian has finished.
     assert_no_guardian(tree.inner_pid("worker"))
     assert left.pidfd.has_ended() == (not stays)
 
 
 @pytest.mark.needs("pid-namespace")
-@pytest.mark.fails_with("setpriv", because="it does not notice the death of the program")
+@pytest.mark.fails_with("setpriv", because="it does not see the program die")
 def test_x01_program_of_pid_1_dies(tree: Tree) -> None:
     """driver ── [ init, PID 1 ── worker † ┄ helper ]: there is no supervisor to watch"""
     init = tree.supervisor("init", via=["unshare", "--pid", "--fork", "--mount-proc"])
@@ -178,9 +179,9 @@ def test_x02_nested(tree: Tree, supervisor: Supervisor, victim: str) -> None:
     assert_no_guardian()
 
 
-# -- X03, X04: nobody notices ----------------------------------------------------------------------
+# -- X03, X04: the program is the same as without exec ---------------------------------------------
 
-# What a process can ask about itself, but for what must differ.
+# What a process can find out about itself, except what must differ.
 PROBE = r"""
 import json, os, resource, signal, sys
 status = dict(line.split(":\t", 1) for line in open("/proc/self/status").read().splitlines())
@@ -206,7 +207,7 @@ print(json.dumps({
 @pytest.mark.parametrize("how", ["plain", "strange"])
 def test_x03_what_a_program_inherits(tree: Tree, tmp_path: Path, how: str) -> None:
     """driver ── probe, once by exec and once without"""
-    # Python alone would change the signals that it finds: a program without it asks.
+    # Python itself changes signals, so the probe is another program.
     look = ["/bin/sh", "-c", "grep -E 'Sig[BICP]|Shd' /proc/self/status; ls /proc/self/fd"]
     steps = [] if how == "plain" else ["nice", "-n", "5", "setsid"]
     started = tmp_path / "started"
@@ -233,7 +234,8 @@ def test_x03_what_a_program_inherits(tree: Tree, tmp_path: Path, how: str) -> No
                 timeout=PATIENCE,
                 text=True,
             ).stdout
-            # That differs from run to run: the program has the number of the process that was started.
+            # It differs from run to run: the program has the process id of the process that was
+            # started.
             return said.replace(f'"process": {started.read_text()},', '"process": "the same",')
 
         probe = json.loads(output([sys.executable, "-I", "-S", "-c", PROBE, "-x", "--", "a b", ""]))
@@ -275,7 +277,7 @@ def test_x04_signal(programs: Programs, tree: Tree, number: signal.Signals) -> N
         ([], 2, "the following required arguments were not provided: <CMD>...; usage: "),
     ],
 )
-def test_x04_mistakes(
+def test_x04_usage_errors(
     programs: Programs, tree: Tree, arguments: list[str], status: int, line: str
 ) -> None:
     """driver ── nobody"""
@@ -292,13 +294,14 @@ def test_x04_mistakes(
 
 
 class Terminal:
-    """An interactive shell on a terminal of its own."""
+    """An interactive shell on its own terminal."""
 
     def __init__(self, tree: Tree, log: Path) -> None:
         pid, self._fd = pty.fork()
         if pid == 0:
             os.environ.update(PS1="", TERM="dumb")
-            # Who is started in the background of a shell ignores it, and so would every job.
+            # A shell makes its background jobs ignore this signal, and every job here would inherit
+            # that.
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.execvp("bash", ["bash", "--norc", "--noprofile", "-i"])
         self.shell = Process(tree, "shell", pid)
@@ -343,14 +346,14 @@ def test_x05_job_control(tree: Tree, terminal: Terminal) -> None:
     terminal.type("hello\n")
     terminal.await_text("got hello")
     terminal.type("\x03")  # Ctrl-C
-    # The program has ended. What is typed before that the terminal may throw away.
+    # The program has ended. The terminal may discard what is typed before that.
     assert_no_guardian()
     terminal.type("echo status $?\n")
     terminal.await_text("status 130")
 
 
 def test_x06_pipeline(programs: Programs, tree: Tree) -> None:
-    """driver ── bash ══ seq, by exec │ sort │ tail: and the script goes on"""
+    """driver ── bash ══ seq, by exec │ sort │ tail: the script goes on"""
     script = f"""
         set -o pipefail
         {programs.program} exec -- seq 1 1000000 | sort -n | tail -n 1
@@ -372,7 +375,7 @@ def test_x06_pipeline(programs: Programs, tree: Tree) -> None:
 
 
 @pytest.mark.parametrize("job_control", [True, False], ids=["job-control", "script"])
-def test_x06_neighbour_in_the_pipeline_goes_on(tree: Tree, job_control: bool) -> None:
+def test_x06_neighbour_in_the_pipeline_lives_on(tree: Tree, job_control: bool) -> None:
     """driver ── bash ══ true, by exec, leads the group under job control │ neighbour: reads on"""
     held, hold = os.pipe()
     program = f"{tree.programs.program} exec -- true"
@@ -391,7 +394,7 @@ def test_x06_neighbour_in_the_pipeline_goes_on(tree: Tree, job_control: bool) ->
     ):
         os.close(held)
         known = Process(tree, "shell", shell.pid)
-        # Neither the program nor its guardian is left: what it would do to the group is done.
+        # The program and its guardian have ended, so nothing more happens to the group.
         wait_until(lambda: len(procfs.descendants(shell.pid)) == 1, "the program has ended")
         assert_no_guardian()
         assert len({shell.pid, *map(os.getpgid, procfs.descendants(shell.pid))}) == 1 + job_control
@@ -401,8 +404,8 @@ def test_x06_neighbour_in_the_pipeline_goes_on(tree: Tree, job_control: bool) ->
     assert said.splitlines() == ["neighbour goes on", "script goes on"]
 
 
-def test_x06_pipe_is_at_its_end(programs: Programs, tree: Tree) -> None:
-    """driver ── cat, by exec: the guardian holds neither of its pipes"""
+def test_x06_reader_sees_the_end_of_the_pipe(programs: Programs, tree: Tree) -> None:
+    """driver ── cat, by exec: the guardian holds none of its pipes"""
     command = [programs.program, "exec", "--", "cat"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as program:
         assert program.stdin
@@ -422,7 +425,7 @@ def test_x06_pipe_is_at_its_end(programs: Programs, tree: Tree) -> None:
 
 def test_x07_program_waits_for_all_children(programs: Programs, tree: Tree) -> None:
     """driver ── program, by exec, waits until it has no child"""
-    # __WALL: a child that would send no SIGCHLD is waited for, too.
+    # __WALL also waits for a child that sends no SIGCHLD.
     source = (
         "import os\ntry:\n    while True: os.waitpid(-1, 0x40000000)\n"
         "except ChildProcessError: print('none')"
@@ -448,8 +451,8 @@ def test_x08_two_hundred_at_once(tree: Tree, supervisor: Supervisor) -> None:
 
 
 @pytest.mark.parametrize("wrapped", [False, True], ids=["direct", "wrapped"])
-def test_x09_guardian_says_what_it_is(tree: Tree, named_supervisor: Supervisor, wrapped: bool) -> None:
-    """driver ── supervisor, names itself ── [wrapper ──] worker: what ps shows of its guardian"""
+def test_x09_guardian_has_a_title(tree: Tree, named_supervisor: Supervisor, wrapped: bool) -> None:
+    """driver ── supervisor, names itself ── [wrapper ──] worker: how ps shows its guardian"""
     worker = named_supervisor.wrapped_worker()[1] if wrapped else named_supervisor.worker()
     (guardian,) = guardians(worker.pid)
     title = f"localai-parentwatch: guarding {worker.pid} for {named_supervisor.pid}"
@@ -471,10 +474,10 @@ def test_x09_guardian_is_killed(tree: Tree, supervisor: Supervisor, worker: Work
     worker.assert_serving()
 
 
-def test_x09_guardian_ignores_what_ends_others(
+def test_x09_guardian_ignores_signals(
     tree: Tree, supervisor: Supervisor, worker: Worker
 ) -> None:
-    """(driver) ── supervisor † ── worker, its guardian has had SIGTERM, SIGHUP, SIGINT and SIGUSR1"""
+    """(driver) ── supervisor † ── worker, whose guardian got SIGTERM, SIGHUP, SIGINT and SIGUSR1"""
     (guardian,) = guardians(tree.inner_pid("worker"))
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR1):
         os.kill(guardian, number)
@@ -486,7 +489,7 @@ def test_x09_guardian_ignores_what_ends_others(
     worker.assert_gone()
 
 
-def test_x09_stopped_program_goes(tree: Tree, supervisor: Supervisor, worker: Worker) -> None:
+def test_x09_stopped_program_ends(tree: Tree, supervisor: Supervisor, worker: Worker) -> None:
     """(driver) ── supervisor † ── worker, stopped"""
     worker.stop()
     supervisor.kill()
@@ -502,7 +505,7 @@ def test_x09_switched_off(tree: Tree, supervisor: Supervisor) -> None:
 
 @pytest.mark.parametrize("tier", ["event", "poll"])
 def test_x10_supervisor_died_before(tree: Tree, supervisor: Supervisor, tier: str) -> None:
-    """driver, adopts ── program, by exec, named to a supervisor that is dead"""
+    """driver, adopts ── program, by exec, with the token of a dead supervisor"""
     token = supervisor.token()
     supervisor.kill()
     steps = ["--env", f"LOCALAI_BACKEND_PARENT_PID={token}"]
@@ -534,7 +537,7 @@ def test_x11_no_zombie_is_left(programs: Programs, tree: Tree) -> None:
 
 
 def test_x11_adopter_that_does_not_reap(tree: Tree, supervisor: Supervisor) -> None:
-    """driver ── supervisor ── adopter, does not reap ── worker † : its guardian stays as a zombie"""
+    """driver ── supervisor ── adopter, does not reap ── worker † : its guardian stays a zombie"""
     adopter = supervisor.supervisor("adopter", subreaper=True, leaves_zombies=True)
     worker = adopter.worker()
     (guardian,) = guardians(tree.inner_pid("worker"))
@@ -566,17 +569,17 @@ def test_x01_helper_without_the_mark(
     left = worker.start_helper("helper", via=[*LEAVES, *unmarked, *tree.launch("--setsid")])
     worker.kill()
     assert_no_guardian(tree.inner_pid("worker"))
-    # Without a control group it is out of sight, as docs/limits.md says.
+    # Without a control group it is not found, as docs/limits.md says.
     assert left.pidfd.has_ended() == in_cgroup
     assert not list(Path("/sys/fs/cgroup").rglob(own))
 
 
-# -- X12: a program that is linked with the library, too -------------------------------------------
+# -- X12: a program that uses the library too ------------------------------------------------------
 
 
 @pytest.fixture
 def linked(tree: Tree, supervisor: Supervisor) -> Worker:
-    """The worker in C, which arms, by exec."""
+    """The C worker, which arms, run by exec."""
     (*_, guarded), (own,) = tree.programs.workers["exec"], tree.programs.workers["c"]
     command = [own if word == guarded else word for word in tree.worker_command("worker")]
     worker = tree.await_worker("worker", (supervisor.name, supervisor.spawn(*command)))

@@ -1,6 +1,6 @@
-"""F01 to F28: the supervisor is gone, so the worker, its port and its helpers must go.
+"""F01 to F28: the supervisor dies, so the worker and its helpers must end, and its port must be free.
 
-In the pictures, † is what dies, and a name in (brackets) is what adopts the orphan.
+In the pictures, † marks the process that dies, and the process in (brackets) adopts the orphan.
 """
 
 import contextlib
@@ -29,10 +29,10 @@ from driver.tree import GRACE, INTERVAL, REPORT_FD, SCOPE, Tree
 
 PID_NAMESPACE = ["unshare", "--pid", "--fork", "--mount-proc"]
 EVENT_SECONDS = 1.0
-"""The contract of the event tier, far above what it takes."""
+"""The limit of the event tier in the contract, far above the usual time."""
 
 GRACE_MS = 300
-"""What a hook has where the test waits for its end."""
+"""The grace of a hook in tests that wait for its end."""
 
 ANOTHER_USER = NOBODY - 1
 TWO_GIB = 2 << 30
@@ -45,7 +45,7 @@ reaped_or_zombie = pytest.mark.parametrize("remains", ["reaped", "zombie"])
 
 @pytest.fixture
 def shared_memory() -> Iterator[Path]:
-    """A name in /dev/shm that is free, and that is free again afterwards."""
+    """A free name in /dev/shm, which must be free again afterwards."""
     path = Path(f"/dev/shm/parentwatch-e2e-{os.getpid()}")
     path.unlink(missing_ok=True)
     yield path
@@ -55,8 +55,8 @@ def shared_memory() -> Iterator[Path]:
 def assert_goes_in_time(
     tree: Tree, inherit: dict[int, int] | None = None, steps: list[str] | None = None
 ) -> None:
-    """A worker loses its supervisor, and is gone within the time of the contract. The clock is the
-    driver's, which may be held up itself: one time of three has to do."""
+    """A worker loses its supervisor, and is gone within the time of the contract. The driver measures,
+    and may be delayed itself: so one of three times is enough."""
     times = []
     for number in range(3):
         supervisor = tree.supervisor(f"supervisor-{number}", inherit=inherit)
@@ -104,8 +104,8 @@ def test_f01_named_supervisor_sigkilled(named_supervisor: Supervisor, remains: s
 
 @pytest.mark.fails_with("poller", because="its exit runs the exit handlers", helpers=["alone"])
 @pytest.mark.parametrize("helpers", ["alone", "with-helper", "session-leader-with-helper"])
-def test_f01_worker_that_does_not_want_to_end(supervisor: Supervisor, helpers: str) -> None:
-    """(driver) ── supervisor † ── worker, hangs in exit handlers and in SIGTERM's [── helper]"""
+def test_f01_worker_that_resists(supervisor: Supervisor, helpers: str) -> None:
+    """(driver) ── supervisor † ── worker, hangs in exit handlers and in that of SIGTERM [── helper]"""
     if helpers == "session-leader-with-helper":
         worker = supervisor.worker(steps=["--setsid"], request="spawn-in-group")
     else:
@@ -136,7 +136,7 @@ def test_f01_orphan_goes_to_init(tree: Tree, supervisor: Supervisor, worker: Wor
 @pytest.mark.parametrize("who", ["worker-before-arming", "worker-after-arming", "supervisor"])
 @both_tiers
 def test_f01_user_dropped(named_supervisor: Supervisor, who: str, tier: str) -> None:
-    """(driver) ── supervisor † ── worker, one of them root no longer"""
+    """(driver) ── supervisor † ── worker, one of them is no longer root"""
     worker = named_supervisor.worker(arm="request")
     if who == "worker-before-arming":
         worker.change_user(NOBODY)
@@ -156,7 +156,7 @@ def test_f01_user_dropped(named_supervisor: Supervisor, who: str, tier: str) -> 
 @pytest.mark.not_for("go-degraded", because="it watches only the wrapper")
 @both_tiers
 def test_f01_user_dropped_below_a_wrapper(named_supervisor: Supervisor, tier: str) -> None:
-    """driver ── supervisor, user 65533 † ── wrapper, root ── worker, user 65534: may signal neither"""
+    """driver ── supervisor, user 65533 † ── wrapper, root ── worker, user 65534, may signal neither"""
     _wrapper, worker = named_supervisor.wrapped_worker()
     worker.change_user(NOBODY)
     named_supervisor.change_user(ANOTHER_USER)
@@ -174,8 +174,8 @@ def test_f01_supervisor_with_two_gibibytes(
 ) -> None:
     """(driver) ── supervisor, 2 GiB resident † ── worker
 
-    Nobody can know of the death before the kernel has taken the memory back, whatever the worker is
-    written in. How long that takes is told beside what the worker adds; neither is bounded here."""
+    No worker can notice the death before the kernel has freed the memory. The test records how long
+    that takes, and what the worker adds. It limits neither."""
     supervisor.ask("fill", TWO_GIB)
     wait_until(
         lambda: procfs.resident_kib(supervisor.pid) >= TWO_GIB >> 10,
@@ -242,7 +242,7 @@ def test_f04_inner_subreaper_dies_first(tree: Tree, tier: str) -> None:
 
 
 def arm_without_reply(worker: Worker) -> None:
-    """Asks the worker to arm, and leaves open whether it survives that."""
+    """Asks the worker to arm. It may die of that."""
     with worker.session() as session:
         session.send("arm")
         with contextlib.suppress(DiedByMistake, TimeoutError):
@@ -314,9 +314,9 @@ def test_f05_died_before_arming_adopted_by_the_real_init(tree: Tree, name: str, 
 
 
 @pytest.mark.needs("pid-namespace")
-def test_f05_died_before_arming_and_its_number_is_reused(tree: Tree) -> None:
+def test_f05_died_before_arming_and_its_pid_is_reused(tree: Tree) -> None:
     """driver ── [ (init) ─┬─ supervisor, names itself † ── worker, arms afterwards
-    └─ stranger, has the supervisor's number ]"""
+    └─ stranger, has the supervisor's process id ]"""
     init = tree.supervisor("init", via=PID_NAMESPACE)
     supervisor = init.supervisor("supervisor", names_itself="token")
     number = supervisor.ask("ping")["pid"]
@@ -331,7 +331,7 @@ def test_f05_died_before_arming_and_its_number_is_reused(tree: Tree) -> None:
 
 
 def test_f05_token_of_the_library_names_the_process(tree: Tree, supervisor: Supervisor) -> None:
-    """driver ── supervisor ── worker: what the library calls itself is what a child would verify"""
+    """driver ── supervisor ── worker: the token of the library is the one that a child would compute"""
     worker = supervisor.worker()
     assert worker.ask("token")["token"] == procfs.token(worker.pid)
 
@@ -341,7 +341,7 @@ def test_f05_token_of_the_library_names_the_process(tree: Tree, supervisor: Supe
 
 @contextlib.contextmanager
 def listener_of(tree: Tree) -> Iterator[Listener]:
-    """The listener of the filter that a step `--notify` of the tree has installed."""
+    """The listener of the filter that a step `--notify` of the tree installed."""
     listener = Listener(tree.await_report("launch", "listener").descriptors[0])
     try:
         yield listener
@@ -353,7 +353,7 @@ def listener_of(tree: Tree) -> Iterator[Listener]:
 def test_f06_supervisor_dies_before_the_handle(
     tree: Tree, supervisor: Supervisor, remains: str
 ) -> None:
-    """(driver) ── supervisor † ── worker, held by seccomp inside pidfd_open(supervisor)"""
+    """(driver) ── supervisor † ── worker, held by seccomp in pidfd_open(supervisor)"""
     worker = supervisor.worker(arm="request", steps=["--notify", "pidfd_open", str(REPORT_FD)])
     with listener_of(tree) as listener, worker.session() as session:
         session.send("arm")
@@ -372,7 +372,7 @@ def test_f06_supervisor_dies_before_the_handle(
     "go-native", "go-degraded", because="its runtime creates its own threads with the same call"
 )
 def test_f06_supervisor_dies_before_the_thread(tree: Tree, supervisor: Supervisor) -> None:
-    """(driver) ── supervisor † ── worker, held by seccomp in the making of its watcher thread"""
+    """(driver) ── supervisor † ── worker, held by seccomp while it creates the watcher's thread"""
     worker = supervisor.worker(arm="request", steps=["--notify", "clone3", str(REPORT_FD)])
     with listener_of(tree) as listener, worker.session() as session:
         session.send("arm")
@@ -407,8 +407,8 @@ def test_f07_wrapper_stays_alive(named_supervisor: Supervisor, remains: str, tie
 
 
 @both_tiers
-def test_f07_named_by_plain_number(tree: Tree, tier: str) -> None:
-    """driver ── supervisor, names its number † ── wrapper ── worker"""
+def test_f07_named_by_plain_pid(tree: Tree, tier: str) -> None:
+    """driver ── supervisor, names itself by its process id † ── wrapper ── worker"""
     supervisor = tree.supervisor(names_itself="pid")
     wrapper, worker = supervisor.wrapped_worker()
     worker.assert_armed(watched=[supervisor.pid, wrapper.pid])
@@ -425,7 +425,7 @@ def test_f07_two_wrappers_stay_alive(named_supervisor: Supervisor, tier: str) ->
     worker.assert_gone()
 
 
-# The worker has time to end by itself first: it is given little.
+# The worker first has time to end by itself. A short grace keeps the tests fast.
 SOON = {GRACE: "300ms"}
 
 
@@ -475,11 +475,12 @@ def test_f08_the_grace_of_the_wrapper_ends_with_the_supervisor(named_supervisor:
     worker.assert_gone(Exit(status=9))
 
 
-# -- F09, F10: an interpreter that lets nobody in --------------------------------------------------
+# -- F09, F10: an interpreter that blocks every other thread ---------------------------------------
 
 
 def hold_gil(worker: Worker) -> None:
-    """Has a C call of the worker hold the interpreter's lock for a minute: no reply can be had."""
+    """Makes a C call of the worker hold the interpreter lock for a minute. There is no reply
+    meanwhile."""
     with worker.session() as session:
         session.send("hold-gil")
         worker.tree.await_report("worker", "holding")
@@ -488,7 +489,7 @@ def hold_gil(worker: Worker) -> None:
 @pytest.mark.fails_with("poller-python", because="it needs the lock to poll", tier=["event"])
 @both_tiers
 def test_f09_c_call_holds_the_gil(supervisor: Supervisor, tier: str) -> None:
-    """(driver) ── supervisor † ── worker, a C call of it holds the GIL for 60 s"""
+    """(driver) ── supervisor † ── worker, whose C call holds the GIL for 60 s"""
     worker = supervisor.worker()
     worker.assert_armed()
     hold_gil(worker)
@@ -498,7 +499,7 @@ def test_f09_c_call_holds_the_gil(supervisor: Supervisor, tier: str) -> None:
 
 
 def test_f09_hook_waits_for_the_gil(supervisor: Supervisor) -> None:
-    """(driver) ── supervisor † ── worker, with a hook: dead at the end of the grace, without it"""
+    """(driver) ── supervisor † ── worker, with a hook: gone at the end of the grace, hook not called"""
     worker = supervisor.worker(arguments=["--hook", "return", "--grace", str(GRACE_MS)])
     hold_gil(worker)
     killed = time.monotonic()
@@ -508,7 +509,7 @@ def test_f09_hook_waits_for_the_gil(supervisor: Supervisor) -> None:
 
 
 def finalize(worker: Worker, how: str) -> None:
-    """Has the interpreter end, and waits until it hangs in that."""
+    """Ends the interpreter, and waits until it hangs."""
     with worker.session() as session:
         session.send("finalize", how)
         worker.tree.await_report("worker", "finalizing")
@@ -523,7 +524,7 @@ def finalize(worker: Worker, how: str) -> None:
 @pytest.mark.parametrize("how", ["thread", "atexit", "destructor"])
 @both_tiers
 def test_f10_interpreter_hangs_in_finalization(supervisor: Supervisor, how: str, tier: str) -> None:
-    """(driver) ── supervisor † ── worker, its interpreter hangs where the test is named after"""
+    """(driver) ── supervisor † ── worker, its interpreter hangs; the test's parameter says where"""
     worker = supervisor.worker()
     worker.assert_armed()
     finalize(worker, how)
@@ -534,7 +535,7 @@ def test_f10_interpreter_hangs_in_finalization(supervisor: Supervisor, how: str,
 
 
 def test_f10_hook_has_no_interpreter(supervisor: Supervisor) -> None:
-    """(driver) ── supervisor † ── worker, with a hook, its interpreter hangs: without the hook"""
+    """(driver) ── supervisor † ── worker, with a hook, its interpreter hangs: hook not called"""
     worker = supervisor.worker(arguments=["--hook", "hang", "--grace", "60000"])
     finalize(worker, "destructor")
     supervisor.kill()
@@ -556,7 +557,7 @@ def test_f10_hook_has_no_interpreter(supervisor: Supervisor) -> None:
 )
 @pytest.mark.parametrize("stderr", STDERR_KINDS, indirect=True)
 def test_f11_stderr(tree: Tree, stderr: Stderr) -> None:
-    """driver ── supervisor † ── worker, its stderr of the kind that the test is named after"""
+    """driver ── supervisor † ── worker, its stderr of the kind in the test's parameter"""
     assert_goes_in_time(tree, inherit=stderr.inherit, steps=stderr.steps)
 
 
@@ -572,7 +573,7 @@ def test_f11_stderr_on_an_older_kernel(tree: Tree, stderr: Stderr) -> None:
 @pytest.mark.fails_with("poller", because="its log line raises SIGXFSZ before it exits")
 @pytest.mark.fails_with("poller-python", because="its log line raises an exception and ends its thread")
 def test_f11_file_at_its_size_limit(supervisor: Supervisor) -> None:
-    """driver ── supervisor † ── worker, its stderr a file that it may not write to any further"""
+    """driver ── supervisor † ── worker, its stderr is a file at the size limit"""
     worker = supervisor.worker()
     worker.assert_armed()
     resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (0, 0))
@@ -585,8 +586,8 @@ def unread_bytes(descriptor: int) -> int:
 
 
 def is_full(descriptor: int, writer: Worker) -> bool:
-    """A thread of the writer waits for room in the pipe. The bytes alone leave some: they have to do
-    where the kernel does not tell what a thread waits for."""
+    """Whether a thread of the writer waits for room in the pipe. If the kernel does not show that, the
+    number of bytes in the pipe must do, although a full pipe may still have some room."""
     if unread_bytes(descriptor) <= 60000:
         return False
     waits = {procfs.waits_in(writer.pid, tid) for tid in procfs.threads(writer.pid)}
@@ -616,7 +617,7 @@ def test_f11_pipe_kept_full_by_other_threads(tree: Tree, reader: str) -> None:
 @pytest.mark.only_for("c", "cpp")
 @both_tiers
 def test_f11_main_thread_has_ended(supervisor: Supervisor, tier: str) -> None:
-    """(driver) ── supervisor † ── worker, its main thread † before: that has no stderr any more"""
+    """(driver) ── supervisor † ── worker, whose main thread † before: that has no stderr any more"""
     worker = supervisor.worker()
     worker.ask("leave-main-thread")
     wait_until(lambda: procfs.state(worker.pid) == "Z", "the main thread has ended")
@@ -626,7 +627,7 @@ def test_f11_main_thread_has_ended(supervisor: Supervisor, tier: str) -> None:
     worker.assert_death_line(supervisor)
 
 
-# -- F12, F13: no handle to be had -----------------------------------------------------------------
+# -- F12, F13: no handle can be opened -------------------------------------------------------------
 
 
 FAST = {INTERVAL: "50ms"}
@@ -642,10 +643,10 @@ def test_f12_no_descriptor_left(tree: Tree, supervisor: Supervisor) -> None:
     worker = supervisor.worker(arm="request", env=FAST)
     with worker.session() as session:
         session.ask("ping")
-        # 0, 1 and 2 are taken, and no number above is allowed.
+        # 0, 1 and 2 are in use, and no higher number is allowed.
         resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (3, 3))
         assert session.ask("arm")["status"] == "armed"
-        # The watcher's are in a table of its own.
+        # The watcher has its own table.
         expected = "poll" if tree.is_degraded else "event"
         assert session.ask("info")["tier"] == expected
         supervisor.kill()
@@ -718,7 +719,8 @@ def test_f13_newer_calls_refused(tree: Tree, supervisor: Supervisor, call: str, 
 
 
 def test_f13_clone3_refused(supervisor: Supervisor) -> None:
-    """(driver) ── supervisor † ── worker, clone3 fails with ENOSYS: the C library has another way"""
+    """(driver) ── supervisor † ── worker, clone3 fails with ENOSYS: the C library falls back to
+    clone"""
     worker = supervisor.worker(steps=["--refuse", "clone3", "ENOSYS"])
     worker.assert_armed(watched=[supervisor.pid])
     supervisor.kill()
@@ -738,7 +740,7 @@ def fork(worker: Worker) -> Worker:
     "poller", because="its thread is lost in a fork, its flag is not", parent=["armed"]
 )
 @pytest.mark.parametrize("parent", ["armed", "unarmed"])
-def test_f14_forked_child_arms_for_itself(tree: Tree, supervisor: Supervisor, parent: str) -> None:
+def test_f14_forked_child_starts_its_own(tree: Tree, supervisor: Supervisor, parent: str) -> None:
     """(driver) ── supervisor ── worker † ── child, forked, arms"""
     worker = supervisor.worker(arm="first" if parent == "armed" else "request")
     child = fork(worker)
@@ -780,7 +782,7 @@ def test_f14_forked_while_another_thread_arms(tree: Tree, supervisor: Supervisor
 
 @pytest.mark.only_for("python")
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_f14_child_of_multiprocessing_arms_for_itself(
+def test_f14_child_of_multiprocessing_starts_its_own(
     tree: Tree, supervisor: Supervisor, worker: Worker, method: str
 ) -> None:
     """(driver) ── supervisor ── worker, armed † ── child of multiprocessing, arms"""
@@ -851,7 +853,7 @@ def test_f15_shared_memory_and_children_of_multiprocessing(
 
 @pytest.mark.only_for("python")
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_f15_shared_memory_and_a_child_that_does_not_want_to_end(
+def test_f15_shared_memory_and_a_child_that_resists(
     tree: Tree, supervisor: Supervisor, shared_memory: Path, method: str
 ) -> None:
     """
@@ -917,7 +919,7 @@ def test_f15_reaper_holds_nothing_of_the_worker(
     reapers: list[int] = []
 
     def is_one() -> bool:
-        # The child by which the worker has left its group may not have come to its end yet.
+        # The child by which the worker left its group may not have ended yet.
         below = procfs.descendants(os.getpid()).items()
         reapers[:] = [pid for pid, state in below if pid not in known and state not in "ZX"]
         return len(reapers) == 1
@@ -930,7 +932,7 @@ def test_f15_reaper_holds_nothing_of_the_worker(
         held = None
         with contextlib.suppress(ProcessLookupError, FileNotFoundError):
             held = procfs.large_mappings(reaper)
-        # One that has ended holds nothing either.
+        # A process that has ended holds nothing either.
         assert procfs.state(reaper) not in "ZX", "the reaper has ended, and held it until then"
         return held == []
 
@@ -952,8 +954,8 @@ def test_f15_stopped_helper(tree: Tree, supervisor: Supervisor, worker: Worker) 
 
 @pytest.mark.needs("root")
 @limited
-def test_f15_no_process_to_be_had(tree: Tree, task_limit: TaskLimit) -> None:
-    """driver ── outer ── session leader ── (supervisor) † ── worker, gets no process ── helper"""
+def test_f15_fork_fails(tree: Tree, task_limit: TaskLimit) -> None:
+    """driver ── outer ── session leader ── (supervisor) † ── worker, cannot fork ── helper"""
     leader = tree.supervisor("outer").supervisor("leader", leads_session=True)
     supervisor = leader.supervisor("supervisor")
     worker = supervisor.worker(steps=task_limit.steps)
@@ -968,35 +970,35 @@ def test_f15_no_process_to_be_had(tree: Tree, task_limit: TaskLimit) -> None:
 @pytest.mark.not_for("exec", because="without a process there is no guardian")
 @pytest.mark.needs("root", "pid-namespace")
 @limited
-def test_f15_no_process_to_be_had_and_no_session_to_be_seen(tree: Tree, task_limit: TaskLimit) -> None:
-    """session leader … driver ── [ init ── supervisor † ── worker, gets no process ── helper ]"""
+def test_f15_fork_fails_and_the_session_leader_is_outside(tree: Tree, task_limit: TaskLimit) -> None:
+    """session leader … driver ── [ init ── supervisor † ── worker, cannot fork ── helper ]"""
     supervisor = tree.supervisor("init", via=PID_NAMESPACE).supervisor("supervisor")
     worker = supervisor.worker(steps=task_limit.steps)
     helper = worker.start_helper("helper")
     task_limit.leave(worker, 0)
     supervisor.kill()
-    # No group to step into, and no process to make one: the last resort, for the worker as well.
+    # The worker cannot leave its group, so the last resort ends the group, the worker included.
     worker.assert_gone(Exit(signal=signal.SIGKILL))
     helper.assert_gone(Exit(signal=signal.SIGKILL))
 
 
 @pytest.mark.not_for("exec", because="its guardian makes no group")
-def test_f15_no_group_to_be_had(supervisor: Supervisor) -> None:
+def test_f15_setpgid_fails(supervisor: Supervisor) -> None:
     """(driver) ── supervisor † ── worker, setpgid fails by seccomp ── helper, ignores SIGTERM"""
     worker = supervisor.worker(steps=["--refuse", "setpgid", "EPERM"])
     helper = worker.start_helper("helper", "--ignores-term")
     supervisor.kill()
-    # The last resort here, too.
+    # The last resort, as above.
     worker.assert_gone(Exit(signal=signal.SIGKILL))
     helper.assert_gone(Exit(signal=signal.SIGKILL))
 
 
 @pytest.mark.not_for("exec", because="its guardian keeps its user")
 @pytest.mark.needs("root")
-def test_f15_helper_that_may_not_be_signalled(
+def test_f15_helper_of_another_user(
     tree: Tree, supervisor: Supervisor, worker: Worker
 ) -> None:
-    """(driver) ── supervisor † ── worker, user 65534 by now ── helper, still root: lives on"""
+    """(driver) ── supervisor † ── worker, now user 65534 ── helper, still root: lives on"""
     helper = worker.start_helper("helper")
     worker.change_user(NOBODY)
     supervisor.kill()
@@ -1021,7 +1023,7 @@ def test_f15_scope_process_leaves_the_helpers(tree: Tree, supervisor: Supervisor
 @pytest.mark.not_for("exec", because="it has no hook")
 def test_f16_hook_hangs(tree: Tree, supervisor: Supervisor) -> None:
     """(driver) ── supervisor † ── worker, its hook hangs"""
-    # Longer than elsewhere: the hook has to be seen, and comes to it only when its thread is let run.
+    # Longer than elsewhere: the test must see the hook, and its thread may be scheduled late.
     grace_ms = 3000
     worker = supervisor.worker(arguments=["--hook", "hang", "--grace", str(grace_ms)])
     worker.assert_armed()
@@ -1170,12 +1172,12 @@ def test_f18_nested_pid_namespace_with_wrapper(tree: Tree, tier: str) -> None:
 
 WORKERS = 1000
 LONG_SECONDS = 600
-"""What a thousand of anything may take, instead of the minute that a test has."""
+"""Seconds for a test with a thousand processes, instead of the usual minute."""
 
 
 @pytest.fixture
 def many_descriptors() -> Iterator[None]:
-    """As many descriptors as the hard limit allows: one pidfd for each of many processes."""
+    """Raises the descriptor limit to the hard limit: the driver holds a pidfd for each process."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < 2 * WORKERS:
         pytest.skip(f"needs {2 * WORKERS} descriptors, and the hard limit is {hard}")
@@ -1268,7 +1270,7 @@ def outside(tree: Tree, where: str) -> list[str]:
 def test_f22_helper_outside_the_group(
     tree: Tree, supervisor: Supervisor, where: str, tier: str
 ) -> None:
-    """(driver) ── supervisor † ── worker ── helper, in a group or session of its own"""
+    """(driver) ── supervisor † ── worker ── helper, in its own group or session"""
     worker = supervisor.worker()
     helper = worker.start_helper("helper", via=outside(tree, where))
     assert os.getpgid(helper.pid) != os.getpgid(worker.pid)
@@ -1283,7 +1285,7 @@ def test_f22_helper_outside_the_group(
 @pytest.mark.parametrize("kind", ["ignores-term", "stopped", "hides", "threads"])
 @both_tiers
 def test_f22_stubborn_helper(tree: Tree, supervisor: Supervisor, kind: str, tier: str) -> None:
-    """(driver) ── supervisor † ── worker ── helper in a session of its own, hard to find or to end"""
+    """(driver) ── supervisor † ── worker ── helper in its own session, hard to find or to end"""
     worker = supervisor.worker()
     options = [] if kind == "stopped" else [f"--{kind}"]
     helper = worker.start_helper("helper", *options, via=outside(tree, "session"))
@@ -1298,7 +1300,7 @@ def test_f22_stubborn_helper(tree: Tree, supervisor: Supervisor, kind: str, tier
 
 @ends_alone
 def test_f22_worker_has_many_threads(tree: Tree, supervisor: Supervisor) -> None:
-    """(driver) ── supervisor † ── worker with 200 threads ── helper, in a session of its own"""
+    """(driver) ── supervisor † ── worker with 200 threads ── helper, in its own session"""
     worker = supervisor.worker()
     worker.ask("threads", 100)
     helper = worker.start_helper("helper", via=outside(tree, "session"))
@@ -1338,8 +1340,8 @@ def test_f22_worker_leads_no_group(tree: Tree, supervisor: Supervisor, tier: str
 
 
 @both_tiers
-def test_f22_scope_group_is_the_way_back(tree: Tree, supervisor: Supervisor, tier: str) -> None:
-    """(driver) ── supervisor † ── worker, scope group ── helper in a session of its own: stays"""
+def test_f22_scope_group_leaves_other_groups(tree: Tree, supervisor: Supervisor, tier: str) -> None:
+    """(driver) ── supervisor † ── worker, scope group ── helper in its own session: stays"""
     worker = supervisor.worker(env={SCOPE: "group"})
     helper = worker.start_helper("helper", via=outside(tree, "session"))
     supervisor.kill()
@@ -1373,7 +1375,7 @@ def test_f23_parents_die_during_the_walk(tree: Tree, supervisor: Supervisor) -> 
     tree.wait_for_strangers_to_end()
 
 
-# -- F24: time to end by itself --------------------------------------------------------------------
+# -- F24: the grace --------------------------------------------------------------------------------
 
 no_grace = pytest.mark.not_for("go-degraded", because="it gives no grace, as the package says")
 BY_ITSELF = Exit(status=9)
@@ -1401,7 +1403,7 @@ def test_f24_worker_drains(tree: Tree, supervisor: Supervisor, tier: str) -> Non
 
 @no_grace
 def test_f24_worker_ignores_sigterm(supervisor: Supervisor) -> None:
-    """(driver) ── supervisor † ── worker, ignores SIGTERM: gone at the end of its time"""
+    """(driver) ── supervisor † ── worker, ignores SIGTERM: gone at the end of the grace"""
     worker = supervisor.worker(env={GRACE: "700ms"})
     worker.ask("drain", -1)
     supervisor.kill()
@@ -1411,7 +1413,7 @@ def test_f24_worker_ignores_sigterm(supervisor: Supervisor) -> None:
 
 @no_grace
 def test_f24_sigterm_is_the_default(tree: Tree, supervisor: Supervisor) -> None:
-    """(driver) ── supervisor † ── worker, SIGTERM would end it: gone at once, with its line"""
+    """(driver) ── supervisor † ── worker, does not handle SIGTERM: gone at once, with its line"""
     worker = supervisor.worker(env={GRACE: "1h"})
     supervisor.kill()
     worker.assert_gone(tree.without_handler)
@@ -1438,8 +1440,8 @@ def test_f24_helper_cleans_up(
 
 
 @no_grace
-def test_f24_no_time_for_anybody(tree: Tree, supervisor: Supervisor) -> None:
-    """(driver) ── supervisor † ── worker, would drain ── helper, would clean up"""
+def test_f24_a_grace_of_zero(tree: Tree, supervisor: Supervisor) -> None:
+    """(driver) ── supervisor † ── worker, would drain ── helper, would clean up: both end at once"""
     worker = supervisor.worker(env={GRACE: "0"})
     helper = worker.start_helper("helper", "--ignores-term")
     worker.ask("drain", 3_600_000)
@@ -1454,7 +1456,7 @@ def test_f24_no_time_for_anybody(tree: Tree, supervisor: Supervisor) -> None:
 @pytest.mark.not_for("go-native", because="Go has no hook")
 @pytest.mark.parametrize("grace", ["0", "700ms"])
 def test_f24_hook(tree: Tree, supervisor: Supervisor, grace: str) -> None:
-    """(driver) ── supervisor † ── worker, its hook hangs: it has that time, or is not run"""
+    """(driver) ── supervisor † ── worker, its hook hangs: it has the grace; with 0 it is not called"""
     worker = supervisor.worker(env={GRACE: grace}, arguments=["--hook", "hang"])
     supervisor.kill()
     worker.assert_gone()
@@ -1462,13 +1464,13 @@ def test_f24_hook(tree: Tree, supervisor: Supervisor, grace: str) -> None:
     assert worker.gone_after >= (0 if grace == "0" else 0.7)
 
 
-# -- F25, F26: a launcher that leaves --------------------------------------------------------------
+# -- F25, F26: a launcher that exits ---------------------------------------------------------------
 
 
 @pytest.mark.not_for("go-degraded", because="it watches only the parent")
 @pytest.mark.fails_with("poller", because="it takes the adopter for its parent", tier=["event"])
 @both_tiers
-def test_f25_launcher_leaves_before(tree: Tree, tier: str) -> None:
+def test_f25_launcher_exits_before_arming(tree: Tree, tier: str) -> None:
     """driver ── (subreaper) ── supervisor, names itself † ── launcher † ── worker, arms then"""
     subreaper = tree.supervisor("subreaper", subreaper=True)
     subreaper.await_later_tick()
@@ -1486,7 +1488,7 @@ def test_f25_launcher_leaves_before(tree: Tree, tier: str) -> None:
 
 
 @both_tiers
-def test_f26_launcher_leaves_after(tree: Tree, named_supervisor: Supervisor, tier: str) -> None:
+def test_f26_launcher_exits_after_arming(tree: Tree, named_supervisor: Supervisor, tier: str) -> None:
     """driver ── supervisor, names itself ── launcher † ── worker, has armed: gone after its grace"""
     launcher = named_supervisor.supervisor("launcher")
     worker = launcher.worker(env=SOON)
@@ -1501,10 +1503,10 @@ def test_f26_launcher_leaves_after(tree: Tree, named_supervisor: Supervisor, tie
 @pytest.mark.needs("fuse")
 @pytest.mark.fails_with("poller", because="it leaves the helpers behind")
 def test_f27_stderr_on_a_file_system_that_hangs(tree: Tree, tmp_path: Path) -> None:
-    """driver ── … ── supervisor † ── worker, its last line waits for a file system ── helper"""
+    """driver ── … ── supervisor † ── worker, its last line hangs in a file system ── helper"""
     server, supervisor = tree.below_file_server(tmp_path)
     worker = supervisor.worker(steps=["--stderr", server.file])
-    # What the helper itself writes to is no part of it.
+    # The helper's own stderr is on another file system.
     helper = worker.start_helper("helper", via=tree.launch("--dup2", "1", "2"))
     server.hang()
     supervisor.kill()
@@ -1517,7 +1519,7 @@ def test_f27_stderr_on_a_file_system_that_hangs(tree: Tree, tmp_path: Path) -> N
 # -- F28: two copies of the library ----------------------------------------------------------------
 
 COPIES_TREES = 5
-"""Two copies race each other: one tree says little."""
+"""The two copies race, so one tree proves little."""
 
 
 def arm_two_copies(tree: Tree, supervisor: Supervisor, arms_first: str, **options) -> Worker:
@@ -1534,7 +1536,7 @@ arms_first = pytest.mark.parametrize("arms_first", ["linked", "loaded"])
 @arms_first
 def test_f28_no_helper_is_left(tree: Tree, arms_first: str) -> None:
     """(driver) ── supervisor † ── worker, two copies of the library ─┬─ near, ignores SIGTERM
-    └─ far, in a session of its own"""
+    └─ far, in its own session"""
     for number in range(COPIES_TREES):
         supervisor = tree.supervisor(f"supervisor-{number}")
         worker = arm_two_copies(tree, supervisor, arms_first, name=f"worker-{number}")
@@ -1548,7 +1550,7 @@ def test_f28_no_helper_is_left(tree: Tree, arms_first: str) -> None:
 
 
 @arms_first
-def test_f28_hook_is_not_cut_off(tree: Tree, supervisor: Supervisor, arms_first: str) -> None:
+def test_f28_hook_is_not_interrupted(tree: Tree, supervisor: Supervisor, arms_first: str) -> None:
     """(driver) ── supervisor † ── worker, two copies of the library, one with a hook that hangs"""
     grace_ms = 1500
     hook = ["--hook", "hang", "--grace", str(grace_ms)]

@@ -1,8 +1,8 @@
-"""N01 to N18: nothing of this is the death of the supervisor, so the worker serves on.
+"""N01 to N18: events that are not the death of the supervisor, so the worker must live on.
 
-Every test ends by killing the supervisor after all, and sees the worker go: a watcher that is
-broken would live through everything else, too. In the pictures, † is what dies, and a name in
-(brackets) is what adopts an orphan.
+At the end, every test kills the supervisor and checks that the worker goes: a worker whose watcher is
+broken would live through everything else, too. In the pictures, † marks the process that dies, and the
+process in (brackets) adopts the orphan.
 """
 
 import os
@@ -32,13 +32,13 @@ by_number_or_token = pytest.mark.parametrize("name", ["pid", "token"])
 
 
 def assert_warned_of(tree: Tree, variable: str) -> None:
-    """One line about the variable, whatever the number of calls that read it."""
+    """Checks that there is one line about the variable, however many calls read it."""
 
     def lines() -> list[str]:
         return [line for line in tree.log_lines() if f" {variable}=" in line]
 
     if not tree.is_control:
-        # A worker that polls in Go does not wait long for its line to be written.
+        # In the degraded mode, Go does not wait long for its line to be written.
         wait_until(lines, f"a warning of {variable}")
         assert len(lines()) == 1, tree.log()
 
@@ -80,7 +80,7 @@ def test_n01_spawning_thread_exits(supervisor: Supervisor, tier: str) -> None:
 @pytest.mark.parametrize("request_to_exec", ["exec", "exec-from-thread"])
 @both_tiers
 def test_n02_supervisor_execs(named_supervisor: Supervisor, request_to_exec: str, tier: str) -> None:
-    """driver ── supervisor, becomes another program ── worker"""
+    """driver ── supervisor, execs another program ── worker"""
     worker = named_supervisor.worker()
     worker.assert_armed(watched=[named_supervisor.pid])
     named_supervisor.become("sleep", "3600", request=request_to_exec)
@@ -92,7 +92,7 @@ def test_n02_supervisor_execs(named_supervisor: Supervisor, request_to_exec: str
 @pytest.mark.not_for("go-degraded", because="it watches only the wrapper")
 @both_tiers
 def test_n02_supervisor_execs_above_a_wrapper(named_supervisor: Supervisor, tier: str) -> None:
-    """driver ── supervisor, becomes another program ── wrapper ── worker"""
+    """driver ── supervisor, execs another program ── wrapper ── worker"""
     _wrapper, worker = named_supervisor.wrapped_worker()
     named_supervisor.become("sleep", "3600", request="exec-from-thread")
     worker.assert_lives_on()
@@ -133,7 +133,7 @@ def test_n03_supervisor_above_a_wrapper_stopped_and_continued(
 def test_n03_frozen_and_thawed(
     supervisor: Supervisor, worker: Worker, frozen: str, freezer: Cgroup
 ) -> None:
-    """driver ── supervisor ── worker, one of them in a cgroup that is frozen and thawed"""
+    """driver ── supervisor ── worker, one of them in a cgroup that is frozen, then thawed"""
     freezer.add(supervisor if frozen == "supervisor" else worker)
     freezer.freeze()
     if frozen == "supervisor":
@@ -153,7 +153,7 @@ def test_n03_frozen_and_thawed(
 @however_named
 @both_tiers
 def test_n04_supervisor_is_pid_1(tree: Tree, name: str | None, tier: str) -> None:
-    """driver ── [ supervisor, PID 1 ── worker ]: the kernel ends the namespace with its PID 1"""
+    """driver ── [ supervisor, PID 1 ── worker ]: the namespace ends with its PID 1"""
     supervisor = tree.supervisor(names_itself=name, via=PID_NAMESPACE_WITH_PROC)
     worker = supervisor.worker()
     assert worker.ask("ping")["ppid"] == 1
@@ -272,7 +272,7 @@ def test_n08_sibling_dies(supervisor: Supervisor, tier: str) -> None:
 @pytest.mark.fails_with("naive", because="it ends the group, whoever leads it")
 @however_named
 def test_n09_worker_in_the_group_of_a_neighbour(tree: Tree, name: str | None) -> None:
-    """driver ── neighbour, leads the group ── supervisor † ── worker, scope group: goes alone"""
+    """driver ── neighbour, leads the group ── supervisor † ── worker, scope group: only it goes"""
     neighbour = tree.supervisor("neighbour")
     supervisor = neighbour.supervisor("supervisor", names_itself=name, request="spawn-in-group")
     worker = supervisor.worker(request="spawn-in-group", env={SCOPE: "group"})
@@ -290,7 +290,7 @@ def test_n09_worker_in_the_group_of_a_neighbour(tree: Tree, name: str | None) ->
 @pytest.mark.fails_with("naive", because="it ends the group, whoever leads it")
 @however_named
 def test_n09_worker_in_the_group_of_its_supervisor(tree: Tree, name: str | None) -> None:
-    """driver ── supervisor, leads the group † ─┬─ worker: goes alone
+    """driver ── supervisor, leads the group † ─┬─ worker: only it goes
     └─ neighbour"""
     supervisor = tree.supervisor(names_itself=name)
     neighbour = supervisor.supervisor("neighbour", request="spawn-in-group")
@@ -304,7 +304,7 @@ def test_n09_worker_in_the_group_of_its_supervisor(tree: Tree, name: str | None)
 
 @pytest.mark.fails_with("naive", because="it ends the group, whoever leads it")
 def test_n09_wrapper_leads_and_nothing_is_named(tree: Tree, supervisor: Supervisor) -> None:
-    """driver ── supervisor ── wrapper, leads the group † ─┬─ worker: goes alone
+    """driver ── supervisor ── wrapper, leads the group † ─┬─ worker: only it goes
     └─ neighbour"""
     wrapper = supervisor.supervisor("wrapper")
     neighbour = wrapper.supervisor("neighbour", request="spawn-in-group")
@@ -318,7 +318,7 @@ def test_n09_wrapper_leads_and_nothing_is_named(tree: Tree, supervisor: Supervis
 
 def test_n09_worker_in_the_group_of_a_sibling(tree: Tree, supervisor: Supervisor) -> None:
     """(driver) ── supervisor † ─┬─ sibling, leads the group
-    └─ worker, has joined it: goes alone"""
+    └─ worker, has joined it: only it goes"""
     sibling = supervisor.supervisor("sibling")
     worker = supervisor.worker(steps=["--group", str(sibling.pid)], request="spawn-in-group")
     assert os.getpgid(worker.pid) == sibling.pid
@@ -330,7 +330,7 @@ def test_n09_worker_in_the_group_of_a_sibling(tree: Tree, supervisor: Supervisor
 
 @pytest.mark.not_for("go-degraded", because="it watches only the parent")
 def test_n09_process_in_between_dies(tree: Tree, named_supervisor: Supervisor) -> None:
-    """driver ── supervisor, names itself ── leader of the group ── between † ── worker: goes alone"""
+    """driver ── supervisor, names itself ── leader of the group ── between † ── worker: only it goes"""
     leader = named_supervisor.supervisor("leader")
     between = leader.supervisor("between", request="spawn-in-group")
     worker = between.worker(request="spawn-in-group")
@@ -346,7 +346,7 @@ def test_n09_process_in_between_dies(tree: Tree, named_supervisor: Supervisor) -
 # -- N10, N11: nothing can be proven ---------------------------------------------------------------
 
 
-@pytest.mark.fails_with("naive", because="it takes a process that it cannot see for dead", tier=["event"])
+@pytest.mark.fails_with("naive", because="it takes hidden processes for dead", tier=["event"])
 @pytest.mark.needs("pid-namespace")
 @pytest.mark.parametrize(
     "namespace", [PID_NAMESPACE, PID_NAMESPACE_WITH_PROC], ids=["outer-proc", "own-proc"]
@@ -377,7 +377,7 @@ def test_n10_named_where_proc_is_another_namespace_s(
     tree: Tree, name: str, wrapped: bool, tier: str
 ) -> None:
     """driver ─┬─ [ init ── supervisor, names itself ── [wrapper ──] worker ]
-    └─ strangers: in the /proc of the worker, they have the numbers of the others"""
+    └─ strangers: in the worker's /proc, they have the process ids of the others"""
     stranger = tree.supervisor("stranger")
     other_stranger = tree.supervisor("other-stranger")
     other_stranger.await_later_tick()
@@ -396,7 +396,7 @@ def test_n10_named_where_proc_is_another_namespace_s(
 @pytest.mark.not_for(
     "exec", because="its guardian is a child of that namespace's PID 1"
 )
-@pytest.mark.fails_with("naive", because="it takes a process that it cannot see for dead")
+@pytest.mark.fails_with("naive", because="it takes hidden processes for dead")
 @pytest.mark.needs("pid-namespace")
 @pytest.mark.parametrize(
     "namespace", [PID_NAMESPACE, PID_NAMESPACE_WITH_PROC], ids=["outer-proc", "own-proc"]
@@ -414,7 +414,7 @@ def test_n10_worker_at_the_top_of_another_pid_namespace(
     assert worker.ask("ping")["ppid"] == (0 if place == "pid-1" else 1)
     assert worker.status_at_start == "no_parent"
     worker.assert_lives_on()
-    # The supervisor outside is not seen from here; what ends the namespace is its PID 1.
+    # The supervisor outside cannot be seen from here. The namespace ends with its PID 1.
     supervisor.kill()
     worker.assert_lives_on()
     top.kill()
@@ -422,7 +422,7 @@ def test_n10_worker_at_the_top_of_another_pid_namespace(
 
 
 @pytest.mark.not_for("exec", because="it is guarded from the start: nothing of it arms later")
-@pytest.mark.fails_with("naive", because="it takes a process that it cannot see for dead")
+@pytest.mark.fails_with("naive", because="it takes hidden processes for dead")
 @pytest.mark.needs("pid-namespace")
 @pytest.mark.parametrize("proc", ["outer-proc", "own-proc"])
 @however_named
@@ -447,20 +447,20 @@ NO_PROC = "mount -t tmpfs tmpfs /proc"
 
 
 def with_proc(mount: str) -> list[str]:
-    """A command prefix: the same process, in a mount namespace with another /proc."""
+    """A command prefix that runs a program in a mount namespace with another /proc."""
     return ["unshare", "--mount", "sh", "-c", f'{mount} && exec "$@"', "sh"]
 
 
 @pytest.mark.not_for("exec", because="it looks for its guardian in /proc", mount=[NO_PROC])
 @pytest.mark.fails_with(
-    "naive", because="it takes a process that it cannot see for dead", tier=["event"], name=["pid", "token"]
+    "naive", because="it takes hidden processes for dead", tier=["event"], name=["pid", "token"]
 )
 @pytest.mark.needs("private-proc")
 @pytest.mark.parametrize("mount", [HIDDEN_PROC, NO_PROC], ids=["hidepid", "no-proc"])
 @however_named
 @both_tiers
 def test_n11_proc_hidden(tree: Tree, name: str | None, mount: str, tier: str) -> None:
-    """driver ── supervisor ── worker, user 65534, sees nothing of the supervisor in /proc"""
+    """driver ── supervisor ── worker, user 65534, cannot see the supervisor in /proc"""
     supervisor = tree.supervisor(names_itself=name)
     worker = supervisor.worker(via=with_proc(mount), steps=["--user", str(NOBODY)])
     worker.assert_armed()
@@ -470,13 +470,14 @@ def test_n11_proc_hidden(tree: Tree, name: str | None, mount: str, tier: str) ->
 
 
 @pytest.mark.not_for("exec", because="it looks for its guardian in /proc", mount=[NO_PROC])
-@pytest.mark.fails_with("naive", because="it takes a process that it cannot see for dead", tier=["event"])
+@pytest.mark.fails_with("naive", because="it takes hidden processes for dead", tier=["event"])
 @pytest.mark.needs("private-proc")
 @pytest.mark.parametrize("mount", [HIDDEN_PROC, NO_PROC], ids=["hidepid", "no-proc"])
 @by_number_or_token
 @both_tiers
 def test_n11_proc_hidden_with_wrapper(tree: Tree, name: str, mount: str, tier: str) -> None:
-    """driver ── supervisor, names itself ── wrapper † ── worker, user 65534, blind in /proc"""
+    """driver ── supervisor, names itself ── wrapper † ── worker, user 65534, cannot see others in
+    /proc"""
     supervisor = tree.supervisor(names_itself=name)
     wrapper = supervisor.supervisor("wrapper")
     worker = wrapper.worker(via=with_proc(mount), steps=["--user", str(NOBODY)])
@@ -489,13 +490,13 @@ def test_n11_proc_hidden_with_wrapper(tree: Tree, name: str, mount: str, tier: s
 
 @pytest.mark.not_for("go-degraded", because="it watches only the wrapper")
 @pytest.mark.parametrize("tier", ["poll"])
-def test_n11_no_descriptor_for_a_look(named_supervisor: Supervisor, tier: str) -> None:
+def test_n11_no_descriptor_to_read_proc(named_supervisor: Supervisor, tier: str) -> None:
     """driver ── supervisor, names itself ── wrapper ── worker, at its RLIMIT_NOFILE once armed"""
     _wrapper, worker = named_supervisor.wrapped_worker()
     worker.assert_armed()
     with worker.session() as session:
         session.ask("ping")
-        # 0, 1 and 2 are taken, and no number above is allowed: nothing of /proc can be opened.
+        # 0, 1 and 2 are in use, and no higher number is allowed: no file of /proc can be opened.
         resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (3, 3))
         worker.await_looks()
         session.ask("ping")
@@ -508,8 +509,8 @@ def test_n11_no_descriptor_for_a_look(named_supervisor: Supervisor, tier: str) -
 @pytest.mark.parametrize("proc", ["none", "another-namespace-s"])
 @pytest.mark.parametrize("tier", ["poll"])
 def test_n11_proc_changes_once_armed(tree: Tree, proc: str, tier: str) -> None:
-    """driver ─┬─ supervisor, names itself ── wrapper ── worker, looks into a /proc that changes
-    └─ [ init ── stranger, has the supervisor's number there ]"""
+    """driver ─┬─ supervisor, names itself ── wrapper ── worker, its /proc changes
+    └─ [ init ── stranger, has the supervisor's process id there ]"""
     supervisor = tree.supervisor(names_itself="token")
     worker = supervisor.worker(via=[*SHELL_WRAPPER, *with_proc("true")])
     worker.assert_armed()
@@ -528,14 +529,14 @@ def test_n11_proc_changes_once_armed(tree: Tree, proc: str, tier: str) -> None:
     worker.assert_gone()
 
 
-# -- N12, N13, N16: the wrong one is named ---------------------------------------------------------
+# -- N12, N13, N16: the wrong process is named -----------------------------------------------------
 
 
 @pytest.mark.fails_with("naive", because="a process is not its own ancestor", tier=["event"])
 @by_number_or_token
 @both_tiers
 def test_n12_worker_is_named_itself(tree: Tree, supervisor: Supervisor, name: str, tier: str) -> None:
-    """driver ── supervisor ── worker, which is named as its own supervisor"""
+    """driver ── supervisor ── worker, named as its own supervisor"""
     worker = supervisor.worker(steps=["--names-itself", name])
     worker.assert_armed(watched=[supervisor.pid])
     assert_warned_of(tree, PARENT_PID)
@@ -547,11 +548,11 @@ def test_n12_worker_is_named_itself(tree: Tree, supervisor: Supervisor, name: st
 @pytest.mark.fails_with("naive", because="a stranger is no ancestor", tier=["event"])
 @pytest.mark.parametrize("name", ["pid", "token-of-older"])
 @both_tiers
-def test_n12_number_belongs_to_a_stranger(
+def test_n12_pid_belongs_to_a_stranger(
     tree: Tree, supervisor: Supervisor, name: str, tier: str
 ) -> None:
     """driver ─┬─ supervisor ── worker
-    └─ stranger †, which is named as the supervisor, or has a dead one's number"""
+    └─ stranger †, named as the supervisor, or has the process id of a dead one"""
     stranger = tree.supervisor("stranger")
     namespace = procfs.pid_namespace(stranger.pid)
     value = {
@@ -572,7 +573,7 @@ def test_n12_number_belongs_to_a_stranger(
 @both_tiers
 def test_n12_stranger_is_named_by_its_token(tree: Tree, dies: str, tier: str) -> None:
     """driver ─┬─ supervisor, younger ── worker
-    └─ stranger, named by its full token: whose the worker is nobody can tell, so both are watched"""
+    └─ stranger, named by its full token: either may be the supervisor, so both are watched"""
     stranger = tree.supervisor("stranger")
     stranger.await_later_tick()
     supervisor = tree.supervisor()
@@ -601,8 +602,8 @@ def test_n12_ancestor_is_named_with_another_start_time(
 
 @pytest.mark.fails_with("naive", because="it takes the process id for the process")
 @pytest.mark.parametrize("number", ["free", "taken-by-a-thread"])
-def test_n12_number_belongs_to_nobody(tree: Tree, supervisor: Supervisor, number: str) -> None:
-    """driver ── supervisor ── worker, named a plain number that no process has"""
+def test_n12_pid_belongs_to_no_process(tree: Tree, supervisor: Supervisor, number: str) -> None:
+    """driver ── supervisor ── worker, with a plain process id that no process has"""
     if number == "free":
         dead = tree.supervisor("dead")
         dead.kill()
@@ -622,7 +623,8 @@ def test_n12_number_belongs_to_nobody(tree: Tree, supervisor: Supervisor, number
 @pytest.mark.fails_with("naive", because="the supervisor is no longer an ancestor", tier=["event"])
 @both_tiers
 def test_n13_detached_helper_arms_late(tree: Tree, tier: str) -> None:
-    """driver ── (subreaper) ── supervisor, named by its number ── launcher † ── worker, arms then"""
+    """driver ── (subreaper) ── supervisor, named by its process id ── launcher † ── worker, arms
+    then"""
     subreaper = tree.supervisor("subreaper", subreaper=True)
     supervisor = subreaper.supervisor("supervisor", names_itself="pid")
     launcher = supervisor.supervisor("launcher")
@@ -660,7 +662,7 @@ def test_n13_detached_helper_adopted_by_the_supervisor(tree: Tree, name: str, ti
 @by_number_or_token
 @both_tiers
 def test_n16_supervisor_inherited_a_dead_one(tree: Tree, name: str, remains: str, tier: str) -> None:
-    """(driver) ── old supervisor, names itself † ── supervisor, inherits the name ── worker"""
+    """(driver) ── old supervisor, names itself † ── supervisor, inherits the token ── worker"""
     old = tree.supervisor("old-supervisor", names_itself=name)
     old.await_later_tick()
     supervisor = old.supervisor("supervisor")
@@ -692,7 +694,7 @@ def test_n16_supervisor_inherited_a_dead_one(tree: Tree, name: str, remains: str
 def test_n14_main_thread_exits(
     tree: Tree, named_supervisor: Supervisor, wrapped: bool, arms: str, tier: str
 ) -> None:
-    """driver ── supervisor, its main thread † ── [wrapper ──] worker: /proc says "zombie" """
+    """driver ── supervisor, its main thread † ── [wrapper ──] worker: /proc shows a zombie"""
     worker = named_supervisor.worker(
         arm="first" if arms == "before" else "request", via=SHELL_WRAPPER if wrapped else None
     )
@@ -715,7 +717,7 @@ FAST = {INTERVAL: "50ms"}
 @pytest.mark.parametrize("which", [0, 1], ids=["first", "second"])
 @pytest.mark.parametrize("how", ["closed", "replaced", "replaced-by-another-pidfd"])
 def test_n15_one_descriptor_of_two(tree: Tree, supervisor: Supervisor, how: str, which: int) -> None:
-    """driver ── supervisor ── worker, closes a descriptor or puts another over it ── helper †"""
+    """driver ── supervisor ── worker, closes or replaces a descriptor ── helper †"""
     worker = supervisor.worker()
     pidfds = worker.pidfds()
     assert len(pidfds) == tree.pidfds_of_a_watch
@@ -734,10 +736,10 @@ def test_n15_one_descriptor_of_two(tree: Tree, supervisor: Supervisor, how: str,
 @pytest.mark.not_for("go-degraded", because="its descriptors are in the program's table")
 @pytest.mark.fails_with("naive", because="it takes a readable descriptor for a death", over=["pipe"])
 @pytest.mark.parametrize("over", ["pipe", "pidfd", "nothing"])
-def test_n15_host_has_the_numbers(tree: Tree, named_supervisor: Supervisor, over: str) -> None:
-    """driver ── supervisor, names itself ── wrapper ── worker, has something else at every number
+def test_n15_host_uses_the_same_numbers(tree: Tree, named_supervisor: Supervisor, over: str) -> None:
+    """driver ── supervisor, names itself ── wrapper ── worker, has other files at all low descriptors
 
-    The watcher's descriptors have low numbers, in a table of its own."""
+    The watcher's descriptors have low numbers too, in its own table."""
     _wrapper, worker = named_supervisor.wrapped_worker()
     watchers = [pidfd.number for pidfd in worker.pidfds()]
     assert not watchers or tree.is_control
@@ -772,7 +774,7 @@ def test_n15_host_has_the_numbers(tree: Tree, named_supervisor: Supervisor, over
 def test_n17_group_is_sent_sigterm(
     tree: Tree, named_supervisor: Supervisor, grace: str | None, tier: str
 ) -> None:
-    """driver ── supervisor, names itself, sends SIGTERM to the group ── wrapper † ── worker, drains"""
+    """driver ── supervisor, named, sends SIGTERM to the whole group ── wrapper † ── worker, drains"""
     wrapper, worker = named_supervisor.wrapped_worker(env={GRACE: grace} if grace else None)
     worker.ask("drain", 500)
     tree.note_death()
@@ -784,7 +786,7 @@ def test_n17_group_is_sent_sigterm(
 
 @both_tiers
 def test_n18_neighbours_of_the_tree(tree: Tree, supervisor: Supervisor, tier: str) -> None:
-    """driver ─┬─ (supervisor) † ─┬─ worker ── helper, in a session of its own
+    """driver ─┬─ (supervisor) † ─┬─ worker ── helper, in its own session
     │                  └─ sibling, leads its group ── its child
     └─ stranger"""
     stranger = tree.supervisor("stranger")

@@ -1,4 +1,4 @@
-"""H01 to H10: the program that arms is not harmed by it, whatever its state."""
+"""H01 to H10: arming does not harm the program, whatever its state."""
 
 import resource
 import signal
@@ -20,8 +20,8 @@ limited = pytest.mark.parametrize("task_limit", ["rlimit", "cgroup"], indirect=T
 @pytest.mark.needs("root")
 @pytest.mark.fails_with("poller", because="it ends the server if it cannot create a thread")
 @limited
-def test_h01_no_thread_to_be_had(tree: Tree, supervisor: Supervisor, task_limit: TaskLimit) -> None:
-    """driver ── supervisor ── worker, no root at its RLIMIT_NPROC, or root in a full pids cgroup"""
+def test_h01_no_thread(tree: Tree, supervisor: Supervisor, task_limit: TaskLimit) -> None:
+    """driver ── supervisor ── worker, a user at RLIMIT_NPROC, or root in a full pids cgroup"""
     worker = supervisor.worker(arm="request", steps=task_limit.steps)
     task_limit.leave(worker, 0)
     threads = procfs.threads(worker.pid)
@@ -32,7 +32,7 @@ def test_h01_no_thread_to_be_had(tree: Tree, supervisor: Supervisor, task_limit:
     assert not worker.pidfds()
     assert procfs.threads(worker.pid) == threads
     assert tree.log_lines()
-    # The limit is gone: a later call arms.
+    # Without the limit, a later call arms.
     task_limit.lift(worker)
     assert worker.arm() == "armed"
     supervisor.kill()
@@ -42,7 +42,7 @@ def test_h01_no_thread_to_be_had(tree: Tree, supervisor: Supervisor, task_limit:
 @pytest.mark.needs("root")
 @limited
 def test_h01_one_warning(tree: Tree, supervisor: Supervisor, task_limit: TaskLimit) -> None:
-    """driver ── supervisor ── worker, gets no thread, calls start once"""
+    """driver ── supervisor ── worker, cannot create a thread, calls start once"""
     worker = supervisor.worker(arm="request", steps=task_limit.steps)
     task_limit.leave(worker, 0)
     assert worker.arm() == "exhausted"
@@ -52,8 +52,8 @@ def test_h01_one_warning(tree: Tree, supervisor: Supervisor, task_limit: TaskLim
 @pytest.mark.needs("root")
 @pytest.mark.not_for("go-native", because="Go has no hook")
 @limited
-def test_h01_no_second_thread_to_be_had(supervisor: Supervisor, task_limit: TaskLimit) -> None:
-    """driver ── supervisor ── worker, with a hook: one thread can be had, and two are needed"""
+def test_h01_no_second_thread(supervisor: Supervisor, task_limit: TaskLimit) -> None:
+    """driver ── supervisor ── worker, with a hook: it can create one thread, and needs two"""
     worker = supervisor.worker(arm="request", steps=task_limit.steps, arguments=["--hook", "return"])
     task_limit.leave(worker, 1)
     assert worker.arm() == "exhausted"
@@ -67,7 +67,7 @@ def test_h01_no_second_thread_to_be_had(supervisor: Supervisor, task_limit: Task
 
 @pytest.mark.not_for("go-native", because="its runtime creates its own threads with the same call")
 def test_h01_no_thread_by_seccomp(tree: Tree, supervisor: Supervisor) -> None:
-    """driver ── supervisor ── worker, clone3 fails with EPERM: the C library has no other way"""
+    """driver ── supervisor ── worker, clone3 fails with EPERM: the C library has no fallback"""
     worker = supervisor.worker(arm="request", steps=["--refuse", "clone3", "EPERM"])
     assert worker.arm() == "exhausted"
     worker.assert_serving()
@@ -81,7 +81,7 @@ def test_h02_armed_from_16_threads_at_once(tree: Tree, supervisor: Supervisor, t
     """driver ── supervisor ── worker, 16 threads of it call start"""
     worker = supervisor.worker(arm="request")
     statuses = worker.ask("arm-from-threads")["statuses"]
-    # Who has waited a second for the one that arms may be told that nobody has.
+    # A call that waited 1 s for the arming thread returns not_started.
     assert len(statuses) == 16
     assert "armed" in statuses
     assert set(statuses) <= {"armed", "not_started"}
@@ -94,12 +94,12 @@ def test_h02_armed_from_16_threads_at_once(tree: Tree, supervisor: Supervisor, t
 
 
 def test_h02_armed_while_another_thread_is_stuck_in_it(tree: Tree, supervisor: Supervisor) -> None:
-    """driver ── supervisor ── worker, one thread held while it arms: the other one is not"""
+    """driver ── supervisor ── worker, one thread hangs while it arms, the other does not"""
     worker = supervisor.worker(arm="request", steps=["--notify", "pidfd_open", str(REPORT_FD)])
     listener = Listener(tree.await_report("launch", "listener").descriptors[0])
     worker.ask("arm-in-thread")
     held = listener.next_call(Deadline())
-    # The watcher's thread is held, nobody waits for it longer than a second.
+    # The watcher's thread hangs, and no caller waits longer than 1 s for it.
     assert worker.arm() == ("not_started" if tree.is_degraded else "armed")
     assert worker.info()["tier"] == "none"
     worker.assert_serving()
@@ -119,10 +119,10 @@ def test_h02_armed_while_another_thread_is_stuck_in_it(tree: Tree, supervisor: S
 
 
 NEVER_BLOCKED = {
-    # The kernel does not let them be blocked.
+    # The kernel does not allow to block these.
     signal.SIGKILL,
     signal.SIGSTOP,
-    # What a thread does to itself: a handler of the host for them has to run there.
+    # The thread itself raises these: a handler of the program must run there.
     signal.SIGILL,
     signal.SIGTRAP,
     signal.SIGBUS,
@@ -133,8 +133,8 @@ NEVER_BLOCKED = {
 
 
 def signal_state(worker: Worker) -> dict[str, str]:
-    """What the main thread blocks, and what the process ignores and handles, but for the two
-    signals that the C library has for itself."""
+    """The signals that the main thread blocks, and that the process ignores and handles, without the
+    two signals of the C library."""
     status = procfs.thread_status(worker.pid, worker.pid)
     return {key: status[key][8:] for key in ("SigBlk", "SigIgn", "SigCgt")}
 
@@ -142,7 +142,7 @@ def signal_state(worker: Worker) -> dict[str, str]:
 @pytest.mark.needs("root")
 @pytest.mark.parametrize("order", ["handlers-first", "arming-first"])
 def test_h03_signals_and_setuid(tree: Tree, supervisor: Supervisor, order: str) -> None:
-    """driver ── supervisor † ── worker: a handler, a sigwait thread, and a change of user"""
+    """driver ── supervisor † ── worker, with a handler, a sigwait thread, and a change of user"""
     worker = supervisor.worker(arm="request")
     if order == "handlers-first":
         worker.ask("handle")
@@ -166,7 +166,7 @@ def test_h03_signals_and_setuid(tree: Tree, supervisor: Supervisor, order: str) 
 @pytest.mark.not_for("exec", because="its guardian is another process")
 @pytest.mark.not_for("go-degraded", because="it has no thread")
 def test_h03_watcher_gets_no_signal(supervisor: Supervisor, worker: Worker) -> None:
-    """driver ── supervisor ── worker: its watcher blocks what can be blocked"""
+    """driver ── supervisor ── worker, whose watcher blocks all signals that can be blocked"""
     blocked = int(procfs.thread_status(worker.pid, worker.watcher())["SigBlk"], 16)
     for number in set(signal.Signals) - NEVER_BLOCKED:
         assert blocked & 1 << number - 1, number
@@ -175,7 +175,7 @@ def test_h03_watcher_gets_no_signal(supervisor: Supervisor, worker: Worker) -> N
 
 
 def test_h04_unloaded_while_armed(tree: Tree, supervisor: Supervisor) -> None:
-    """driver ── supervisor † ── worker: dlopen, arm, dlclose, and on"""
+    """driver ── supervisor † ── worker: dlopen, arm, dlclose, and it runs on"""
     library = ["--library", tree.programs.shared_library]
     worker = supervisor.worker(arguments=library)
     worker.assert_armed(watched=[supervisor.pid])
@@ -193,7 +193,7 @@ def test_h04_unloaded_while_armed(tree: Tree, supervisor: Supervisor) -> None:
 
 
 def test_h05_descriptor_is_private(tree: Tree, supervisor: Supervisor) -> None:
-    """driver ── supervisor † ── worker, started with fd 0 closed ── helper"""
+    """driver ── supervisor † ── worker, started with descriptor 0 closed ── helper"""
     worker = supervisor.worker(steps=["--close", "0"])
     worker.assert_armed()
     pidfds = worker.pidfds()
@@ -212,7 +212,7 @@ def test_h05_descriptor_is_private(tree: Tree, supervisor: Supervisor) -> None:
 def test_h05_every_standard_descriptor_closed(
     tree: Tree, named_supervisor: Supervisor, wrapped: bool
 ) -> None:
-    """driver ── supervisor † ── [wrapper ──] worker, started with fd 0, 1 and 2 closed"""
+    """driver ── supervisor † ── [wrapper ──] worker, started with descriptors 0, 1 and 2 closed"""
     worker = named_supervisor.worker(
         via=SHELL_WRAPPER if wrapped else None, steps=["--close", "0", "--close", "1", "--close", "2"]
     )
@@ -247,17 +247,17 @@ def test_h06_bad_values(tree: Tree, supervisor: Supervisor, value: str) -> None:
         "LOCALAI_BACKEND_PARENT_WATCH_SCOPE": value,
         "LOCALAI_BACKEND_PARENT_PID": value,
     }
-    if value != "0":  # that nobody has any time
+    if value != "0":  # a valid grace: no time
         variables["LOCALAI_BACKEND_PARENT_WATCH_GRACE"] = value
     worker = supervisor.worker(env=variables)
     worker.assert_armed(watched=[supervisor.pid])
     assert worker.arm() == "armed"
     info = worker.info()
-    # Nobody can ask a guardian.
+    # A guardian answers no requests.
     assert info["interval_ns"] == 2_000_000_000 or tree.is_guarded
     assert info["scope"] == ("process" if tree.is_degraded else "tree")
     assert info["grace_ns"] == 0
-    # A worker that polls in Go does not wait long for its lines to be written.
+    # In the degraded mode, Go does not wait long for its lines to be written.
     wait_until(lambda: len(tree.log_lines()) >= len(variables), "the warnings")
     lines = tree.log_lines()
     for variable in variables:
@@ -272,7 +272,7 @@ def test_h06_bad_values(tree: Tree, supervisor: Supervisor, value: str) -> None:
 
 @pytest.mark.parametrize("stderr", STDERR_KINDS, indirect=True)
 def test_h06_warning_that_cannot_be_written(tree: Tree, stderr: Stderr) -> None:
-    """driver ── supervisor † ── worker, warns while it arms, to the stderr that the test names"""
+    """driver ── supervisor † ── worker, warns while it arms, to the stderr in the test's parameter"""
     supervisor = tree.supervisor(inherit=stderr.inherit)
     worker = supervisor.worker(
         steps=stderr.steps,
@@ -287,7 +287,7 @@ def test_h06_warning_that_cannot_be_written(tree: Tree, stderr: Stderr) -> None:
 @pytest.mark.not_for("exec", because="its guardian answers no requests")
 @pytest.mark.parametrize(("value", "interval_ns"), [("1ns", 10_000_000), ("2h", 3_600_000_000_000)])
 def test_h06_clamped_interval(tree: Tree, supervisor: Supervisor, value: str, interval_ns: int) -> None:
-    """driver ── supervisor ── worker, with an interval beyond the range: one warning"""
+    """driver ── supervisor ── worker, with an interval out of range: one warning"""
     worker = supervisor.worker(env={INTERVAL: value})
     assert worker.info()["interval_ns"] == interval_ns
     wait_until(tree.log_lines, "the warning")
@@ -295,7 +295,7 @@ def test_h06_clamped_interval(tree: Tree, supervisor: Supervisor, value: str, in
 
 
 def test_h06_bad_values_while_switched_off(tree: Tree, supervisor: Supervisor) -> None:
-    """driver ── supervisor ── worker, switched off, with bad values: not a word"""
+    """driver ── supervisor ── worker, switched off, with bad values: no warning"""
     worker = supervisor.worker(
         env={
             "LOCALAI_BACKEND_PARENT_WATCH": "off",
@@ -319,7 +319,7 @@ def test_h07_idle(tree: Tree, supervisor: Supervisor) -> None:
     clock.assert_armed("poll")
 
     def threads_of(watching: Worker) -> list[int]:
-        """Those that watch: without the core, whichever the Go runtime takes."""
+        """The threads that watch. In the degraded mode it may be any thread of the Go runtime."""
         return procfs.threads(watching.pid) if tree.is_degraded else [watching.watcher()]
 
     def switches(watching: Worker) -> int:
@@ -336,11 +336,11 @@ def test_h07_idle(tree: Tree, supervisor: Supervisor) -> None:
 
     def is_idle() -> bool:
         before, then = footprint(), switches(clock)
-        # A look in Go takes several threads.
+        # In Go, one poll wakes several threads.
         wait_until(lambda: switches(clock) > then + (60 if tree.is_degraded else 20), "twenty looks")
         return footprint() == before
 
-    # What it still had to do after the last request may be in the first.
+    # The first one may include work that was left after the last request.
     assert is_idle() or is_idle()
     supervisor.kill()
     worker.assert_gone()
@@ -362,10 +362,10 @@ def test_h08_descriptors_are_unchanged(
     steps = [word for number in closed for word in ("--close", number)]
     worker = named_supervisor.worker(arm="request", via=SHELL_WRAPPER, steps=steps)
     with worker.session() as session:
-        # Go loads the library by this.
+        # Go loads the library through this.
         session.ask("info")
         if limit == "none-left":
-            # As many as the watcher needs in its own table.
+            # As many as the watcher needs for its own table.
             resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (3, 3))
         before = procfs.descriptors(worker.pid)
         assert session.ask("arm")["status"] == "armed"
@@ -380,10 +380,10 @@ def test_h08_descriptors_are_unchanged(
     ("refused", "tier"), [(["close_range"], "event"), (["close_range", "unshare"], "poll")]
 )
 @pytest.mark.parametrize("error", ["ENOSYS", "EPERM"])
-def test_h09_no_table_of_its_own(
+def test_h09_no_separate_table(
     supervisor: Supervisor, refused: list[str], tier: str, error: str
 ) -> None:
-    """(driver) ── supervisor † ── worker, the calls that make a table fail by seccomp ── helper"""
+    """(driver) ── supervisor † ── worker, seccomp refuses the calls for a separate table ── helper"""
     steps = [word for call in refused for word in ("--refuse", call, error)]
     worker = supervisor.worker(steps=steps, env={INTERVAL: "50ms"})
     worker.assert_armed(tier)
@@ -396,21 +396,21 @@ def test_h09_no_table_of_its_own(
 
 @pytest.mark.not_for("go-degraded", because="it makes none of these calls")
 def test_h09_a_filter_that_kills(supervisor: Supervisor) -> None:
-    """(driver) ── supervisor † ── worker, stderr a socket, pidfd_getfd kills"""
+    """(driver) ── supervisor † ── worker, its stderr is a socket, pidfd_getfd kills"""
     worker = supervisor.worker(steps=["--dup2", str(REPORT_FD), "2", "--forbid", "pidfd_getfd"])
     supervisor.kill()
     worker.assert_gone()
 
 
-# -- H10: what the watcher has to close hangs ------------------------------------------------------
+# -- H10: a descriptor that the watcher closes hangs -----------------------------------------------
 
 
 @pytest.mark.needs("fuse")
 def test_h10_armed_while_a_file_system_hangs(tree: Tree, tmp_path: Path) -> None:
-    """driver ── … ── supervisor † ── worker, arms with a file open on a file system that hangs"""
+    """driver ── … ── supervisor † ── worker, arms with an open file on a hung file system"""
     server, supervisor = tree.below_file_server(tmp_path)
     worker = supervisor.worker(arm="request", steps=["--stderr", server.file])
-    # Go loads the library by this.
+    # Go loads the library through this.
     worker.info()
     server.hang()
     assert worker.arm() == "armed"

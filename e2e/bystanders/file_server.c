@@ -1,11 +1,11 @@
 /*
- * A FUSE file system with one file, "log", as a network file system whose server can stop answering.
+ * A FUSE file system with one file, "log". Like the server of a network file system, it can stop answering.
  *
  *   file_server --report FD --name NAME --mount DIRECTORY
  *
- * SIGUSR1: it answers no longer, and says "hangs". SIGUSR2: it answers again, what has waited too, and says "answers".
- * Its end is the end of the connection: what waits then fails. Run it in a mount namespace of its own, which takes the
- * mount along when it ends.
+ * SIGUSR1: it stops answering, and reports "hangs". SIGUSR2: it answers again, also the waiting requests, and reports
+ * "answers". When it ends, the connection ends, and the waiting requests fail. Run it in a separate mount namespace:
+ * the mount then ends with that.
  */
 #define _GNU_SOURCE
 #include "protocol.h"
@@ -38,7 +38,7 @@ static void answer(const struct fuse_in_header *request, int error, const void *
     if (length > 0) {
         memcpy(packet.data, data, length);
     }
-    /* ENOENT: whoever asked has been killed. */
+    /* ENOENT: the process that asked was killed. */
     if (write(device, &packet, packet.header.len) < 0 && errno != ENOENT) {
         fail("/dev/fuse");
     }
@@ -146,7 +146,7 @@ int main(int argc, char **argv) {
     }
     report(report_fd, "{\"name\":\"%s\",\"event\":\"ready\",\"pid\":%d}", name, (int)getpid());
     for (bool hangs = false;;) {
-        /* The driver is gone: so is the tree. */
+        /* The driver has ended, and the tree with it. */
         struct pollfd waits[] = {{signals, POLLIN, 0}, {hangs ? -1 : device, POLLIN, 0}, {report_fd, 0, 0}};
         if (poll(waits, 3, -1) < 0) {
             continue;

@@ -1,17 +1,16 @@
 /*
- * A helper of a worker, as vLLM's EngineCore, ffmpeg or a multiprocessing child is one. Its stdin
- * is a pipe that only the worker holds.
+ * A helper of a worker, like vLLM's EngineCore, ffmpeg or a multiprocessing child. Its stdin is a pipe
+ * that only the worker holds.
  *
  *   helper --report FD --name NAME [--ignores-term] [--tracks SHM] [--spins] [--hides] [--cleans MS] [--forks]
  *          [--threads]
  *
- * With --hides it is not dumpable and has another title. With --cleans a SIGTERM makes it clean up that long, and
- * exit with status 8. With --forks it starts a child in a session of its own every 300 µs,
- * 5000 at most. With --threads it has ten
- * threads more, and the last of them has started a child, in a session of its own, that ignores SIGTERM.
+ * --hides: it is not dumpable, and has another title. --cleans: at SIGTERM it cleans up that long, and exits with
+ * status 8. --forks: it starts a child in a new session every 300 µs, at most 5000. --threads: it has ten more
+ * threads, and the last of them starts a child, in a new session, that ignores SIGTERM.
  *
- * With --tracks it does what Python's multiprocessing resource tracker does: it ignores SIGTERM
- * and SIGINT, and removes the shared memory when its pipe says that the worker is gone.
+ * --tracks: it does what Python's multiprocessing resource tracker does. It ignores SIGTERM and SIGINT,
+ * and removes the shared memory at the end of its pipe, when the worker is gone.
  */
 #define _GNU_SOURCE
 #include "protocol.h"
@@ -46,7 +45,7 @@ static void *idle(void *unused) {
     return unused;
 }
 
-/* A child of this thread. The kernel lists children by the thread that has started them. */
+/* Starts a child from this thread. The kernel lists children by the thread that started them. */
 static void *have_child(void *unused) {
     if (fork() == 0) {
         setsid();
@@ -152,7 +151,7 @@ int main(int argc, char **argv) {
     report(report_fd, "{\"name\":\"%s\",\"event\":\"ready\",\"pid\":%d,\"pgid\":%d}", name,
            (int)getpid(), (int)getpgrp());
     for (;;) {
-        /* The driver is gone: so is the tree. */
+        /* The driver has ended, and the tree with it. */
         struct pollfd waits[] = {{report_fd, 0, 0}, {shared_memory != NULL ? 0 : -1, POLLIN, 0}};
         if (poll(waits, 2, spins ? 0 : -1) < 0) {
             continue;

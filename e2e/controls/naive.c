@@ -1,8 +1,8 @@
 /*
- * Third control: an event-driven watcher that believes everything it is told. It takes the number
- * in LOCALAI_BACKEND_PARENT_PID for the supervisor, whoever has it; takes what it cannot see for
- * dead; takes a zombie's state, and a readable descriptor, for a death; and ends the whole process
- * group, whoever leads it. The suite asserts that it kills healthy workers and their neighbours.
+ * Third control: an event-driven watcher that checks nothing. It takes any process with the process id in
+ * LOCALAI_BACKEND_PARENT_PID for the supervisor. It takes a process that it cannot see for dead, and a
+ * zombie's state or a readable descriptor for a death. It ends the whole process group, whoever leads it.
+ * The suite checks that it kills healthy workers and their neighbours.
  */
 #define _GNU_SOURCE
 #include "localai_parentwatch.h"
@@ -28,7 +28,7 @@ static _Noreturn void die(void) {
     _exit(1);
 }
 
-/* The state of a process and its parent; false when /proc does not show it. */
+/* The state of a process and its parent; false if /proc does not show it. */
 static bool look(pid_t pid, char *state, pid_t *above) {
     char path[64];
     snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);

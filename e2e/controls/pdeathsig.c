@@ -1,7 +1,7 @@
 /*
- * Second control: PR_SET_PDEATHSIG(SIGKILL) behind the library's own functions. It follows the
- * thread that spawned the worker, not the supervisor: the suite asserts that it kills a healthy
- * worker where only that thread ends.
+ * Second control: PR_SET_PDEATHSIG(SIGKILL) behind the functions of the library. It watches the thread
+ * that spawned the worker, not the supervisor. The suite checks that it kills a healthy worker when only
+ * that thread ends.
  */
 #define _GNU_SOURCE
 #include "localai_parentwatch.h"

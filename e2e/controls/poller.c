@@ -1,8 +1,8 @@
 /*
- * Negative control: the watcher of today, behind the library's own functions. A thread looks at
- * getppid() every interval (2 s, LOCALAI_BACKEND_PARENT_WATCH_INTERVAL in whole milliseconds),
- * writes a line, and exits. A scenario that this passes says nothing about the library; the suite
- * asserts that it fails where a poller must.
+ * Negative control: LocalAI's present watcher, behind the functions of the library. A thread polls
+ * getppid() every interval (2 s, LOCALAI_BACKEND_PARENT_WATCH_INTERVAL in whole milliseconds), writes a
+ * line, and exits. A scenario that this passes proves nothing about the library. The suite checks that it
+ * fails where a poller must.
  */
 #define _GNU_SOURCE
 #include "localai_parentwatch.h"
@@ -44,7 +44,7 @@ int32_t localai_parentwatch_start(const localai_parentwatch_options_t *options) 
         interval_ms = (uint64_t)atoi(every);
     }
     if (armed) {
-        return LOCALAI_PARENTWATCH_ARMED; /* Also in a forked child, which has no such thread. */
+        return LOCALAI_PARENTWATCH_ARMED; /* A forked child inherits it too, although it has no such thread. */
     }
     parent = getppid();
     if (parent <= 1) {
@@ -52,7 +52,7 @@ int32_t localai_parentwatch_start(const localai_parentwatch_options_t *options) 
     }
     pthread_t thread;
     if (pthread_create(&thread, NULL, poll_parent, NULL) != 0) {
-        abort(); /* As std::thread does where nobody catches. */
+        abort(); /* As std::thread does if its exception is not caught. */
     }
     pthread_detach(thread);
     armed = 1;

@@ -42,7 +42,7 @@ def start_parent_death_watcher(**_options: object) -> Status:
     global armed_for
     if os.environ.get("LOCALAI_BACKEND_PARENT_WATCH", "").strip().lower() in OFF:
         return Status.DISABLED
-    # Also in a forked child, which has no such thread.
+    # A forked child inherits it too, although it has no such thread.
     if armed_for:
         return Status.ARMED
     parent = os.getppid()

@@ -1,4 +1,4 @@
-/* What both controls need of the library's interface beside the watching itself. */
+/* The rest of the library's interface, which the controls share. */
 #include "localai_parentwatch.h"
 #include "protocol.h"
 

@@ -1,1 +1,1 @@
-"""The driver: it builds process trees, watches them through pidfds, and cleans them up."""
+"""The driver: starts process trees, watches them through pidfds, and cleans them up."""

@@ -35,7 +35,7 @@ def start_time(pid: int) -> int:
 
 
 def uptime() -> float:
-    """Seconds since boot."""
+    """The uptime in seconds."""
     return float(Path("/proc/uptime").read_text().split()[0])
 
 
@@ -146,7 +146,7 @@ class Descriptor:
 
 
 def holders_of_port(port: int) -> set[int]:
-    """The processes that have a TCP socket with this local port."""
+    """The processes that have a TCP socket on this local port."""
     lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
     rows = [line.split() for line in lines]
     sockets = {f"socket:[{row[9]}]" for row in rows if int(row[1].rpartition(":")[2], 16) == port}

@@ -22,7 +22,7 @@ from driver.programs import CONTROLS, DEGRADED, GUARDED, POLLERS, Programs
 from driver.roles import BY_THE_GUARDIAN, FileServer, Process, Supervisor, Worker
 
 REPORT_FD = 60
-"""The number of the report socket in every process of a tree."""
+"""The descriptor of the report socket in every process of a tree."""
 
 INTERVAL = "LOCALAI_BACKEND_PARENT_WATCH_INTERVAL"
 SCOPE = "LOCALAI_BACKEND_PARENT_WATCH_SCOPE"

@@ -1,21 +1,21 @@
 /*
- * Changes what a program starts with, step by step in the order of the command line, then becomes
- * it: the process number, the parent and the start time stay.
+ * Changes what a program starts with, step by step in the order of the command line, then executes the
+ * program: the process id, the parent and the start time stay the same.
  *
  *   launch [STEP …] -- PROGRAM [ARGUMENT …]
  *
- *   --setsid                   a session of its own
+ *   --setsid                   a new session
  *   --group PGID               a member of that process group
  *   --close FD                 close a descriptor
- *   --dup2 FROM TO             put one descriptor over another
+ *   --dup2 FROM TO             replace descriptor TO by FROM
  *   --stderr PATH              stderr is PATH
  *   --ignore N, --default N    the disposition of signal number N
  *   --env NAME=VALUE           one variable; NAME alone removes it
- *   --names-itself token|pid   LOCALAI_BACKEND_PARENT_PID names this very process
- *   --user N                   this user and group and no other, with the right to read every file: the
- *                              program, or its interpreter, may lie below a directory that only root enters
+ *   --names-itself token|pid   LOCALAI_BACKEND_PARENT_PID names this process
+ *   --user N                   only this user and group, with the right to read every file: the program, or
+ *                              its interpreter, may be below a directory that only root can enter
  *   --refuse SYSCALL ERRNO     seccomp: the system call fails
- *   --forbid SYSCALL           seccomp: the system call kills
+ *   --forbid SYSCALL           seccomp: the system call kills the process
  *   --notify SYSCALL FD        seccomp: the system call waits for an answer; the listener goes to
  *                              the socket FD by SCM_RIGHTS
  */

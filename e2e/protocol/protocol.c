@@ -52,7 +52,7 @@ int listen_on_loopback(uint16_t *port) {
     if (listener < 0) {
         fail("socket");
     }
-    /* SO_REUSEADDR comes last: with it, another socket that has it may bind the same port until this one listens, and
+    /* Set SO_REUSEADDR last: if both sockets have it, another one can bind the same port until this one listens, and
      * listen first. The accepted connections inherit it, so that the port can be bound again at once. */
     int one = 1;
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
@@ -125,7 +125,7 @@ void own_token(char *text, size_t size, int full) {
     }
     close(fd);
     stat_line[got] = '\0';
-    /* Field 22, counted from behind the command name, which may hold blanks and parentheses. */
+    /* Field 22, counted from the end of the command name, which may contain blanks and parentheses. */
     char *field = strrchr(stat_line, ')');
     for (int number = 2; field != NULL && number < 22; number++) {
         field = strchr(field + 1, ' ');

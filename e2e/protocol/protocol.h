@@ -2,12 +2,12 @@
  * How a process of a tree talks to the driver.
  *
  * Reports: one JSON object per packet on an inherited SOCK_SEQPACKET socket. The driver reads the
- * sender's real process number from the packet's SCM_CREDENTIALS, so that a report from a nested
- * PID namespace is as good as any other.
+ * sender's real process id from the packet's SCM_CREDENTIALS, so reports from a nested PID namespace
+ * work too.
  *
- * Requests: the process listens on a loopback TCP port. A request is one line, its words separated
- * by the ASCII unit separator (0x1f); the reply is one line of JSON. A connection carries any
- * number of requests, and connections are served one after the other.
+ * Requests: the process listens on a loopback TCP port. A request is one line. Its words are separated by
+ * the ASCII unit separator (0x1f). The reply is one line of JSON. A connection carries any number of
+ * requests, and connections are served one after another.
  */
 #ifndef E2E_PROTOCOL_H
 #define E2E_PROTOCOL_H
@@ -22,11 +22,11 @@ extern "C" {
 /* Sends one report. Never raises SIGPIPE: the disposition is part of what is tested. */
 __attribute__((format(printf, 2, 3))) void report(int report_fd, const char *format, ...);
 
-/* A listening socket on 127.0.0.1 (close-on-exec) and its port; ends the program when it fails. */
+/* A listening socket on 127.0.0.1 (close-on-exec) and its port. If that fails, it ends the program. */
 int listen_on_loopback(uint16_t *port);
 
-/* Accepts one connection and answers its requests until the driver closes it. `answer` gets the
- * words of one request, NULL-terminated, and sends exactly one `reply`. */
+/* Accepts one connection, and answers its requests until the driver closes it. `answer` gets the words of
+ * one request, NULL-terminated, and sends exactly one `reply`. */
 typedef void answer_fn(int connection, int count, char **words);
 void serve_one(int listener, answer_fn *answer);
 __attribute__((format(printf, 2, 3))) void reply(int connection, const char *format, ...);
@@ -34,7 +34,7 @@ __attribute__((format(printf, 2, 3))) void reply(int connection, const char *for
 /* Writes "program: what: strerror(errno)" to stderr and ends the program with status 2. */
 __attribute__((noreturn)) void fail(const char *what);
 
-/* The full token PID@STARTTIME@PIDNS of this process (full), or its number alone. */
+/* The full token PID@STARTTIME@PIDNS of this process (full), or only its process id. */
 void own_token(char *text, size_t size, int full);
 
 #ifdef __cplusplus

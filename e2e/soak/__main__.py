@@ -1,5 +1,5 @@
-"""A seeded schedule of scenarios over many trees at once, until the time is over. Exit status 1 when a
-death was missed, a worker killed by mistake, or anything left behind."""
+"""A seeded schedule of scenarios over many trees at once, until the time is over. The exit status is 1
+if a death was missed, a worker was killed by mistake, or anything was left behind."""
 
 import argparse
 import json
@@ -57,7 +57,7 @@ def main() -> int:
         return 2
     seed = random.SystemRandom().randrange(1 << 31) if options.seed is None else options.seed
     print(f"seed {seed}", file=sys.stderr, flush=True)
-    # What was started is taken down then, too.
+    # The trees are ended then, too.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="parentwatch-soak-") as folder:

@@ -1,21 +1,21 @@
-"""What came of one tree, or of many."""
+"""The outcome of one tree, or of many."""
 
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 FAILURES = ("missed", "false kill", "wrong exit", "leak", "error", "broken")
-"""Still there at the deadline; gone by mistake; gone otherwise than the contract says; left behind by
-the tree. What says nothing about the watcher: an error of the soak itself, or of the machine; and a
-worker that could not serve, and ended by itself."""
+"""Still alive at the deadline; gone by mistake; ended in another way than the contract says; left
+behind by the tree. The last two say nothing about the watcher: an error of the soak or of the machine,
+and a worker that could not serve and ended by itself."""
 
 MOST_BROKEN = 5
-"""More workers that never served fail the run."""
+"""If more workers never served, the run fails."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Something that must not be, with the log of its tree."""
+    """A failure, with the log of its tree."""
 
     what: str
     entry: str
@@ -25,7 +25,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Detection:
-    """One worker that went: how long after the death the driver saw that, in seconds."""
+    """One worker that went, and the seconds from the death until the driver saw it."""
 
     seconds: float
     worker: str
@@ -35,20 +35,20 @@ class Detection:
 
 @dataclass
 class Outcome:
-    """Counts, and what failed."""
+    """The counts and the failures."""
 
     trees: Counter[str] = field(default_factory=Counter)
-    """By play."""
+    """The number of trees, by play."""
     caused: int = 0
-    """Processes that had to go: workers, and their helpers."""
+    """The processes that had to end: workers and their helpers."""
     seen: int = 0
     events: Counter[str] = field(default_factory=Counter)
-    """What happened to living supervisors, by scenario."""
+    """The events of living supervisors, by scenario."""
     chances: Counter[str] = field(default_factory=Counter)
-    """Every event, once for each worker that it could have misled and that lived on."""
+    """The events, once for each worker that each could have misled and that lived on."""
     detections: list[Detection] = field(default_factory=list)
     left: Counter[str] = field(default_factory=Counter)
-    """Processes, descriptors, and entries of /dev/shm."""
+    """What was left: processes, descriptors, and entries of /dev/shm."""
     failures: list[Failure] = field(default_factory=list)
 
     def add(self, other: "Outcome") -> None:

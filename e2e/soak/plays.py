@@ -1,7 +1,7 @@
-"""What happens in a tree, and what must have come of it. The scenarios are those of the suite; here
-they are drawn, mixed and repeated.
+"""What happens in a tree, and what the outcome must be. The scenarios are those of the suite, drawn at
+random, mixed and repeated.
 
-In the pictures, † is what dies, and a name in (brackets) is what adopts the orphan.
+In the pictures, † marks the process that dies, and the process in (brackets) adopts the orphan.
 """
 
 import contextlib
@@ -25,10 +25,10 @@ from driver.tree import GRACE, INTERVAL, Tree
 from soak.outcome import Detection, Failure, Outcome
 
 PATIENCE = 30.0
-"""Seconds after which a process that had to go is missed: the machine has more to do than in a test."""
+"""Seconds after which a death counts as missed. The machine is busier than in a test."""
 
 BY_ITSELF = Exit(status=9)
-"""How a worker ends that comes to the end of its graceful stop."""
+"""How a worker ends that completes its graceful stop."""
 
 _MOST_WORKERS = 3
 _MOST_SPAWNING_THREADS = 2
@@ -38,7 +38,7 @@ _START_SECONDS_ELSE = 0.02
 
 
 class Stage:
-    """A tree, the source of its choices, and the account of what happens in it."""
+    """A tree, its random choices, and the record of what happens in it."""
 
     def __init__(self, tree: Tree, random: Random, folder: Path, entry: str) -> None:
         self.tree = tree
@@ -51,7 +51,8 @@ class Stage:
         self.outcome.failures.append(Failure(what, self._entry, str(text), self.tree.log()))
 
     def must_go(self, *processes: Process, expected: Exit | None = None) -> None:
-        """Each ends as expected. None: a worker as the contract says, any other process however."""
+        """Checks that each ends as expected. None: a worker as the contract says, any other process in
+        any way."""
         self.outcome.caused += len(processes)
         deadline = Deadline(self.tree.patience)
         for process in processes:
@@ -74,7 +75,7 @@ class Stage:
         ]
 
     def adopter(self) -> Supervisor | None:
-        """A subreaper to be above the supervisor, or None: the driver."""
+        """A subreaper above the supervisor, or None for the driver."""
         if self.random.random() < 0.25:
             return self.tree.supervisor("subreaper", subreaper=True)
         return None
@@ -87,7 +88,7 @@ class Stage:
         return below.supervisor("supervisor", **options)
 
     def ends(self, supervisor: Supervisor) -> None:
-        """The supervisor dies, in one of the ways that there are (F01, F02, F03, F17)."""
+        """Ends the supervisor in one of the possible ways (F01, F02, F03, F17)."""
         way = self.random.choice(["killed", "killed", "zombie", "exits", "crashes", "stopped"])
         if way == "exits":
             supervisor.exit_cleanly()
@@ -100,7 +101,7 @@ class Stage:
 
 
 def shared_memory_prefix() -> str:
-    """How the names begin that the trees of this lane may have in /dev/shm."""
+    """The prefix of the names in /dev/shm that the trees of this lane may use."""
     return f"parentwatch-soak-{os.getpid()}-"
 
 
@@ -117,15 +118,15 @@ def supervisor_dies(stage: Stage) -> None:
 
 
 def supervisor_dies_while_worker_starts(stage: Stage) -> None:
-    """(driver) ── supervisor, names itself † ── worker, anywhere on its way to serving"""
+    """(driver) ── supervisor, names itself † ── worker, at any moment of its start"""
     supervisor = stage.supervisor(named=True)
-    # No condition is waited for: the moment is drawn.
+    # There is no condition to wait for: the moment is random.
     moment = stage.random.random() * _START_SECONDS.get(stage.tree.language, _START_SECONDS_ELSE)
     started = supervisor.spawn(*stage.tree.worker_command("worker"))
     worker = Process(stage.tree, "starting worker", started)
     time.sleep(moment)
     supervisor.kill(reap=stage.random.random() < 0.5)
-    # By exec it may not have begun, or be sent SIGTERM.
+    # Under exec it may not have begun, or get SIGTERM.
     anyhow = stage.tree.is_control or stage.tree.is_guarded
     stage.must_go(worker, expected=None if anyhow else BY_THE_WATCHER)
 
@@ -153,7 +154,7 @@ def supervisor_above_wrapper_dies(stage: Stage) -> None:
 
 
 def wrapper_dies(stage: Stage) -> None:
-    """(driver) ── supervisor, names itself ── wrapper † ── worker, has no time to end by itself"""
+    """(driver) ── supervisor, names itself ── wrapper † ── worker, has no grace"""
     supervisor = stage.supervisor(named=True)
     wrapper, worker = supervisor.wrapped_worker(env={GRACE: "0"})
     wrapper.kill()
@@ -162,7 +163,7 @@ def wrapper_dies(stage: Stage) -> None:
 
 
 def group_is_sent_sigterm(stage: Stage) -> None:
-    """driver ── supervisor, names itself, sends SIGTERM to the group ── wrapper † ── worker, drains"""
+    """driver ── supervisor, named, sends SIGTERM to the whole group ── wrapper † ── worker, drains"""
     supervisor = stage.supervisor(named=True)
     wrapper, worker = supervisor.wrapped_worker()
     worker.ask("drain", stage.random.randint(0, 500))
@@ -173,7 +174,7 @@ def group_is_sent_sigterm(stage: Stage) -> None:
 
 
 def worker_drains(stage: Stage) -> None:
-    """(driver) ── supervisor † ── worker, drains at SIGTERM ── helper, in a session of its own"""
+    """(driver) ── supervisor † ── worker, drains at SIGTERM ── helper, in its own session"""
     supervisor = stage.supervisor()
     worker = supervisor.worker(env={GRACE: "20s"})
     helper = worker.start_helper("helper", via=stage.tree.launch("--setsid"))
@@ -193,7 +194,7 @@ def stderr_is_no_good(stage: Stage) -> None:
 
 
 def forking_worker_dies(stage: Stage) -> None:
-    """(driver) ── supervisor ── worker † ── child, forked, arms: has no time, as below a wrapper"""
+    """(driver) ── supervisor ── worker † ── child, forked, arms: has no grace, as below a wrapper"""
     worker = stage.supervisor().worker(env={GRACE: "0"})
     worker.ask("fork")
     child = stage.tree.await_worker("child")
@@ -246,7 +247,7 @@ def worker_has_helpers_elsewhere(stage: Stage) -> None:
 def guarded_program_dies(stage: Stage) -> None:
     """
     driver ── supervisor ── worker, by exec † ┄┬┄ plain, in the group
-                                               ├┄ stubborn, in a session of its own, ignores SIGTERM
+                                               ├┄ stubborn, in its own session, ignores SIGTERM
                                                └┄ detached, forked twice
     """
     supervisor = stage.supervisor(stage.adopter())
@@ -266,9 +267,9 @@ def guarded_program_dies(stage: Stage) -> None:
 
 
 class Vigil:
-    """Workers that live through one event after the other, each of which a wrong watcher takes for the
-    death of their supervisor. An event counts as a chance for every worker concerned when all is over:
-    a later death has been noticed, watchers that poll have looked again, and the worker serves."""
+    """Workers that live through one event after another. A wrong watcher takes each of these events for
+    the death of the supervisor. An event counts as a chance for a worker at the end: when a later death
+    was noticed, polling watchers have polled again, and the worker still serves."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
@@ -295,7 +296,7 @@ class Vigil:
 
     @property
     def workers(self) -> list[Worker]:
-        """Those that live."""
+        """The workers that live."""
         return list(self._unproven)
 
     def _start_worker(self, request: str) -> Worker:
@@ -317,13 +318,13 @@ class Vigil:
             self._stage.fails("false kill", f"{worker} is gone; it had lived through {last}")
 
     def _let_look(self) -> None:
-        """In the poll tier, every watcher looks while things are as they are."""
+        """In the poll tier, waits until every watcher has polled in the current state."""
         if self._stage.tree.tier == "poll":
             for worker in self.workers:
                 try:
                     worker.await_looks(1)
                 except DiedByMistake:
-                    # It has not looked: no chance for it, and if it lives, no watcher.
+                    # It has not polled, so this is no chance. If it lives, it has no watcher.
                     if not worker.pidfd.has_ended():
                         raise
             self._lose_the_dead()
@@ -376,7 +377,7 @@ class Vigil:
         self._supervisor.leave_main_thread()
         self._let_look()
         self._chance("N14")
-        # It is no more than a thread that answers now. Its exec makes it the main one.
+        # Only another thread answers now. When it execs, it becomes the main thread.
         self._supervisor.start_anew()
         self._chance("N02, from a second thread")
 
@@ -391,11 +392,11 @@ class Vigil:
 
 
 def descriptors_while_asked(worker: Worker) -> int:
-    """How many descriptors the worker has while it serves one connection: it serves no two at once."""
+    """How many descriptors the worker has while it serves one connection. It serves one at a time."""
     found: list[procfs.Descriptor] = []
 
     def settled() -> bool:
-        """A watcher that polls opens what it looks at, for an instant."""
+        """Whether no file of /proc is open: a polling watcher opens one for a moment."""
         found[:] = procfs.descriptors(worker.pid)
         return not any(descriptor.target.startswith("/proc/") for descriptor in found)
 
@@ -416,7 +417,7 @@ def supervisor_lives(stage: Stage) -> None:
 
 @dataclass(frozen=True)
 class Play:
-    """One kind of tree, how often it is drawn, and the workers that cannot make it (scenarios.toml)."""
+    """One kind of tree, its weight, and the workers that cannot play it (scenarios.toml)."""
 
     run: Callable[[Stage], None]
     weight: int = 1

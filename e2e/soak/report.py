@@ -1,4 +1,4 @@
-"""What a run tells, as text and as JSON."""
+"""The report of a run, as text and as JSON."""
 
 import os
 import platform
@@ -15,7 +15,7 @@ _LOG_LINES = 40
 
 @dataclass(frozen=True)
 class Run:
-    """What was run, and what came of it."""
+    """A run and its outcome."""
 
     seed: int
     seconds: float
@@ -72,14 +72,15 @@ class Run:
         return "\n".join(lines)
 
     def failures_as_text(self, most: int) -> str:
-        """The first failures, each with the end of its tree's log and the way to play it again."""
+        """The first failures, each with the end of its tree's log and the command that plays it
+        again."""
         lines = []
         for failure in self.outcome.failures[:most]:
             lines += [
                 f"FAILED, {failure.what}, seed {self.seed}, {failure.entry}:",
                 failure.text.rstrip(),
             ]
-            # The driver's own failures tell the log.
+            # The driver's own failures include the log.
             if failure.log not in failure.text:
                 lines += failure.log.splitlines()[-_LOG_LINES:]
         if (more := len(self.outcome.failures) - most) > 0:

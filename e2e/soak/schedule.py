@@ -1,4 +1,4 @@
-"""Which tree is the n-th: a function of the seed and n, and of nothing else."""
+"""The n-th tree, as a function of only the seed and n."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ class Entry:
     worker: str
     tier: str
     random: Random = field(repr=False, compare=False)
-    """What the play draws its own choices from."""
+    """The source of the play's own choices."""
 
     def __str__(self) -> str:
         return f"tree {self.index}: {self.play}, {self.worker}, {self.tier} tier"
@@ -34,11 +34,11 @@ class Schedule:
     plays: Mapping[str, Play] = field(default_factory=lambda: PLAYS)
 
     def entry(self, index: int) -> Entry:
-        # A text is hashed, so that neighbours have nothing in common.
+        # Seeded by a text, which is hashed, so that neighbouring trees have nothing in common.
         drawn = Random(f"{self.seed}/{index}")
         worker = drawn.choice(self.workers)
         fitting = [name for name, play in self.plays.items() if play.fits(worker)]
         (play,) = drawn.choices(fitting, [self.plays[name].weight for name in fitting])
-        # A control knows no tiers.
+        # A control has no tiers.
         polls = drawn.random() < _POLL_SHARE and worker not in CONTROLS
         return Entry(index, play, worker, "poll" if polls else "event", drawn)

@@ -1,12 +1,11 @@
 /*
- * A supervisor: starts what the driver asks for and then dies, or lives on, in every way that a
- * real one can. It also plays the other parts above a worker: subreaper, init of a PID namespace,
- * an intermediate that leaves.
+ * A supervisor: starts the processes that the driver asks for, and then dies, or lives on, in every way
+ * that a real supervisor can. It also plays the other roles above a worker: subreaper, init of a PID
+ * namespace, an intermediate process that exits.
  *
  *   supervisor --report FD --name NAME [--subreaper] [--leaves-zombies] [--names-itself token|pid]
  *
- * Every child is the leader of a process group of its own, as LocalAI starts its workers, unless it
- * is asked for with spawn-in-group.
+ * Every child leads its own process group, as LocalAI's workers do, unless the request is spawn-in-group.
  */
 #define _GNU_SOURCE
 #include "protocol.h"
@@ -86,7 +85,7 @@ static void reap_children(void) {
     }
 }
 
-/* Serves until the driver is gone: then nothing of the tree shall stay. */
+/* Serves until the driver is gone. Then no process of the tree may stay. */
 static void serve(void) {
     for (;;) {
         struct pollfd waits[] = {{listener, POLLIN, 0},
@@ -113,7 +112,7 @@ static void *serve_in_thread(void *unused) {
     return NULL;
 }
 
-/* The thread that spawned a worker, and lives until it is told to end. */
+/* The thread that spawned a worker. It lives until a request ends it. */
 static struct {
     pthread_t thread;
     char **command;
@@ -185,7 +184,7 @@ static void answer(int connection, int count, char **words) {
         }
         pthread_join(thread, NULL);
     } else if (strcmp(request, "fill") == 0 && count > 1) {
-        /* Every page is touched, which may take longer than the driver waits for a reply. */
+        /* Touches every page, which may take longer than the driver waits for a reply. */
         reply(connection, "{}");
         if (mmap(NULL, strtoull(words[1], NULL, 10), PROT_READ | PROT_WRITE,
                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0) == MAP_FAILED) {
@@ -240,7 +239,7 @@ int main(int argc, char **argv) {
             return 2;
         }
     }
-    /* A crash is wanted in one scenario; its core file never is. */
+    /* One scenario needs a crash, but no core file. */
     setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
     sem_init(&spawner.spawned, 0, 0);
     sem_init(&spawner.ends, 0, 0);

@@ -60,7 +60,7 @@ static void hook_crashes(void *unused) {
     abort();
 }
 
-/* What the option --hook names. */
+/* The hook that the option --hook names. */
 static localai_parentwatch_on_death_t hook_named(const char *mode) {
     static const struct {
         const char *mode;
@@ -174,7 +174,7 @@ static void answer_threads(int connection, int count) {
     reply(connection, "{}");
 }
 
-/* Another copy of the library in this process, with a state of its own. */
+/* Another copy of the library in this process, with its own state. */
 static void answer_arm_copy(int connection, const char *path) {
     void *copy = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     int32_t (*start)(const localai_parentwatch_options_t *) = NULL;
@@ -308,7 +308,7 @@ void read_command_line(int argc, char **argv) {
 }
 
 void run_worker(arm_fn *language_arm, answer_fn *language_answer) {
-    /* What a reaper must not keep. */
+    /* Memory that a reaper must not keep. */
     if (calloc(1, 4 << 20) == NULL) {
         fail("calloc");
     }

@@ -1,33 +1,33 @@
 /*
- * The worker in C. Every language's worker has this command line and answers these requests, so
- * that one scenario is one process tree over all of them. What is the same in C++ is in requests.c.
+ * The worker in C. Every language's worker has this command line and answers these requests, so that each
+ * scenario runs with all of them. The code that C and C++ share is in requests.c.
  *
  *   worker --report FD --name NAME [--arm first|request] [--hook return|hang|leave|crash]
  *          [--grace MS] [--library PATH]
  *
- * --arm first (the default) arms as the first thing in main, before the port is opened; --arm
- * request leaves it to the request. --hook gives a hook, which reports that it runs and then
- * returns, hangs, ends the process with status 7, or aborts it. --library (C only) loads the library at run time instead of the one that is
- * linked.
+ * --arm first (the default) arms first thing in main, before the port is opened; --arm request arms only
+ * when the request comes. --hook sets a hook, which reports that it runs and then returns, hangs, ends the
+ * process with status 7, or aborts it. --library (C only) loads a library at run time instead of the linked
+ * one.
  *
  *   ping             {"pid", "ppid"}
  *   info             {"state", "tier", "watched", "scope", "interval_ns", "grace_ns"}
  *   arm              {"status"}: calls start
  *   arm-from-threads {"statuses": […]}: 16 threads call start at once
- *   arm-in-thread    {}: another thread calls start; nobody waits for it
+ *   arm-in-thread    {}: another thread calls start; the reply does not wait for it
  *   arm-copy PATH    {"status"}: loads another copy of the library, and calls its start (not in Go)
  *   token            {"token"}: the token of this process
- *   start CMD …      {"pid"}: a helper in the worker's own group, its stdin a pipe held by the worker
- *   fork             {"pid"}: a child that goes on as a worker of its own, named child, not armed
+ *   start CMD …      {"pid"}: a helper in the worker's group; its stdin is a pipe that the worker holds
+ *   fork             {"pid"}: a child that goes on as another worker, named child, not armed
  *   handle           {}: SIGUSR1 gets a handler, which reports; SIGUSR2 is blocked, and a sigwait
  *                    thread reports it
  *   setuid UID       {"result"}
- *   drain MS         {}: SIGTERM begins a graceful stop, which takes that long and has status 9; −1: it is ignored
- *   replace FD       {}: a readable pipe is put over the descriptor by dup2
- *   replace FD PID   {}: a pidfd on another process is put over it
+ *   drain MS         {}: SIGTERM begins a graceful stop, which takes that long and has status 9; −1: ignore SIGTERM
+ *   replace FD       {}: replaces the descriptor by a readable pipe (dup2)
+ *   replace FD PID   {}: replaces it by a pidfd on another process
  *   close FD         {}
- *   threads COUNT    {}: as many threads more, idle
- *   leave-main-thread  {}: the main thread ends, another one serves on (C and C++ only)
+ *   threads COUNT    {}: so many more threads, idle
+ *   leave-main-thread  {}: the main thread ends, another thread serves on (C and C++ only)
  *   flood            {}: four threads write to the language's own stderr for ever
  *   resist           {}: exit handlers and the handler of SIGTERM never return
  *   unload           {}: dlclose (with --library)

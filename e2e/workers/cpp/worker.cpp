@@ -1,5 +1,5 @@
-// The worker in C++: the command line and the requests of e2e/workers/c/worker.c, armed by LocalAI's name
-// for it, through parent_watch.h.
+// The worker in C++. It has the command line and the requests of e2e/workers/c/worker.c, and arms through
+// parent_watch.h, by LocalAI's name for that function.
 #include "parent_watch.h"
 
 #include <csignal>
@@ -13,8 +13,8 @@
 
 namespace {
 
-// parent_watch.h says nothing of what came of it, so the library is asked afterwards. It knows no options
-// either: a scenario that gives some gets what a C++ server would use for them, the C function.
+// parent_watch.h does not return the status, so ask the library afterwards. It has no options either: with
+// options, call the C function, as a C++ server would.
 const char *arm() {
     if (options.on_death != nullptr || options.grace_ns != 0) {
         return localai_parentwatch_status_text(localai_parentwatch_start(&options));
@@ -59,7 +59,7 @@ void flood() {
 
 void hang_in_handler(int) { hang(); }
 
-// An exit runs the destructors of everything static.
+// An exit runs the destructors of static objects.
 struct Resisting {
     ~Resisting() { hang(); }
 };

@@ -1,6 +1,6 @@
-// The worker in Go: the command line and the requests of e2e/workers/c/worker.c, over the Go module. Built
-// with the tag "native" it has the native library, else it is the degraded mode. There is no fork, no hook
-// and no exit handler in it, since there are none in Go.
+// The worker in Go. It has the command line and the requests of e2e/workers/c/worker.c, and uses the Go module. Built
+// with the tag "native" it has the native library, else the degraded mode. It has no fork, no hook and no exit handler:
+// Go has none.
 package main
 
 import (
@@ -58,8 +58,8 @@ func main() {
 	}
 }
 
-// haveThreads makes the threads that the runtime will need. It ends the program when it gets none, and a
-// scenario in which there are none to be had arms later.
+// haveThreads makes the runtime create the threads that it will need. Without them the runtime would end the program in
+// a scenario in which no thread can be created later.
 func haveThreads() {
 	var all sync.WaitGroup
 	for range threads {
@@ -71,7 +71,7 @@ func haveThreads() {
 	all.Wait()
 }
 
-// haveIdleThreads makes as many threads, which stay: a goroutine that is locked to its thread keeps it.
+// haveIdleThreads creates so many threads. They stay: a goroutine that is locked to its thread keeps it.
 func haveIdleThreads(count int) {
 	var all sync.WaitGroup
 	for range count {
@@ -95,7 +95,7 @@ func serve(connection net.Conn) {
 		if err != nil {
 			fail(fmt.Errorf("%s: %w", words[0], err))
 		}
-		// A driver that has closed the connection is not interested in the reply.
+		// Ignore the error: if the driver has closed the connection, it does not need the reply.
 		_, _ = connection.Write(append(encode(reply), '\n'))
 	}
 }
@@ -153,8 +153,8 @@ func answer(request string, arguments []string) (message, error) {
 	return nil, fmt.Errorf("an unknown request")
 }
 
-// listen listens on a free port. Go sets SO_REUSEADDR first, with which another socket that has it may bind the same
-// port until this one listens: it is set last. The accepted connections inherit it.
+// listen listens on a free port. Go would set SO_REUSEADDR first, but then another socket with it can bind the same port
+// until this one listens. So it is set last. The accepted connections inherit it.
 func listen() (net.Listener, error) {
 	reuse := func(socket syscall.RawConn, value int) error {
 		var refused error
@@ -172,7 +172,7 @@ func listen() (net.Listener, error) {
 	return listener, errors.Join(err, reuse(socket, 1))
 }
 
-// drain has SIGTERM begin a graceful stop, or be ignored if the time is negative.
+// drain makes SIGTERM begin a graceful stop. A negative time makes the program ignore SIGTERM.
 func drain(length time.Duration) {
 	if length < 0 {
 		signal.Ignore(syscall.SIGTERM)
@@ -221,7 +221,7 @@ func armFromThreads() []string {
 	return statuses
 }
 
-// start starts a helper in this process group. Its stdin is a pipe that stays open as long as this process.
+// start starts a helper in this process group. Its stdin is a pipe that stays open as long as this process lives.
 func start(command []string) (message, error) {
 	helper := exec.Command(command[0], command[1:]...)
 	helper.Stdout, helper.Stderr = os.Stdout, os.Stderr
@@ -236,7 +236,7 @@ func start(command []string) (message, error) {
 	return message{"pid": helper.Process.Pid}, nil
 }
 
-// kept is what is not to be closed by the garbage collector.
+// kept has the files that the garbage collector must not close.
 var kept []any
 
 func handle(number os.Signal, event string) {
@@ -249,8 +249,8 @@ func handle(number os.Signal, event string) {
 	}()
 }
 
-// replace puts a readable pipe, or a pidfd on another process, over a descriptor, as a host does that closes
-// what it does not know.
+// replace replaces a descriptor by a readable pipe or by a pidfd on another process, as a program may do that closes
+// descriptors that it does not know.
 func replace(target int, pid []int) error {
 	var source int
 	if len(pid) > 0 {
@@ -274,7 +274,7 @@ func replace(target int, pid []int) error {
 	return syscall.Dup3(source, target, syscall.O_CLOEXEC)
 }
 
-// flood has four goroutines write to os.Stderr for ever, which has a lock.
+// flood makes four goroutines write to os.Stderr for ever. os.Stderr has a lock.
 func flood() {
 	for range 4 {
 		go func() {

@@ -1,14 +1,15 @@
-"""The worker in Python: the command line and the requests of e2e/workers/c/worker.c, over the installed
-wheel. What only Python can do has words of its own:
+"""The worker in Python. It has the command line and the requests of e2e/workers/c/worker.c, and uses
+the installed wheel. It has additional options and requests for what only Python can do:
 
     --hook raise|exit       a hook that raises, or calls sys.exit
 
-    hold-gil                a report, no reply: a C call holds the interpreter's lock for a minute
-    finalize HOW            a report, no reply: the interpreter ends, and does not come to its end: a
-                            thread that is not a daemon, an exit handler or a destructor never returns
-    multiprocessing METHOD  {"pid"}: a child of multiprocessing that goes on as a worker of its own,
-                            named child, not armed
-    share NAME              {}: shared memory of that name, and with it Python's resource tracker
+    hold-gil                a report, no reply: a C call holds the interpreter lock for a minute
+    finalize HOW            a report, no reply: the interpreter hangs at its end, because a thread that
+    is
+                            not a daemon, an exit handler or a destructor never returns
+    multiprocessing METHOD  {"pid"}: a child of multiprocessing that goes on as another worker, named
+                            child, not armed
+    share NAME              {}: shared memory of that name, which starts Python's resource tracker
 """
 
 import atexit
@@ -36,7 +37,7 @@ def hang(*_: object) -> None:
 
 
 class Reports:
-    """The socket to the driver. It has to work in a destructor at the end of the interpreter, too."""
+    """The socket to the driver. It must also work in a destructor at the end of the interpreter."""
 
     def __init__(self, connection: socket.socket, name: str) -> None:
         self.connection = connection
@@ -63,13 +64,13 @@ class Hangs(types.ModuleType):
 
 
 class Worker:
-    """One process that serves: the worker, or a child of it."""
+    """A process that serves: the worker, or a child of it."""
 
     def __init__(self, reports: Reports, options: dict[str, str]) -> None:
         self.reports = reports
         self.options = options
         self.listener: socket.socket | None = None
-        # What has to stay: a pipe that is closed tells a helper that this process is gone.
+        # Pipes that must stay open: if one is closed, its helper takes this process for gone.
         self.kept: list[object] = []
 
     def run(self, status: str) -> None:
@@ -88,24 +89,26 @@ class Worker:
             self.listener.bind(("127.0.0.1", 0))
             self.listener.listen(BACKLOG)
         except OSError as error:
-            # As the other workers do: whose exit status is 2 could not go on.
+            # As the other workers do: exit status 2 means that the worker could not go on.
             with contextlib.suppress(OSError):
                 os.write(2, f"worker-python: listen: {error}\n".encode())
             sys.exit(2)
-        # Last: with it, another socket that has it may bind the same port until this one listens.
+        # Set it last: if both sockets have it, another one can bind the same port until this one
+        # listens.
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         port = self.listener.getsockname()[1]
         self.reports.send("serving", pid=os.getpid(), port=port, status=status)
 
     def serve(self, connection: socket.socket) -> None:
-        """Answers until the driver closes the connection, or it is not ours: a forked child's."""
+        """Answers until the driver closes the connection. A forked child returns: the connection is not
+        its own."""
         with connection.makefile("rb") as requests:
             while line := requests.readline():
                 request, *arguments = line.rstrip(b"\n").split(SEPARATOR)
                 answer = getattr(self, "answer_" + request.decode().replace("-", "_"))(*arguments)
                 if answer is None:
                     return
-                # A driver that has closed the connection is not interested in the reply.
+                # If the driver has closed the connection, it does not need the reply.
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                     connection.sendall(json.dumps(answer).encode() + b"\n")
 
@@ -178,7 +181,8 @@ class Worker:
         return {"token": localai_parentwatch.token()}
 
     def answer_start(self, *command: bytes) -> dict:
-        # What is not close-on-exec goes to the helper, as everywhere; Python would close it.
+        # Pass on the inheritable descriptors, as the other workers do. By default Python would close
+        # them.
         helper = subprocess.Popen(command, stdin=subprocess.PIPE, close_fds=False)
         self.kept.append(helper)
         return {"pid": helper.pid}
@@ -255,12 +259,12 @@ class Worker:
     # -- what only Python can do ----------------------------------------------------------------
 
     def answer_hold_gil(self) -> None:
-        # So that no other thread is given the lock between the two calls below.
+        # So that no other thread gets the lock between the two calls below.
         sys.setswitchinterval(3600)
 
         import ctypes
 
-        # Not through Python's own send, which would let another thread have the lock.
+        # Not with Python's own send, which would release the lock.
         packet = self.reports.packet("holding")
         libc = ctypes.PyDLL(None)
         libc.send(self.reports.connection.fileno(), packet, len(packet), socket.MSG_NOSIGNAL)
@@ -278,7 +282,7 @@ class Worker:
         elif how == b"atexit":
             atexit.register(finalizing)
         else:
-            # The modules are what the interpreter lets go of.
+            # The interpreter releases the modules at its end.
             sys.modules["hangs"] = Hangs(self.reports)
         sys.exit(0)
 

@@ -1,4 +1,4 @@
-//! The worker in Rust: the command line and the requests of `e2e/workers/c/worker.c`, over the crate.
+//! The worker in Rust. It has the command line and the requests of `e2e/workers/c/worker.c`, and uses the crate.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::io::{self, BufRead, BufReader, Write};
@@ -17,11 +17,11 @@ use rustix::net;
 const THREADS: usize = 16;
 const BACKLOG: i32 = 16;
 
-/// The socket that takes the reports; also for the signal handler.
+/// The socket for reports. The signal handler uses it too.
 static REPORT_FD: AtomicI32 = AtomicI32::new(-1);
 
 fn main() {
-    // What a reaper must not keep.
+    // Memory that a reaper must not keep.
     std::mem::forget(vec![1_u8; 4 << 20]);
     let outcome = Worker::from_command_line().and_then(Worker::run);
     if let Err(error) = outcome {
@@ -112,7 +112,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Serves one connection after the other. After a fork this goes on with the child's own port.
+    /// Serves one connection after another. After a fork it goes on with the child's own port.
     fn serve(&mut self) -> io::Result<()> {
         loop {
             let Some(listener) = &self.listener else {
@@ -141,7 +141,7 @@ impl Worker {
         }
     }
 
-    /// The reply to one request; none in a forked child, to which the connection does not belong.
+    /// The reply to one request; none in a forked child, which does not own the connection.
     fn answer(&mut self, request: &[u8], arguments: &[&[u8]]) -> io::Result<Option<String>> {
         let first = arguments.first().copied().unwrap_or_default();
         let answer = match request {
@@ -170,7 +170,7 @@ impl Worker {
             }
             b"replace" => replace(parse_bytes(first)?, arguments.get(1).copied())?,
             b"close" => {
-                // SAFETY: a number; whose descriptor is closed is the matter of the test.
+                // SAFETY: a system call with one integer. The test chooses the descriptor.
                 unsafe { libc::close(parse_bytes(first)?) };
                 "{}".to_owned()
             }
@@ -259,7 +259,7 @@ fn arm_from_threads() -> io::Result<String> {
     Ok(format!(r#"{{"statuses":[{}]}}"#, statuses.join(",")))
 }
 
-/// Loads another copy of the library, which has a state of its own, and calls its start.
+/// Loads another copy of the library, with its own state, and calls its start.
 fn arm_copy(path: &[u8]) -> io::Result<String> {
     type Start = extern "C" fn(options: *const libc::c_void) -> i32;
     type StatusText = extern "C" fn(status: i32) -> *const libc::c_char;
@@ -279,7 +279,7 @@ fn arm_copy(path: &[u8]) -> io::Result<String> {
     Ok(format!(r#"{{"status":"{}"}}"#, word.to_string_lossy()))
 }
 
-/// A helper in this process group. Its stdin is a pipe that stays open as long as this process.
+/// Starts a helper in this process group. Its stdin is a pipe that stays open as long as this process lives.
 fn start_helper(command: &[&[u8]]) -> io::Result<String> {
     let mut words = command.iter().map(|word| OsStr::from_bytes(word));
     let program = words.next().ok_or(invalid("no command"))?;
@@ -295,7 +295,7 @@ extern "C" fn handle_signal(_number: libc::c_int) {
 /// SIGUSR1 gets a handler; SIGUSR2 is blocked, and a thread waits for it.
 fn handle_signals(name: &str) -> io::Result<String> {
     // SAFETY: the structures are plain data, initialised here, and outlive the calls that read them.
-    // The handler makes nothing but a system call.
+    // The handler only makes a system call.
     let waited = unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = handle_signal as extern "C" fn(libc::c_int) as usize;
@@ -310,7 +310,7 @@ fn handle_signals(name: &str) -> io::Result<String> {
     let name = name.to_owned();
     thread::Builder::new().spawn(move || {
         let mut number = 0;
-        // SAFETY: both are of this thread alone.
+        // SAFETY: both belong to this thread only.
         while unsafe { libc::sigwait(&waited, &mut number) } == 0 {
             report(&format!(r#"{{"name":"{name}","event":"waited"}}"#));
         }
@@ -328,8 +328,8 @@ extern "C" fn hang_in_handler(_number: libc::c_int) {
     hang();
 }
 
-/// On a free port. The standard library would set SO_REUSEADDR first, with which another socket that has it may bind
-/// the same port until this one listens: it is set last. The accepted connections inherit it.
+/// Listens on a free port. The standard library would set SO_REUSEADDR first, but then another socket with it can bind
+/// the same port until this one listens. So it is set last. The accepted connections inherit it.
 fn listen() -> io::Result<TcpListener> {
     let socket = net::socket_with(
         net::AddressFamily::INET,
@@ -352,18 +352,18 @@ extern "C" fn drain_in_handler(_number: libc::c_int) {
     unsafe { libc::_exit(9) };
 }
 
-/// SIGTERM begins a graceful stop; -1: it is ignored.
+/// Makes SIGTERM begin a graceful stop; -1: ignores SIGTERM.
 fn drain(ms: i32) -> String {
     DRAIN_MS.store(ms, std::sync::atomic::Ordering::Relaxed);
     let handler = drain_in_handler as extern "C" fn(libc::c_int) as usize;
-    // SAFETY: the function is there for as long as the program is.
+    // SAFETY: the function exists for the life of the program.
     unsafe { libc::signal(libc::SIGTERM, if ms < 0 { libc::SIG_IGN } else { handler }) };
     "{}".to_owned()
 }
 
 /// Exit handlers and the handler of SIGTERM never return.
 fn resist() -> String {
-    // SAFETY: both functions are there for as long as the program is.
+    // SAFETY: both functions exist for the life of the program.
     unsafe {
         libc::signal(libc::SIGTERM, hang_in_handler as extern "C" fn(libc::c_int) as usize);
         libc::atexit(hang);
@@ -371,8 +371,8 @@ fn resist() -> String {
     "{}".to_owned()
 }
 
-/// Puts a readable pipe, or a pidfd on another process, over a descriptor, as a host does that closes
-/// what it does not know.
+/// Replaces a descriptor by a readable pipe or by a pidfd on another process, as a program may do that closes
+/// descriptors that it does not know.
 fn replace(target: libc::c_int, pid: Option<&[u8]>) -> io::Result<String> {
     let source = match pid {
         Some(pid) => {
@@ -387,7 +387,7 @@ fn replace(target: libc::c_int, pid: Option<&[u8]>) -> io::Result<String> {
             reader.into_raw_fd()
         }
     };
-    // SAFETY: both are numbers; whose descriptor is replaced is the matter of the test.
+    // SAFETY: a system call with two integers. The test chooses the descriptor.
     if unsafe { libc::dup2(source, target) } < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -421,7 +421,7 @@ fn report(text: &str) {
     }
 }
 
-/// The driver that closed a connection is not interested in the reply.
+/// Ignores the error: if the driver has closed the connection, it does not need the reply.
 fn send_line(connection: &mut TcpStream, answer: &str) {
     let _ = connection.write_all(format!("{answer}\n").as_bytes());
 }
