@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# broken_packages_test.sh PREFIX WORK CMAKE: the tests notice a library that lacks a function, a header of
-# another ABI version, and more of the kind: such prefixes are made from PREFIX, and tried.
+# broken_packages_test.sh PREFIX WORK CMAKE: do the tests notice broken packages, such as a library that lacks a function,
+# or a header of another ABI version? Makes such prefixes from PREFIX, and runs the tests on them.
 set -euo pipefail
 prefix=$1 work=$2 cmake=$3
 here=$(cd "$(dirname "$0")" && pwd)
@@ -8,14 +8,14 @@ rm -rf "$work"
 mkdir -p "$work"
 unset CMAKE_PREFIX_PATH MAKEFLAGS MFLAGS MAKELEVEL
 
-# attempt NAME: the tests against the prefix NAME.
+# attempt NAME: runs the tests on the prefix NAME.
 attempt() {
   "$cmake" -S "$here" -B "$work/$1/build" -DCMAKE_PREFIX_PATH="$work/$1" -DPARENTWATCH_ABI_ONLY=ON \
     -Wno-dev && "$cmake" --build "$work/$1/build" &&
     "$work/$1/build/abi-shared" && "$work/$1/build/abi-static"
 }
 
-# fails NAME WHY: they fail, and say why.
+# fails NAME WHY: checks that the tests fail, and print WHY.
 fails() {
   if attempt "$1" >"$work/$1/log" 2>&1; then
     echo "FAILED the tests pass with the prefix $1"
@@ -32,7 +32,7 @@ copy whole
 attempt whole >"$work/log" 2>&1 || { echo 'FAILED the unchanged copy is refused'; cat "$work/log"; exit 1; }
 echo 'ok     the unchanged copy'
 
-# A shared library with every function but one. It need not work.
+# A shared library that lacks one function. It need not work.
 copy shared-without-a-function
 library=$(readlink -f "$prefix/lib/liblocalai_parentwatch.so")
 nm -D --defined-only "$library" | awk '$3 != "localai_parentwatch_token" { print "int " $3 "(void) { return 0; }" }' >"$work/stub.c"
@@ -44,7 +44,7 @@ copy static-without-a-function
 objcopy --localize-symbol=localai_parentwatch_token "$work/static-without-a-function/lib/liblocalai_parentwatch.a"
 fails static-without-a-function "undefined reference to .localai_parentwatch_token"
 
-# The other way round: a header that declares what no library has yet.
+# The opposite: a header that declares a function that no library has yet.
 copy library-older-than-the-header
 sed -i 's/^uint32_t localai_parentwatch_abi_version(void);/&\nint32_t localai_parentwatch_later(void);/' "$(header library-older-than-the-header)"
 fails library-older-than-the-header "undefined reference to .localai_parentwatch_later"
@@ -55,9 +55,9 @@ fails header-without-a-function "localai_parentwatch_parent_died.? undeclared|us
 
 copy header-of-another-abi
 sed -i 's/^#define LOCALAI_PARENTWATCH_ABI_VERSION .*/#define LOCALAI_PARENTWATCH_ABI_VERSION 0/' "$(header header-of-another-abi)"
-fails header-of-another-abi "the tests are about ABI version 1"
+fails header-of-another-abi "these tests are for ABI version 1"
 
-# The library is of another version, the header is not.
+# The library has another version than the header.
 copy library-of-another-abi
 sed 's/int localai_parentwatch_abi_version(void) { return 0; }/int localai_parentwatch_abi_version(void) { return 2; }/' "$work/stub.c" >"$work/stub2.c"
 echo 'int localai_parentwatch_token(void) { return 0; }' >>"$work/stub2.c"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# consumers_test.sh PREFIX TREE_TEST WORK CMAKE...: builds a worker against PREFIX in every way that the docs
-# tell, and has each of them die with its supervisor. CC and CXX are the compilers.
+# consumers_test.sh PREFIX TREE_TEST WORK CMAKE...: builds a worker with PREFIX in every way that the docs describe, and
+# checks that each of them dies with its supervisor. CC and CXX are the compilers.
 set -euo pipefail
 prefix=$1 tree_test=$2 work=$3
 shift 3
@@ -8,7 +8,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 rm -rf "$work"
 mkdir -p "$work"
 
-# Nothing of the caller's own.
+# Remove the caller's own settings.
 unset CMAKE_PREFIX_PATH PKG_CONFIG_PATH CPATH LIBRARY_PATH LD_LIBRARY_PATH
 unset MAKEFLAGS MFLAGS MAKELEVEL
 
@@ -25,7 +25,7 @@ step() {
   fi
 }
 
-# dies WHAT PROGRAM LINKAGE: the program is linked as it should be, and goes with its supervisor.
+# dies WHAT PROGRAM LINKAGE: checks that the program is linked in that way, and ends with its supervisor.
 dies() {
   local needed=no wanted=no
   [[ $3 == shared ]] && wanted=yes
@@ -54,17 +54,17 @@ for cmake; do
 done
 cmake=$1
 
-# A prefix within a larger one, found by way of the larger, since it bears the package's name.
+# A prefix below another one. CMake finds it through that one, because it has the package's name.
 mkdir -p "$work/larger"
 cp -a "$prefix" "$work/larger/localai_parentwatch-0"
 by_cmake subfolder "$cmake" static C worker.c -DCMAKE_PREFIX_PATH="$work/larger"
-# By way of a link to its lib folder, as /lib is one to /usr/lib.
+# Through a link to its lib folder, like /lib -> /usr/lib.
 mkdir -p "$work/merged/usr"
 cp -a "$prefix/." "$work/merged/usr/"
 ln -s usr/lib "$work/merged/lib"
 by_cmake linked "$cmake" static C worker.c -Dlocalai_parentwatch_DIR="$work/merged/lib/cmake/localai_parentwatch"
 
-# pkg-config: -l would take the shared library where both are, so the archive is asked for by its file's name.
+# pkg-config: -l would link the shared library, so name the file of the archive.
 export PKG_CONFIG_PATH=$prefix/lib/pkgconfig
 read -ra cflags < <(pkg-config --cflags localai_parentwatch)
 read -ra libs < <(pkg-config --libs localai_parentwatch)
@@ -82,7 +82,7 @@ step 'CPATH and LIBRARY_PATH: built' "$CXX" -std=c++17 "$here/src/worker.cpp" -o
 dies 'CPATH and LIBRARY_PATH' "$work/path" shared
 unset CPATH LIBRARY_PATH LD_LIBRARY_PATH
 
-# As LocalAI ships its servers: under a loader, and with the libraries, that lie beside the program.
+# As LocalAI ships its servers: the loader and the libraries are beside the program.
 bundle=$work/bundle
 mkdir -p "$bundle/lib"
 loader=$(readelf -lW "$work/pkg-static" | sed -n 's/.*interpreter: \(.*\)].*/\1/p')
@@ -97,7 +97,7 @@ SCRIPT
 chmod +x "$bundle/run.sh"
 step 'under a bundled ld.so: dies with its supervisor' "$tree_test" "$bundle/run.sh" F01 F16
 
-# Two Rust libraries in one program need one of them at least to keep its own names to itself.
+# Two Rust libraries can be in one program only if at least one of them hides its internal symbols.
 if ! diff <(nm -D --defined-only "$prefix/lib/liblocalai_parentwatch.so" | awk '{ print $3 }' | sort) \
   <(nm -g --defined-only "$prefix/lib/liblocalai_parentwatch.a" | awk 'NF == 3 { print $3 }' | sort); then
   echo 'FAILED the archive defines other names than the shared library'
@@ -105,7 +105,7 @@ if ! diff <(nm -D --defined-only "$prefix/lib/liblocalai_parentwatch.so" | awk '
 fi
 echo 'ok     both libraries define the same names'
 
-# Nothing that is installed knows where it has been built, or installed.
+# No installed file contains the path of the build or of the installation.
 if grep -rlE "(prefix|DIRECTORIES|LOCATION)[^$]*[= \"]/[a-z]" "$prefix/lib/cmake" "$prefix/lib/pkgconfig"; then
   echo 'FAILED the package has absolute paths in it'
   exit 1

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# system_libraries_test.sh RUSTC PREFIX LIBRARIES: a program that links the static library has to link what
-# rustc says, both by CMake (LIBRARIES, separated by semicolons) and by pkg-config.
+# system_libraries_test.sh RUSTC PREFIX LIBRARIES: do CMake (LIBRARIES, separated by semicolons) and pkg-config name the
+# system libraries that rustc lists for programs that link the static library?
 set -euo pipefail
 rustc=$1 prefix=$2 by_cmake=${3//;/ }
 work=$(mktemp -d)

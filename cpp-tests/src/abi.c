@@ -1,14 +1,14 @@
-/* The installed header, library and CMake package are of one piece. In plain C, and quick to build: broken
- * installations are tried with it. DECLARED_FUNCTIONS are the names that the header declares, PACKAGE_VERSION
- * what CMake says; both come from CMakeLists.txt. */
+/* Checks that the installed header, library and CMake package agree. It is plain C and quick to build, because it also
+ * runs on broken installations. DECLARED_FUNCTIONS has the names that the header declares, and PACKAGE_VERSION is the
+ * version in CMake. Both come from CMakeLists.txt. */
 #include <localai_parentwatch.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
-/* What programs have been compiled with: a header where this differs has another ABI version. */
+/* The layout that programs were compiled with. If it changes, the header must have another ABI version. */
 #if LOCALAI_PARENTWATCH_ABI_VERSION != 1
-#error "the tests are about ABI version 1; the header is of another"
+#error "these tests are for ABI version 1, and the header has another"
 #endif
 _Static_assert(sizeof(void *) != 8 || sizeof(localai_parentwatch_options_t) == 56, "options");
 _Static_assert(offsetof(localai_parentwatch_options_t, size) == 0, "options.size");
@@ -18,8 +18,8 @@ _Static_assert(sizeof(void *) != 8 || offsetof(localai_parentwatch_options_t, sc
 _Static_assert(sizeof(void *) != 8 || sizeof(localai_parentwatch_info_t) == 48, "info");
 _Static_assert(offsetof(localai_parentwatch_info_t, state) == sizeof(size_t), "info.state");
 
-/* A function that the library lacks does not link, one that the header lacks does not compile. Not static:
- * a compiler that sees all there is to the table may leave the table out. */
+/* A function that the library lacks does not link. One that the header lacks does not compile. The table is not static:
+ * then a compiler could drop it. */
 typedef void (*function)(void);
 #define ENTRY(name) {#name, (function)name},
 struct entry {
@@ -29,7 +29,7 @@ struct entry {
 extern const struct entry functions[];
 const struct entry functions[] = {
     DECLARED_FUNCTIONS
-    /* by hand: what has been promised */
+    /* written by hand: the promised functions */
     ENTRY(start_parent_death_watcher)
     ENTRY(localai_parentwatch_start)
     ENTRY(localai_parentwatch_status)
@@ -61,7 +61,7 @@ int main(void) {
                localai_parentwatch_version());
         wrong = 1;
     }
-    /* The library tells the same through the structs: one of another layout would not be understood. */
+    /* Check the layout of the structs with the library itself. */
     localai_parentwatch_info_t info = {.size = sizeof info};
     if (localai_parentwatch_status(&info) != LOCALAI_PARENTWATCH_NOT_STARTED || info.size != sizeof info ||
         info.state != LOCALAI_PARENTWATCH_NOT_STARTED || info.flags != 0 || info.interval_ns == 0) {

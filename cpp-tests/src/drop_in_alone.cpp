@@ -1,4 +1,4 @@
-// The drop-in is enough by itself, and may be included again.
+// The drop-in header compiles by itself, and may be included twice.
 #include "parent_watch.h"
 #include "parent_watch.h"
 

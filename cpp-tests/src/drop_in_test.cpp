@@ -1,5 +1,5 @@
-// Every name of LocalAI's parent_watch.h, with its type, used as its sources use it. drop_in_other.cpp is a
-// second translation unit of the same program.
+// Uses every name of LocalAI's parent_watch.h, with its type, as LocalAI's sources do. drop_in_other.cpp is a second
+// translation unit of the same program.
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 
@@ -58,8 +58,7 @@ TEST(DropIn, WatchesNobodyWhereThereIsNobody) {
     }
 }
 
-// A process that is not the parent to begin with has gone already. Intervals that make no sense are the
-// library's business, and make no number overflow.
+// A process that is not the parent counts as gone. Absurd intervals are clamped by the library, and overflow nothing.
 TEST(DropIn, CallsBackOnceWhenThePidIsNotTheParent) {
     for (const long interval : {10L, 0L, -1L, std::numeric_limits<long>::min(), std::numeric_limits<long>::max()}) {
         int calls = 0;
@@ -73,7 +72,7 @@ TEST(DropIn, LetsExceptionsOfTheCallbackThrough) {
                  std::runtime_error);
 }
 
-// As LocalAI's own test has it: a grandchild watches the process between, which ends.
+// Like LocalAI's own test: a grandchild watches the process in between, which ends.
 TEST(DropIn, SeesTheParentGo) {
     int ready[2], seen[2];
     ASSERT_EQ(pipe(ready), 0);
@@ -106,7 +105,7 @@ TEST(DropIn, SeesTheParentGo) {
     EXPECT_EQ(answer, 'd');
 }
 
-// Last: it cannot be undone.
+// The last test, because it cannot be undone.
 TEST(DropInLast, StartsTheWatcher) {
     llama_grpc::start_parent_death_watcher();
     llama_grpc::start_parent_death_watcher();

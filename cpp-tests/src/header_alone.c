@@ -1,9 +1,9 @@
-/* The header is enough by itself, may be included again, and is C11. */
+/* The header compiles by itself, may be included twice, and is C11. */
 #include <localai_parentwatch.h>
 #include <localai_parentwatch.h>
 
 #if !defined(__STDC_VERSION__) || __STDC_VERSION__ < 201112L
-#error "this is to be compiled as C11"
+#error "compile this as C11"
 #endif
 
 extern const size_t header_alone_c;

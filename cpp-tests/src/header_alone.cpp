@@ -1,4 +1,4 @@
-// The header is enough by itself, may be included again, and is C++17.
+// The header compiles by itself, may be included twice, and is C++17.
 #include <localai_parentwatch.h>
 #include <localai_parentwatch.h>
 

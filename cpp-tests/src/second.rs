@@ -1,6 +1,6 @@
 //! Another Rust static library in the same program: threads, a panic that is caught, formatting.
 
-/// Twice `number`, by way of a thread, a string and a caught panic.
+/// Returns twice `number`, and uses a thread, a string and a caught panic for that.
 #[no_mangle]
 pub extern "C" fn second_twice(number: i32) -> i32 {
     std::panic::set_hook(Box::new(|_| {}));

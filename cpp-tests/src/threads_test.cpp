@@ -1,4 +1,4 @@
-// The library called from many C++ threads at once; meant for the thread sanitizer too.
+// Many C++ threads call the library at once. It also runs under the thread sanitizer.
 #include <gtest/gtest.h>
 #include <localai_parentwatch.h>
 #include <parent_watch.h>
@@ -22,7 +22,7 @@ TEST(Threads, StartAskAndReadAtOnce) {
     for (int i = 0; i < 16; i++) {
         threads.emplace_back([&go, &armed, i] {
             while (!go) std::this_thread::yield();
-            // Who would have to wait for long, on a machine that stalls, is told to ask again.
+            // On a machine that stalls, a call may give up waiting for the first one. Call again.
             if (i % 2 == 0) {
                 do llama_grpc::start_parent_death_watcher();
                 while (state() == LOCALAI_PARENTWATCH_NOT_STARTED);

@@ -1,6 +1,6 @@
-// tree_test WORKER SCENARIO...: real trees of processes. This one is a subreaper; it forks a supervisor, which
-// starts WORKER as the leader of a group of its own, as LocalAI does; the supervisor is killed; and what
-// becomes of the worker is seen by reaping it.
+// tree_test WORKER SCENARIO...: real process trees. This process is a subreaper. It forks a supervisor, which starts
+// WORKER as the leader of its own group, as LocalAI does. The supervisor is killed, and this process reaps the worker to
+// see how it ended.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <poll.h>
@@ -22,16 +22,16 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds kDeadline{60000};
 
-// What is expected of a worker once its supervisor is gone.
+// What a worker must do once its supervisor is dead.
 struct Scenario {
     int exit_status = 1;
     milliseconds at_least{0};
-    // No promise, but what tells it from waiting out a hook's minute.
+    // Not a promise, but short enough to show that it did not wait for a hook's minute.
     milliseconds at_most{20000};
     bool hook = false;
     // The library's line on stderr.
     bool line = true;
-    // What its SIGTERM handler says.
+    // What its SIGTERM handler prints.
     bool stop = false;
 };
 
@@ -40,11 +40,11 @@ const std::map<std::string, Scenario> kScenarios{
     {"F01_hook", {1, milliseconds(0), milliseconds(20000), true, true}},
     {"F01_drop_in", {}},
     {"F01_drop_in_watch", {7, milliseconds(0), milliseconds(20000), true, false}},
-    // It ends by itself, in a minute of grace, with a status of its own.
+    // It ends by itself, within a grace of a minute, with its own status.
     {"F01_graceful", {5, milliseconds(0), milliseconds(20000), false, false, true}},
-    // Nothing handles its SIGTERM: it has no use for the minute.
+    // It does not handle SIGTERM, so it does not get the minute.
     {"F01_grace", {}},
-    // Its grace is 300 ms; 5 s are the default.
+    // Its grace is 300 ms. The default is 5 s.
     {"F16", {1, milliseconds(250), milliseconds(5000), true, true}},
     {"H04", {}},
 };
@@ -69,7 +69,7 @@ struct Pipe {
     }
 };
 
-// Reads until `until` has been read (or the end, when it is empty), for as long as the deadline allows.
+// Reads until `until` was read, or to the end if it is empty, at most until the deadline.
 std::string read_until(int descriptor, const std::string &until) {
     const auto deadline = Clock::now() + kDeadline;
     std::string text;
@@ -85,7 +85,7 @@ std::string read_until(int descriptor, const std::string &until) {
     return text;
 }
 
-// The wait status of a child once it has ended; -1 when it has not at the deadline.
+// The wait status of a child that has ended; -1 if it has not ended at the deadline.
 int reaped(pid_t pid, milliseconds patience) {
     const auto deadline = Clock::now() + patience;
     for (;;) {
@@ -109,7 +109,7 @@ class Tree {
     }
     Tree(const Tree &) = delete;
     Tree &operator=(const Tree &) = delete;
-    // Whatever happened: nothing stays behind.
+    // In any case, no process stays behind.
     ~Tree() {
         for (const pid_t pid : {supervisor_, worker_}) {
             if (pid > 0) kill(pid, SIGKILL), reaped(pid, kDeadline);
@@ -129,7 +129,7 @@ class Tree {
     }
     pid_t killed() const { return killed_; }
 
-    // As the supervisor is gone, its orphan is this process's child.
+    // The supervisor is dead, so this process has adopted the worker.
     int worker_status(milliseconds patience) {
         const int status = reaped(worker_, patience);
         if (status != -1) gone_ = worker_, worker_ = -1;
@@ -139,7 +139,7 @@ class Tree {
 
   private:
     [[noreturn]] void supervise(const char *worker, const char *scenario, bool switched_off) {
-        // Held by this program's first process alone: a worker ends with it, whatever else fails.
+        // Only this program's first process holds it: a worker ends with that process, whatever else fails.
         Pipe::close_end(input_.write_end);
         for (const auto *variable : {"LOCALAI_BACKEND_PARENT_WATCH_INTERVAL", "LOCALAI_BACKEND_PARENT_WATCH_SCOPE",
                                      "LOCALAI_BACKEND_PARENT_WATCH_GRACE", "LOCALAI_BACKEND_PARENT_PID"}) {
@@ -207,11 +207,11 @@ class TheWorkerGoes : public testing::Test {
         EXPECT_LE(took.count(), expected.at_most.count());
         EXPECT_EQ(output.find("hook\n") != std::string::npos, expected.hook) << output;
         EXPECT_EQ(output.find("stop\n") != std::string::npos, expected.stop) << output;
-        // Nobody has named the supervisor.
+        // The supervisor was not named.
         const std::string line = "localai-parentwatch: parent " + std::to_string(supervisor) + " is gone, worker " +
                                  std::to_string(worker) + " exits (";
         EXPECT_EQ(errors.find(line) != std::string::npos, expected.line);
-        // What sanitizers say.
+        // The reports of sanitizers.
         for (const auto *finding : {"ERROR:", "WARNING:", "runtime error"}) {
             EXPECT_EQ(errors.find(finding), std::string::npos);
         }
@@ -222,7 +222,7 @@ class TheWorkerGoes : public testing::Test {
     std::string worker_, scenario_;
 };
 
-// The negative control: without the watcher a worker stays, and this program sees that it does.
+// The negative control: without the watcher the worker stays, and this program notices that.
 class TheWorkerStaysSwitchedOff : public testing::Test {
   public:
     TheWorkerStaysSwitchedOff(std::string worker, std::string scenario)
@@ -260,7 +260,7 @@ int main(int argc, char **argv) {
         }
         testing::RegisterTest("Tree", scenario.c_str(), nullptr, nullptr, __FILE__, __LINE__,
                               [=]() -> testing::Test * { return new TheWorkerGoes(worker, scenario); });
-        // watch_parent_death() is not asked whether it is switched off.
+        // watch_parent_death() ignores the switch.
         if (scenario == "F01" || scenario == "F01_drop_in") {
             testing::RegisterTest("Tree", ("N06_" + scenario).c_str(), nullptr, nullptr, __FILE__, __LINE__,
                                   [=]() -> testing::Test * { return new TheWorkerStaysSwitchedOff(worker, scenario); });

@@ -1,4 +1,4 @@
-// Two Rust static libraries in one program, and C++ exceptions beside them.
+// Two static Rust libraries in one program, together with C++ exceptions.
 #include <localai_parentwatch.h>
 
 #include <iostream>

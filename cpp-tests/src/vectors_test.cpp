@@ -1,4 +1,4 @@
-// The contract's table, VECTORS, through the C ABI and through the drop-in: a process for each row.
+// The contract's table, VECTORS, through the C ABI and through the drop-in. Each row has its own process.
 #include <gtest/gtest.h>
 #include <localai_parentwatch.h>
 #include <parent_watch.h>
@@ -19,7 +19,7 @@ const char *const kVariables[] = {"LOCALAI_BACKEND_PARENT_WATCH", "LOCALAI_BACKE
                                   "LOCALAI_BACKEND_PARENT_WATCH_SCOPE", "LOCALAI_BACKEND_PARENT_WATCH_GRACE",
                                   "LOCALAI_BACKEND_PARENT_PID"};
 
-// What a face of the library says before it arms.
+// What a face of the library returns before it arms.
 struct Read {
     bool enabled;
     std::uint64_t interval_ns;
@@ -32,7 +32,7 @@ struct CAbi {
 };
 
 struct DropIn {
-    // Milliseconds are what it has.
+    // It has only milliseconds.
     static constexpr std::uint64_t kUnit = 1000000;
     static Read read() {
         return {llama_grpc::parent_watch_enabled(),
@@ -41,7 +41,7 @@ struct DropIn {
     static void start() { llama_grpc::start_parent_death_watcher(); }
 };
 
-// What the process of a row tells.
+// What the process of a row reports.
 struct Seen {
     Read read;
     localai_parentwatch_info_t before, after;
@@ -112,15 +112,14 @@ void check(const json &row) {
     int status = 0;
     ASSERT_EQ(waitpid(child, &status, 0), child);
 
-    // One line for each value that is not understood. A supervisor that is understood, and of which nothing can
-    // be proven, has a line too, after that.
+    // One line for each invalid value. After those, one line for a valid supervisor about which nothing can be proven.
     const std::string unproven = ": expected a living ancestor";
     EXPECT_EQ(count(stderr_text, ": expected ") - count(stderr_text, unproven), row.value("warns", 0U)) << stderr_text;
 
     const bool names_somebody = row.contains("supervisor") && !row["supervisor"].is_null();
     const std::string pid = names_somebody ? std::to_string(row["supervisor"]["pid"].get<int>()) : "";
     if (names_somebody && bytes.empty()) {
-        // On a machine that has been up for less than the token's start time, the supervisor is proven dead.
+        // If the uptime is less than the token's start time, the supervisor is proven to be dead.
         EXPECT_EQ(WEXITSTATUS(status), 1);
         EXPECT_NE(stderr_text.find("supervisor " + pid + " is gone"), std::string::npos) << stderr_text;
         return;
@@ -144,7 +143,7 @@ void check(const json &row) {
                             : word == "group" ? LOCALAI_PARENTWATCH_SCOPE_GROUP
                                               : LOCALAI_PARENTWATCH_SCOPE_PROCESS;
         EXPECT_EQ(seen.before.scope, wanted);
-        // What will be acted on: this program leads no process group.
+        // The scope in effect: this program leads no process group.
         const bool acts = wanted != LOCALAI_PARENTWATCH_SCOPE_GROUP || seen.after.state != LOCALAI_PARENTWATCH_ARMED;
         EXPECT_EQ(seen.after.scope, acts ? wanted : LOCALAI_PARENTWATCH_SCOPE_PROCESS);
     }
@@ -163,8 +162,7 @@ void check(const json &row) {
         EXPECT_EQ(seen.after.watched_pids[0], getpid());
     }
     if (names_somebody) {
-        // Either the number belongs to an ancestor, which is watched then, or a line says that nothing is
-        // proven about it.
+        // Either the process id is that of an ancestor, which is then watched, or a line says that nothing is proven.
         EXPECT_TRUE(std::to_string(seen.after.watched_pids[1]) == pid ||
                     stderr_text.find("LOCALAI_BACKEND_PARENT_PID=" + pid) != std::string::npos)
             << stderr_text;

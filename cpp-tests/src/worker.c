@@ -1,5 +1,4 @@
-/* A worker in C for tree_test: starts the watcher, says "ready", and waits until nobody holds the other end
- * of its standard input. */
+/* A worker in C for tree_test: starts the watcher, prints "ready", and waits for the end of its standard input. */
 #define _POSIX_C_SOURCE 200809L
 #include <errno.h>
 #include <localai_parentwatch.h>

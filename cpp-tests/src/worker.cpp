@@ -1,4 +1,4 @@
-// A worker in C++ for tree_test, its hook a std::function.
+// A worker in C++ for tree_test. Its hook is a std::function.
 #include <localai_parentwatch.h>
 #include <unistd.h>
 

@@ -1,4 +1,4 @@
-/* A worker for tree_test that loads LIBRARY, arms, and unloads it again (H04). */
+/* A worker for tree_test that loads LIBRARY, arms, and unloads it (H04). */
 #include <dlfcn.h>
 #include <errno.h>
 #include <localai_parentwatch.h>
@@ -14,7 +14,7 @@ int main(void) {
     }
     int32_t (*start)(void);
     uint32_t (*abi_version)(void);
-    /* What POSIX has programs do instead of a cast, which ISO C does not define. */
+    /* As POSIX recommends: ISO C does not define the cast. */
     *(void **)&start = dlsym(library, "start_parent_death_watcher");
     *(void **)&abi_version = dlsym(library, "localai_parentwatch_abi_version");
     if (start == NULL || abi_version == NULL || abi_version() != LOCALAI_PARENTWATCH_ABI_VERSION ||
@@ -26,7 +26,7 @@ int main(void) {
         fprintf(stderr, "%s\n", dlerror());
         return 2;
     }
-    /* Its thread goes on in code that must still be there: twenty looks of the polling tier, if it has one. */
+    /* Its thread still runs the library's code, which must still be mapped. Wait for twenty polls, if it polls. */
     usleep(200000);
     if (write(1, "ready\n", 6) != 6) {
         return 4;

@@ -1,4 +1,4 @@
-// A worker for tree_test that knows LocalAI's parent_watch.h and nothing else.
+// A worker for tree_test that knows only LocalAI's parent_watch.h.
 #include <cerrno>
 #include <iostream>
 #include <string>

@@ -1,8 +1,8 @@
-"""Negative control in Python: the watcher of today, behind the library's own functions. A thread looks
-at getppid() every interval (2 s, LOCALAI_BACKEND_PARENT_WATCH_INTERVAL in whole milliseconds), prints a
-line, and exits.
+"""Negative control in Python: LocalAI's present watcher, behind the functions of the library. A thread
+polls getppid() every interval (2 s, LOCALAI_BACKEND_PARENT_WATCH_INTERVAL in whole milliseconds),
+prints a line, and exits.
 
-    poller.py WORKER.PY …       becomes that worker, over this watcher
+    poller.py WORKER.PY …       runs that worker with this watcher
 """
 
 import enum

@@ -1,11 +1,11 @@
-//! The committed header is what cbindgen makes of the source.
+//! The committed header is the one that cbindgen generates from the source.
 //!
 //! `LOCALAI_PARENTWATCH_WRITE_HEADER=1` (`make header`) rewrites it instead of comparing.
 
 use std::path::Path;
 
 #[test]
-fn the_committed_header_is_what_the_source_says() {
+fn the_committed_header_is_current() {
     let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let committed = crate_folder.join("../../include/localai_parentwatch.h");
     let config = cbindgen::Config::from_file(crate_folder.join("cbindgen.toml")).unwrap();

@@ -24,7 +24,7 @@ typedef struct {
     pid_t supervisor;
     pid_t worker;
     int tier;
-    int life; /* a pipe that hangs up when the worker ends */
+    int life; /* a pipe that ends when the worker does */
 } tree_t;
 
 static void be_the_worker(int words) {
