@@ -7,14 +7,14 @@ MAKEFLAGS += --no-builtin-rules
 
 PREFIX ?= /usr/local
 DESTDIR ?=
-# Another target of Rust for Linux than this machine, for example: make dist TARGET=aarch64-unknown-linux-musl
+# A Rust target for another Linux than this machine, for example: make dist TARGET=aarch64-unknown-linux-musl
 TARGET ?=
-# The oldest glibc that what is released asks for, at the end of a target for glibc.
+# The oldest glibc for releases. It is the end of a glibc target.
 GLIBC := 2.17
-# What is built for it lies in a folder of its own.
+# Each target has its own folder.
 BUILT := target/$(or $(TARGET),native)
 FOR := $(if $(TARGET),$(BUILT),target)
-# Where the tests have the library installed.
+# Where the library is installed for the tests.
 PREFIX_TEST := $(CURDIR)/$(FOR)/prefix
 CC := $(if $(TARGET),scripts/cross.sh env python-zig cc -target $(subst -unknown,,$(TARGET)),cc)
 VENV := $(CURDIR)/target/venv
@@ -25,11 +25,11 @@ ABI := 0
 ARGS ?=
 
 export CARGO_TERM_COLOR ?= auto
-# Everything that is built is found below target/, whatever a user's own settings are.
+# Everything is built below target/, whatever the user's own settings are.
 export CARGO_TARGET_DIR := $(CURDIR)/target
 
 .PHONY: help
-help: ## what there is
+help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort -u | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 
 # ---------------------------------------------------------------------------------------- the library
@@ -38,15 +38,15 @@ PAGES := crates/parentwatch-cli/pages
 SOURCES := $(shell find crates include scripts/{build,cross,seal-archive,check-archive}.sh Cargo.toml Cargo.lock ! -type d ! -path '*/tests/*')
 
 .PHONY: lib
-lib: $(BUILT)/.stamp ## the shared and the static library, the program, and the files for pkg-config and CMake
+lib: $(BUILT)/.stamp ## build the shared and the static library, the program, and the files for pkg-config and CMake
 
-# Built only when a source is newer, so that `sudo make install` needs no toolchain when everything is there.
+# Built only if a source is newer, so that `sudo make install` needs no toolchain after `make`.
 $(BUILT)/.stamp: $(SOURCES)
 	@scripts/build.sh '$(BUILT)' $(TARGET)
 	@touch $@
 
 .PHONY: pages
-pages: ## write the man pages and the completions anew from the definition of the command line
+pages: ## regenerate the man pages and shell completions from the definition of the command line
 	@rm -rf $(PAGES)
 	@cargo run --quiet --locked -p parentwatch-cli --features pages -- generate $(PAGES)
 
@@ -62,8 +62,8 @@ FISHDIR = $(SHAREDIR)/fish/vendor_completions.d
 SONAME := liblocalai_parentwatch.so.$(ABI)
 
 .PHONY: install
-install: lib ## headers, libraries, pkg-config and CMake files, the program and its man pages below PREFIX (default /usr/local; DESTDIR is respected)
-	@# Each by name, so that the umask does not matter: the Go module takes no library that a group can replace.
+install: lib ## install headers, libraries, pkg-config and CMake files, the program and its man pages in PREFIX (default /usr/local; DESTDIR is respected)
+	@# Explicit modes, whatever the umask is: the Go module rejects a library that a group can replace.
 	@install -d '$(INCLUDEDIR)' '$(LIBDIR)' '$(LIBDIR)/pkgconfig' '$(CMAKEDIR)'
 	@install -C -m 644 include/localai_parentwatch.h include/parent_watch.h '$(INCLUDEDIR)/'
 	@install -C -m 755 '$(BUILT)/liblocalai_parentwatch.so' '$(LIBDIR)/liblocalai_parentwatch.so.$(VERSION)'
@@ -80,7 +80,7 @@ install: lib ## headers, libraries, pkg-config and CMake files, the program and 
 	@install -C -m 644 $(PAGES)/localai-parentwatch.fish '$(FISHDIR)/'
 
 .PHONY: uninstall
-uninstall: ## remove what `make install` with the same PREFIX put there
+uninstall: ## remove what `make install` with the same PREFIX installed
 	rm -f '$(INCLUDEDIR)'/{localai_parentwatch,parent_watch}.h '$(LIBDIR)/pkgconfig/localai_parentwatch.pc' \
 		'$(CMAKEDIR)'/localai_parentwatch-config{,-version}.cmake \
 		'$(LIBDIR)/liblocalai_parentwatch.a' '$(LIBDIR)/liblocalai_parentwatch.so' \
@@ -88,7 +88,7 @@ uninstall: ## remove what `make install` with the same PREFIX put there
 		'$(BINDIR)/localai-parentwatch' '$(BASHDIR)/localai-parentwatch' \
 		'$(ZSHDIR)/_localai-parentwatch' '$(FISHDIR)/localai-parentwatch.fish' \
 		$(patsubst $(PAGES)/%,'$(MANDIR)/%',$(wildcard $(PAGES)/*.1))
-	@# The folders that are empty now, save those that every system has.
+	@# Remove the folders that are empty now, except those that every system has.
 	@for folder in '$(CMAKEDIR)' '$(LIBDIR)/cmake' '$(LIBDIR)/pkgconfig' '$(BASHDIR)' '$(SHAREDIR)/bash-completion' \
 			'$(ZSHDIR)' '$(SHAREDIR)/zsh' '$(FISHDIR)' '$(SHAREDIR)/fish' \
 			$(if $(filter-out / /usr /usr/local,$(PREFIX)),'$(MANDIR)' '$(SHAREDIR)/man' '$(SHAREDIR)' '$(BINDIR)' \
@@ -96,8 +96,8 @@ uninstall: ## remove what `make install` with the same PREFIX put there
 		[[ ! -d $$folder ]] || rmdir --ignore-fail-on-non-empty "$$folder"; \
 	done
 
-# The installed tree that the examples and the tests use. The stamp changes only when the tree does, so
-# that nothing is built again without need.
+# The installed tree that the examples and the tests use. The stamp changes only if the tree does, so nothing is rebuilt
+# without need.
 $(PREFIX_TEST)/.stamp: FORCE
 	@$(MAKE) --no-print-directory -s install PREFIX='$(PREFIX_TEST)' DESTDIR=
 	@cd '$(PREFIX_TEST)' && sum=$$(find bin include lib -type f -exec sha256sum {} + | sort) && \
@@ -106,7 +106,7 @@ $(PREFIX_TEST)/.stamp: FORCE
 FORCE:
 
 .PHONY: header
-header: ## write include/localai_parentwatch.h anew from the source
+header: ## regenerate include/localai_parentwatch.h from the source
 	LOCALAI_PARENTWATCH_WRITE_HEADER=1 cargo test --quiet -p parentwatch-capi --test header
 
 .PHONY: toolchains
@@ -136,5 +136,5 @@ toolchains:
 -include make/docs.mk
 
 .PHONY: clean
-clean: ## remove everything that was built
+clean: ## remove all build results
 	rm -rf target dist

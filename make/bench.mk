@@ -11,7 +11,7 @@ bench: bench-packages ## latency, arming, idling, size against their targets (AR
 		--library '$(PREFIX_TEST)/lib/$(SONAME)' \
 		--program '$(PREFIX_TEST)/bin/localai-parentwatch' $(ARGS)
 
-# Before anything is built: a make of its own builds, so that this holds for `make -j` too.
+# Runs before anything is built: another make does the build, so the order also holds with `make -j`.
 .PHONY: bench-packages
 bench-packages: toolchains
 	@scripts/install-packages.sh gcc libc6-dev linux-libc-dev make
@@ -19,7 +19,7 @@ bench-packages: toolchains
 .PHONY: bench-build
 bench-build: $(BENCH_PROGRAMS)
 
-# The supervisor links nothing: its own end is part of what is measured.
+# The supervisor links no library: its own end is part of the measured time.
 $(BENCH)/supervisor: bench/supervisor.c bench/bench.h crates/parentwatch-capi/tests/c/poll_tier.h
 	@mkdir -p $(BENCH)
 	@gcc $(BENCH_FLAGS) -Icrates/parentwatch-capi/tests/c -o $@ $<
@@ -30,6 +30,6 @@ $(BENCH)/driver $(BENCH)/worker: $(BENCH)/%: bench/%.c bench/bench.h $(PREFIX_TE
 		-llocalai_parentwatch -Wl,--enable-new-dtags,-rpath,'$(PREFIX_TEST)/lib' -pthread -ldl
 
 .PHONY: bench-gpu
-bench-gpu: bench-packages ## kill to GPU memory free, where there is an NVIDIA GPU (ARGS="--gib 20 --rounds 5")
+bench-gpu: bench-packages ## measure from the kill until GPU memory is free, on an NVIDIA GPU (ARGS="--gib 20 --rounds 5")
 	@$(MAKE) --no-print-directory bench-build
 	@python3 bench/gpu.py --folder '$(CURDIR)/$(BENCH)' $(ARGS)

@@ -4,11 +4,11 @@ CLUSTER := target/cluster
 
 .PHONY: cluster
 cluster: cluster-build ## two Ray nodes: kill one's raylet, and see its guarded engines go and its actors placed anew
-	@# The guardian of the whole ends what is left of it, should run.py itself be killed.
+	@# The outer guardian ends the rest if run.py itself is killed.
 	@target/release/localai-parentwatch exec -- $(CLUSTER)/venv/bin/python examples/cluster/run.py \
 		--guard target/release/localai-parentwatch $(ARGS) 2>$(CLUSTER)/ray.log || { cat $(CLUSTER)/ray.log >&2; exit 1; }
 
-# Ray has wheels for these alone.
+# Ray has wheels only for these.
 HAS_RAY := import platform, sys; sys.exit(not ((3, 10) <= sys.version_info[:2] <= (3, 14) and \
 	platform.machine() in ("x86_64", "aarch64")))
 

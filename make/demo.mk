@@ -5,15 +5,15 @@ DEMO_PACKAGES := ca-certificates cmake g++ libgrpc++-dev libprotobuf-dev make pk
 	protobuf-compiler protobuf-compiler-grpc python3-venv
 
 .PHONY: demo
-demo: demo-packages ## kill a supervisor of real gRPC workers and see them go (ARGS="--workers 4")
+demo: demo-packages ## kill the supervisor of real gRPC workers and watch them end (ARGS="--workers 4")
 	@$(MAKE) --no-print-directory demo-build
 	@target/release/localai-parentwatch demo $(ARGS)
 
 .PHONY: demo-check
-demo-check: demo-packages ## the demo end to end, judged by its JSON
+demo-check: demo-packages ## run the demo end to end, and check its JSON
 	@$(MAKE) --no-print-directory demo-build
-	@# The limits of time are promises, and hold where the machine itself does not stand still: then check_demo.py ends
-	@# with 3. Whatever else it finds is no matter of chance.
+	@# If only a time limit is missed, perhaps because the machine stalled, check_demo.py exits with 3. Other faults do
+	@# not happen by chance.
 	@for try in 1 2 3; do \
 		demo=0 check=0; \
 		target/release/localai-parentwatch demo --json --ready-timeout 300 >$(DEMO)/demo.json || demo=$$?; \
@@ -24,7 +24,7 @@ demo-check: demo-packages ## the demo end to end, judged by its JSON
 		echo "demo-check: too slow, try $$try of 3" >&2; \
 	done; exit 1
 
-# Before anything is built: a make of its own builds, so that this holds for `make -j` too.
+# Runs before anything is built: another make does the build, so the order also holds with `make -j`.
 .PHONY: demo-packages
 demo-packages: go-modules
 	@scripts/install-packages.sh $(DEMO_PACKAGES)
@@ -32,18 +32,18 @@ demo-packages: go-modules
 .PHONY: demo-build
 demo-build: $(DEMO)/supervisor $(DEMO)/worker-cpp demo-build-rust demo-build-python demo-build-go
 
-# ---- the supervisor, the Go worker, and the code that their gRPC calls are made of
+# ---- the supervisor, the Go worker, and their generated gRPC code
 
 SUPERVISOR := examples/supervisor
 GO_PROTO := examples/proto
 GO_EXAMPLES := $(GO_PROTO) $(SUPERVISOR) examples/worker-go
 
-# Go knows best what there is to be done.
+# Go itself decides what to rebuild.
 .PHONY: $(DEMO)/supervisor
 $(DEMO)/supervisor:
 	@go build -C $(SUPERVISOR) -buildvcs=false -trimpath -o '$(CURDIR)/$@' .
 
-# As LocalAI packs a backend: the program, and its libraries in lib/ beside it. The other one is static.
+# As LocalAI packages a backend: the program, and its libraries in lib/ beside it. The other program is static.
 .PHONY: demo-build-go
 demo-build-go: export CGO_ENABLED := 0
 demo-build-go: $(PREFIX_TEST)/.stamp
@@ -62,14 +62,14 @@ define generate-go-proto
 endef
 
 .PHONY: proto
-proto: demo-packages ## write the examples' Go gRPC code anew from examples/proto
+proto: demo-packages ## regenerate the examples' Go gRPC code from examples/proto
 	$(call generate-go-proto,$(GO_PROTO)/backend)
 
 .PHONY: examples-check
-examples-check: demo-packages ## format, vet and tests of the examples, the cluster, and that the Go gRPC code is current
+examples-check: demo-packages ## check format, vet and tests of the examples and the cluster, and that the Go gRPC code is current
 	@rm -rf $(DEMO)/proto
 	$(call generate-go-proto,$(DEMO)/proto)
-	@# Another release of protoc makes the same code and writes another number into it.
+	@# Another release of protoc generates the same code with another version number.
 	@diff -r -I '^//[[:space:]-]*protoc ' $(DEMO)/proto $(GO_PROTO)/backend || \
 		{ echo "$(GO_PROTO)/backend is not what examples/proto makes: run make proto" >&2; exit 1; }
 	@unformatted=$$(gofmt -l $(GO_EXAMPLES)) && \
@@ -78,7 +78,7 @@ examples-check: demo-packages ## format, vet and tests of the examples, the clus
 	@go vet -C examples/worker-go -tags degraded ./...
 	@$(MAKE) --no-print-directory demo-build
 	@! grep -q INTERP < <(readelf -lW $(DEMO)/worker-go-degraded) || { echo "$(DEMO)/worker-go-degraded is not static" >&2; exit 1; }
-	@# The workers are none of the files that go test remembers results by.
+	@# go test caches results, but does not notice when a worker changes.
 	EXAMPLE_WORKERS='$(CURDIR)/$(DEMO)' EXAMPLE_GUARD='$(CURDIR)/target/release/localai-parentwatch' go test -C $(SUPERVISOR) -timeout 30m -count=1 ./...
 	@$(MAKE) --no-print-directory cluster-check
 
@@ -87,7 +87,7 @@ examples-check: demo-packages ## format, vet and tests of the examples, the clus
 $(DEMO)/worker-cpp: examples/worker-cpp/CMakeLists.txt examples/worker-cpp/main.cpp \
 		examples/proto/backend.proto $(PREFIX_TEST)/.stamp
 	@echo "building the C++ worker"
-	@# What CMake has found of the package is in its cache, and may have changed.
+	@# CMake has cached what it found of the package, which may have changed.
 	@rm -f $(DEMO)/build-cpp/CMakeCache.txt
 	@cmake -S examples/worker-cpp -B $(DEMO)/build-cpp -DCMAKE_PREFIX_PATH='$(PREFIX_TEST)' \
 		-DCMAKE_RUNTIME_OUTPUT_DIRECTORY='$(CURDIR)/$(DEMO)' >$(DEMO)/build-cpp.log || \
@@ -95,7 +95,7 @@ $(DEMO)/worker-cpp: examples/worker-cpp/CMakeLists.txt examples/worker-cpp/main.
 	@MAKEFLAGS= cmake --build $(DEMO)/build-cpp --parallel 2 >$(DEMO)/build-cpp.log || { cat $(DEMO)/build-cpp.log; exit 1; }
 	@touch $@
 
-# Cargo knows best what there is to be done.
+# Cargo itself decides what to rebuild.
 .PHONY: demo-build-rust
 demo-build-rust:
 	@mkdir -p $(DEMO)
@@ -105,7 +105,7 @@ demo-build-rust:
 	@# Beside the supervisor, which looks for it there.
 	@install -C target/release/localai-parentwatch $(DEMO)/localai-parentwatch
 
-# The wheel as users have it, in an environment of its own: nothing of the source tree is on its path.
+# The wheel as users have it, in its own environment: the source tree is not on its path.
 .PHONY: demo-build-python
 demo-build-python: $(DEMO)/worker-python/.stamp
 	@$(MAKE) --no-print-directory wheel >$(DEMO)/wheel.log 2>&1 || { cat $(DEMO)/wheel.log; exit 1; }

@@ -1,13 +1,13 @@
-# What a build image without Rust unpacks.
+# The tarball for build images without Rust.
 
-# For another target: its processor and its C library, without the oldest release of that.
+# For another target: its processor and its C library, without the oldest release.
 DIST_NAME := localai-parentwatch-$(VERSION)-linux-$(if $(TARGET),$(subst -unknown-linux,,$(TARGET:.$(GLIBC)=)),$(shell uname -m))
 DIST := dist/$(DIST_NAME).tar.gz
-# The time in the archive: the same sources make the same bytes.
+# The timestamps in the archive: the same sources give the same bytes.
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 
 .PHONY: dist
-dist: lib ## headers, libraries, CMake and pkg-config files as a tarball for this machine's kind, with a checksum
+dist: lib ## pack headers, libraries, CMake and pkg-config files into a tarball for this kind of machine, with a checksum
 	@scripts/install-packages.sh binutils gcc libc6-dev make pkg-config
 	@rm -rf $(FOR)/dist
 	@$(MAKE) --no-print-directory -s install DESTDIR='$(CURDIR)/$(FOR)/dist' PREFIX='/$(DIST_NAME)'

@@ -1,5 +1,5 @@
-# Fuzzing: FUZZ_SECONDS for each target, from the kept corpus (fuzz/corpus/TARGET.zip) on. What is new goes to
-# target/fuzz/corpus; `make fuzz-corpus` keeps of that what reaches something of its own.
+# Fuzzing: FUZZ_SECONDS for each target, starting from the kept corpus (fuzz/corpus/TARGET.zip). New inputs go to
+# target/fuzz/corpus. `make fuzz-corpus` keeps those of them that reach new code.
 FUZZ := target/fuzz
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS := duration environment c_structs
@@ -18,7 +18,7 @@ fuzz: fuzz-tools ## fuzz the environment's values and the C structs (FUZZ_SECOND
 	done
 
 .PHONY: fuzz-corpus
-fuzz-corpus: fuzz-tools ## keep of the last `make fuzz` what reaches something of its own
+fuzz-corpus: fuzz-tools ## keep the inputs of the last `make fuzz` that reach new code
 	@for target in $(FUZZ_TARGETS); do \
 		rm -rf $(FUZZ)/kept/$$target && mkdir -p $(FUZZ)/kept/$$target; \
 		$(FUZZ_RUN) $$target $(FUZZ)/kept/$$target $(FUZZ)/corpus/$$target -- -merge=1 >$(FUZZ)/$$target.log 2>&1 || \

@@ -1,26 +1,26 @@
-# The Go module against the installed library.
+# Tests of the Go modules with the installed library.
 
 GO := target/go
 GO_PACKAGES := gcc libc6-dev
 # The two modules: the package parentwatch, which has no dependency, and go/native.
 GO_MODULES := go go/native
-# All that are built here and need other modules.
+# All modules here that need other modules.
 GO_FETCHING := go/native examples/proto examples/supervisor examples/worker-go e2e/workers/go
-# 2026.1, the last one that a Go 1.25 builds.
+# 2026.1, the last release that Go 1.25 can build.
 GO_STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
-# Where the tests find the library: not where it was built.
+# Where the tests find the library: the installed one, not the built one.
 GO_LIBRARY := LOCALAI_PARENTWATCH_LIBRARY='$(PREFIX_TEST)/lib/$(SONAME)'
 
 .PHONY: check-go
-check-go: go-packages ## the Go module: format, vet, staticcheck, tests without cgo and with the race detector, and as go get has it
+check-go: go-packages ## check the Go modules: format, vet, staticcheck, tests without cgo and with the race detector, and as go get fetches them
 	@$(MAKE) --no-print-directory check-go-lint check-go-test check-go-release
 
-# Before anything is built: a make of its own builds, so that this holds for `make -j` too.
+# Runs before anything is built: another make does the build, so the order also holds with `make -j`.
 .PHONY: go-packages
 go-packages: go-modules
 	@scripts/install-packages.sh $(GO_PACKAGES)
 
-# What is fetched for them, before anything needs it: go itself does not try again when the network fails.
+# Fetch the modules before anything needs them: Go itself does not retry when the network fails.
 .PHONY: go-modules
 go-modules: toolchains
 	@for module in $(GO_FETCHING); do scripts/retry.sh go mod download -C "$$module"; done
@@ -35,15 +35,15 @@ check-go-lint:
 		scripts/retry.sh go mod tidy -C $$module -diff; \
 		(cd $$module && go vet ./... && '$(CURDIR)/$(GO)/staticcheck' ./...); \
 	done
-	@# Other systems build, and do without the library where it is not for them.
+	@# It must also build for other systems, even those without the library.
 	@for system in darwin/arm64 windows/amd64 freebsd/amd64 android/arm64 linux/arm linux/s390x; do \
 		for module in $(GO_MODULES); do \
 			GOOS=$${system%/*} GOARCH=$${system#*/} CGO_ENABLED=0 go vet -C $$module ./...; \
 		done; \
 	done
 
-# LocalAI builds its backends without cgo; the race detector needs it. What the tests run, a library among it, is none
-# of the files that go test remembers results by.
+# LocalAI builds its backends without cgo; the race detector needs it. -count=1: go test caches results, but does not
+# notice when the library changes.
 .PHONY: check-go-test
 check-go-test: $(PREFIX_TEST)/.stamp
 	@mkdir -p $(GO)

@@ -1,27 +1,27 @@
-# The library on Debian's own kernel (6.1 in Debian 12), under QEMU: see scripts/boot.sh.
+# Tests on Debian's own kernel (6.1 in Debian 12), under QEMU: see scripts/boot.sh.
 
-# The short part, of `make test`: a tree for each way to see a death and each rule about descriptors.
+# The short part, for `make test`: a tree for each way to notice a death and for each rule about descriptors.
 KERNELS_SHORT := f01_supervisor_sigkilled or f13_pidfd_open or f22_helper_outside or n15_host or n17_group or h08_descriptors or x01_program_exits or x02_nested
-# The whole, but for a tree that is about numbers, not about kernels: it takes minutes, and gigabytes of memory.
+# All tests except one that is about large numbers, not about kernels: it takes minutes, and gigabytes of memory.
 KERNELS_LONG := not f19_a_thousand_workers
 KERNELS_WORKERS ?= c cpp rust go-native go-degraded exec
 
 KERNELS_TESTS := $(filter %-static,$(C_PROGRAMS))
 
 .PHONY: check-kernels
-check-kernels: $(KERNELS_TESTS) e2e-programs $(VENV)/.e2e ## the C tests and a few process trees on Linux 6.1, under QEMU
+check-kernels: $(KERNELS_TESTS) e2e-programs $(VENV)/.e2e ## run the C tests and a few process trees on Linux 6.1, under QEMU
 	@scripts/check-kernels.sh '$(PREFIX_TEST)' $(E2E) '$(VENV)/bin/python' '$(KERNELS_TESTS)' '$(KERNELS_SHORT)'
 
 .PHONY: kernels
-kernels: $(KERNELS_TESTS) e2e-programs $(VENV)/.e2e ## the C tests and the scenarios that need no Python on Linux 6.1, under QEMU (15 minutes or more)
+kernels: $(KERNELS_TESTS) e2e-programs $(VENV)/.e2e ## run the C tests and the scenarios that need no Python on Linux 6.1, under QEMU (15 minutes or more)
 	@BOOT_TIMEOUT=3600 scripts/check-kernels.sh '$(PREFIX_TEST)' $(E2E) '$(VENV)/bin/python' '$(KERNELS_TESTS)' '$(KERNELS_LONG)' $(KERNELS_WORKERS)
 
-# The same on 64-bit Arm. What is built for glibc runs on Debian's; the static programs have musl.
+# The same on 64-bit Arm. Programs for glibc use Debian's glibc; static programs use musl.
 ARM64_WORKERS := c exec
 ARM64_SCENARIOS ?= $(KERNELS_LONG)
 ARM64_PROGRAMS := supervisor helper file_server launch $(ARM64_WORKERS:%=worker-%) localai-parentwatch
 .PHONY: test-arm64
-test-arm64: ## the C tests, the process trees in C and under exec, and the wheel, on 64-bit Arm under QEMU (20 minutes or more)
+test-arm64: ## test the C tests, the process trees in C and under exec, and the wheel on 64-bit Arm under QEMU (20 minutes or more)
 	@$(MAKE) --no-print-directory arm64-glibc TARGET=aarch64-unknown-linux-gnu.$(GLIBC)
 	@$(MAKE) --no-print-directory arm64-musl TARGET=aarch64-unknown-linux-musl
 	@$(MAKE) --no-print-directory arm64-wheel
@@ -42,16 +42,16 @@ arm64-wheel: $(VENV)/.wheel
 		python3 -m zipfile -e "$$work"/wheels/*.whl "$$work/site" && cp python/tests/anywhere.py "$$work" && \
 		ARCH=arm64 scripts/boot.sh "$$work" bash -c 'PYTHONPATH=/site python3 /anywhere.py'
 
-# The archive for musl in programs of Debian's musl-gcc.
+# The archive for musl, in programs that Debian's musl-gcc links.
 .PHONY: check-musl musl-c-tests
-check-musl: ## the C tests with the archive for musl, linked by musl-gcc
+check-musl: ## run the C tests with the archive for musl, linked by musl-gcc
 	@scripts/install-packages.sh musl-tools
 	@$(MAKE) --no-print-directory musl-c-tests TARGET=x86_64-unknown-linux-musl CC='musl-gcc -static -idirafter /usr/include -idirafter /usr/include/x86_64-linux-gnu'
 
 musl-c-tests: $(KERNELS_TESTS)
 	@scripts/run-c-tests.sh $^
 
-# No Linux at all, but programs for Linux run on it.
+# gVisor is not Linux, but runs programs for Linux.
 .PHONY: check-gvisor
-check-gvisor: $(addprefix $(C_ABI)/,watched-shared watched-static children-static) ## C tests in gVisor: the poll tier, and nobody ends by mistake
+check-gvisor: $(addprefix $(C_ABI)/,watched-shared watched-static children-static) ## run C tests in gVisor: the poll tier, and no process ends by mistake
 	@scripts/check-gvisor.sh $^

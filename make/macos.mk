@@ -1,7 +1,7 @@
-# macOS, without a Mac: what runs here of its module, and what can be compiled and linked. See docs/platforms.md.
+# macOS without a Mac: part of its module runs here, and the rest is compiled and linked. See docs/platforms.md.
 
-# macOS's module in place of Linux's, over crates/parentwatch/src/sys/macos/shim.rs. Never optimised: a release with the
-# shim does not compile.
+# The macOS module instead of the Linux one, with crates/parentwatch/src/sys/macos/shim.rs. Never optimised: a release
+# build with the shim does not compile.
 SHIM := target/macos-shim
 SHIM_CARGO := RUSTFLAGS='--cfg parentwatch_macos_shim' CARGO_TARGET_DIR=$(SHIM) cargo
 SHIM_PREFIX := $(SHIM)/prefix
@@ -10,7 +10,7 @@ SHIM_C_TESTS := abi dying hosts orphans children memory watched atfork
 SHIM_C_PROGRAMS := $(SHIM_C_TESTS:%=$(SHIM)/c/%)
 
 .PHONY: test-macos-shim
-test-macos-shim: toolchains $(VENV)/.e2e ## macOS's module on Linux: the core's own tests, the C tests, process trees with the worker in C
+test-macos-shim: toolchains $(VENV)/.e2e ## test the macOS module on Linux: the core's own tests, the C tests, process trees with the C worker
 	@scripts/install-packages.sh gcc libc6-dev linux-libc-dev make pkg-config util-linux
 	@$(SHIM_CARGO) test --quiet --locked -p parentwatch --lib
 	@$(MAKE) --no-print-directory $(SHIM_PREFIX)/.stamp
@@ -26,7 +26,7 @@ $(SHIM_PREFIX)/.stamp: FORCE
 	@install -C -m 755 $(SHIM)/debug/liblocalai_parentwatch.so $(@D)/lib/$(SONAME)
 	@sed -e 's|@VERSION@|$(VERSION)|' -e "s|@NATIVE_STATIC_LIBS@|$$(scripts/native-static-libs.sh)|" \
 		crates/parentwatch-capi/localai_parentwatch.pc.in >$(@D)/lib/pkgconfig/localai_parentwatch.pc
-	@# It changes only when the library does.
+	@# The stamp changes only if the library does.
 	@sum=$$(sha256sum $(@D)/lib/*.a) && { [[ $$(cat $@ 2>/dev/null) == "$$sum" ]] || echo "$$sum" >$@; }
 
 $(SHIM)/c/%: crates/parentwatch-capi/tests/c/%.c $(wildcard crates/parentwatch-capi/tests/c/*.h) $(SHIM_PREFIX)/.stamp
@@ -34,5 +34,5 @@ $(SHIM)/c/%: crates/parentwatch-capi/tests/c/%.c $(wildcard crates/parentwatch-c
 	@cc -std=gnu11 -Wall -Wextra -g -I$(SHIM_PREFIX)/include -o $@ $< $(E2E_ARCHIVE)
 
 .PHONY: check-macos
-check-macos: toolchains ## the library and the program linked for macOS, both processors; nothing of it is run
+check-macos: toolchains ## link the library and the program for macOS, for both processors, without running them
 	@status=0; scripts/check-macos.sh || status=$$?; ((status == 0 || status == 77))

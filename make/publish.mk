@@ -1,19 +1,19 @@
-# What the registries get, and the workflows that bring it there. RELEASE.md has the steps of a release.
+# The packages for the registries, and the workflows that publish them. RELEASE.md has the steps of a release.
 
-# crates.io gets these.
+# The crates for crates.io.
 CRATES := parentwatch parentwatch-cli
 PUBLISH := target/publish
-# Looks at the workflows. Its version is pinned here, those of the tools in Python in .github/requirements.txt.
+# Checks the workflows. Its version is pinned here, those of the Python tools in .github/requirements.txt.
 ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
-# Built once, for minutes: no package of Debian or PyPI has one of this year.
+# Built once, which takes minutes: Debian and PyPI have no recent release.
 CARGO_DENY := 0.20.2
 DENY := $(PUBLISH)/deny-$(CARGO_DENY)/bin/cargo-deny
 
 .PHONY: check-publish
-check-publish: ## the crates as crates.io would have them
+check-publish: ## check the crates as crates.io would get them
 	@scripts/check-publish.sh $(CRATES)
 
-# Those that crates.io does not have yet, so that a release that failed half way can go on.
+# Only the crates that crates.io does not have yet, so that a release that failed half way can be continued.
 .PHONY: publish-crates
 publish-crates:
 	@packages=(); for crate in $(CRATES); do \
@@ -22,18 +22,18 @@ publish-crates:
 	if (($${#packages[@]})); then cargo publish --locked $(ARGS) "$${packages[@]}"; fi
 
 .PHONY: check-workflows
-check-workflows: toolchains $(PUBLISH)/.tools ## the workflows, by actionlint and zizmor, and what else GitHub reads
+check-workflows: toolchains $(PUBLISH)/.tools ## check the workflows with actionlint and zizmor, and the other files that GitHub reads
 	@scripts/install-packages.sh shellcheck
 	@GOBIN='$(CURDIR)/$(PUBLISH)' scripts/retry.sh go install $(ACTIONLINT)
 	$(PUBLISH)/actionlint
-	@# Persona auditor: also what is only a matter of taste. Nothing is asked of GitHub.
+	@# The persona "auditor" also reports matters of taste. It does not contact GitHub.
 	$(PUBLISH)/venv/bin/zizmor --quiet --offline --no-progress --persona auditor .github
 	@for checked in dependabot:dependabot.yml github-issue-config:ISSUE_TEMPLATE/config.yml \
 			github-issue-forms:ISSUE_TEMPLATE/bug.yml github-issue-forms:ISSUE_TEMPLATE/feature.yml; do \
 		said=$$($(PUBLISH)/venv/bin/check-jsonschema --builtin-schema vendor.$${checked%%:*} .github/$${checked#*:} 2>&1) || \
 			{ echo "$$said"; exit 1; }; \
 	done
-	@# What is called there, and by those who release, exists.
+	@# The targets and scripts that the workflows and RELEASE.md call must exist.
 	@sed 's/#.*//' .github/workflows/*.yml RELEASE.md | grep -oE '\<(make [a-z-]+|scripts/[a-z-]+\.sh)' | sort -u | \
 		while read -r called; do \
 			case $$called in \
@@ -50,7 +50,7 @@ $(PUBLISH)/.tools: .github/requirements.txt
 	@touch $@
 
 .PHONY: check-deny
-check-deny: $(DENY) ## licences and sources of the dependencies, and what is known against them
+check-deny: $(DENY) ## check the licences, sources and known vulnerabilities of the dependencies
 	$(DENY) --locked --log-level error check bans licenses sources
 	@if timeout 60 git ls-remote --quiet https://github.com/RustSec/advisory-db HEAD >/dev/null 2>&1; then \
 		$(DENY) --locked --log-level error check advisories; \

@@ -1,18 +1,17 @@
-# The tests of the installed Python wheel. They never see its source: each CPython that there is has an
-# environment of its own with the wheel in it. ARGS goes to pytest, for example
-# make check-python ARGS="-k hook".
+# The tests of the installed Python wheel. They never see its source: each installed CPython has its own environment with
+# the wheel. ARGS goes to pytest, for example make check-python ARGS="-k hook".
 
 PYTHON_TESTS := target/python-tests
 PYTHON_TOOLS := $(PYTHON_TESTS)/tools
 PYTHON_JOBS ?= 2
 PYTHON_WHEEL = $(wildcard dist/localai_parentwatch-*.whl)
-# What the tests have of this tree: two files, by name. What they leave behind is left below target/.
+# The tests get only two things of this tree, by name. The files that they leave behind are below target/.
 PYTHON_TESTS_ENV := CONTRACT_VECTORS='$(CURDIR)/crates/parentwatch/tests/contract-vectors.json' \
 	PACKAGE_DOCS='$(CURDIR)/docs' PYTHONDONTWRITEBYTECODE=1 \
 	HYPOTHESIS_STORAGE_DIRECTORY='$(CURDIR)/$(PYTHON_TESTS)/hypothesis'
 
 .PHONY: check-python
-check-python: wheel ## the installed wheel with every CPython there is; its types, its ABI, its description
+check-python: wheel ## test the installed wheel with every installed CPython; its types, its ABI, its description
 	@$(MAKE) --no-print-directory check-python-types check-python-files check-python-tests
 
 .PHONY: check-python-tests
@@ -21,14 +20,14 @@ check-python-tests: $(PYTHON_TOOLS)/.stamp
 		--pip '$(CURDIR)/$(PYTHON_TOOLS)/bin/pip' --folder $(PYTHON_TESTS) -- \
 		-m pytest -c python/tests/pytest.ini --rootdir python/tests -q -n $(PYTHON_JOBS) python/tests $(ARGS)
 
-# A program that uses the package, mistakes included, and the stubs against what they describe.
+# Type-checks a program that uses the package, with deliberate errors, and compares the stubs with the package.
 .PHONY: check-python-types
 check-python-types: $(PYTHON_TOOLS)/.stamp
 	@$(PYTHON_TOOLS)/bin/pip install --quiet --disable-pip-version-check --no-index --no-deps --force-reinstall $(PYTHON_WHEEL)
 	@cd $(PYTHON_TOOLS) && bin/mypy --strict --cache-dir=.mypy_cache '$(CURDIR)/python/tests/typed_program.py'
 	@cd $(PYTHON_TOOLS) && bin/stubtest localai_parentwatch
 
-# One wheel for all, and for none that it is not for: a CPython without the interpreter lock, and 3.9, refuse it.
+# One wheel for all supported releases. CPython 3.9, and builds without the interpreter lock, must reject it.
 PYTHON_PIP_AS = $(PYTHON_TOOLS)/bin/pip download --quiet --disable-pip-version-check --no-index --no-deps \
 	--only-binary :all: --find-links dist --dest $(PYTHON_TESTS)/download --implementation cp \
 	--platform $$(basename '$(PYTHON_WHEEL)' .whl | cut -d - -f 5) localai-parentwatch

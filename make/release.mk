@@ -1,11 +1,11 @@
-# Everything that can be downloaded, into dist/: see RELEASE.md.
+# All files of a release, in dist/: see RELEASE.md.
 
 RELEASE_TARGETS := $(foreach arch,x86_64 aarch64,$(arch)-unknown-linux-gnu.$(GLIBC) $(arch)-unknown-linux-musl)
-# A wheel for each: a target of Rust, and the oldest system that it is for.
+# One wheel for each: a Rust target, and the oldest system that it supports.
 RELEASE_WHEELS := $(foreach arch,x86_64 aarch64,$(arch)-unknown-linux-gnu:manylinux_2_17 $(arch)-unknown-linux-musl:musllinux_1_2)
 
 .PHONY: release
-release: toolchains ## everything that can be downloaded, into dist/, with SHA256SUMS, and tried on other systems
+release: toolchains ## build all files of a release in dist/, with SHA256SUMS, and try them on other systems
 	@rm -rf dist
 	@scripts/test.sh $(foreach target,$(RELEASE_TARGETS),'$(target)' '$(RELEASE_CAN) make dist TARGET=$(target)') \
 		wheels '$(RELEASE_CAN) make release-wheels' \
@@ -15,9 +15,9 @@ release: toolchains ## everything that can be downloaded, into dist/, with SHA25
 		'Debian 13' '$(call RELEASE_ELSEWHERE,trixie,dist/localai_parentwatch-$(VERSION)-*-manylinux*_x86_64.whl)'
 	@cd dist && ls -l && cat SHA256SUMS
 
-# What cannot be built here has said so in one line that begins with SKIPPED.
+# A file that cannot be built here prints one line that begins with SKIPPED.
 RELEASE_CAN := scripts/cross.sh env true || exit $$(($$? != 77));
-# The tarballs of this processor, and more files, on another Debian.
+# Tries the tarballs of this processor, and more files, on another Debian.
 RELEASE_ELSEWHERE = scripts/check-elsewhere.sh $1 dist/localai-parentwatch-$(VERSION)-linux-x86_64-{gnu,musl}.tar.gz $2 || \
 	exit $$(($$? != 77))
 
@@ -34,8 +34,8 @@ release-wheels: $(VENV)/.wheel
 release-sums:
 	@cd dist && rm -f *.sha256 SHA256SUMS && sha256sum -- * >../target/SHA256SUMS && mv ../target/SHA256SUMS .
 
-# What is not for Linux: the shared library, the program, and the header. LINKED, below target/cross/TARGET, is where they
-# lie; NAMES is what the library consists of.
+# For systems other than Linux: the shared library, the program, and the header. They are in LINKED, below
+# target/cross/TARGET. NAMES are the files of the library.
 RELEASE_LIBRARY = scripts/cross.sh rustc $1 --quiet --locked -p parentwatch-capi --profile release-library --crate-type cdylib
 RELEASE_PROGRAM = scripts/cross.sh build $1 --quiet --locked -p parentwatch-cli --profile release-program
 define RELEASE_OTHER
@@ -48,7 +48,7 @@ define RELEASE_OTHER
 			-C "$$to" -c "$$name" | gzip -n -9 >"dist/$$name.tar.gz"
 endef
 
-# `make test-windows` has run this code, in a debug build, under Wine. Here the program runs, as it is released.
+# `make test-windows` tests a debug build of this code under Wine. Here the released program runs.
 .PHONY: dist-windows
 dist-windows:
 	@$(call RELEASE_LIBRARY,x86_64-pc-windows-gnu)

@@ -1,18 +1,18 @@
-# Many trees at once, drawn by a seed: see e2e/soak/README.md. And the table of the suite: docs/scenarios.md.
+# Many random trees at once, from a seed: see e2e/soak/README.md. And the table of the suite: docs/scenarios.md.
 
 SOAK_MINUTES ?= 10
-# Without one, the soak draws it, and tells it.
+# Without a seed, the soak chooses one and prints it.
 SEED ?=
 
 .PHONY: soak
-soak: e2e-programs $(VENV)/.e2e ## seeded scenarios over many trees at once (SOAK_MINUTES=10 SEED=…)
+soak: e2e-programs $(VENV)/.e2e ## run seeded scenarios over many trees at once (SOAK_MINUTES=10 SEED=…)
 	@cd e2e && '$(VENV)/bin/python' -m soak --minutes $(SOAK_MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 .PHONY: soak-check
-soak-check: e2e-programs $(VENV)/.e2e ## the soak finds out wrong watchers, broken workers, and trees that leave something behind
+soak-check: e2e-programs $(VENV)/.e2e ## check that the soak finds wrong watchers, broken workers, and trees that leave something behind
 	@cd e2e && '$(VENV)/bin/python' -m soak.check
 
-# The suite may fail: then the table tells where.
+# The suite may fail: then the table shows where.
 SCENARIOS_RUN := target/e2e/scenarios.xml
 .PHONY: scenarios
 scenarios: e2e-programs $(VENV)/.e2e ## run the suite, and write docs/scenarios.md from it

@@ -1,11 +1,11 @@
-# What must hold. Each step is a target of its own too; scripts/test.sh runs them and sums up.
+# Checks. Each step is also a separate target. scripts/test.sh runs them and prints a summary.
 
 CHECK_PACKAGES := binutils gcc gdb libc6-dev make pkg-config protobuf-compiler python3-venv shellcheck util-linux
 TEST_PACKAGES := $(CHECK_PACKAGES) g++
 C_TESTS := abi threads dying exec hosts orphans children memory watched atfork
 
 .PHONY: check
-check: ## what one runs while working, in three minutes: format, lint, docs, the core and the C library
+check: ## run the checks for daily work, in three minutes: format, lint, docs, the core and the C library
 	@scripts/require-toolchains.sh rust
 	@scripts/install-packages.sh $(CHECK_PACKAGES)
 	@scripts/test.sh \
@@ -17,7 +17,7 @@ check: ## what one runs while working, in three minutes: format, lint, docs, the
 		c-abi 'make check-c-abi'
 
 .PHONY: test
-test: toolchains ## everything that must hold, with a summary of what ran and what was skipped
+test: toolchains ## run all checks, with a summary of what ran and what was skipped
 	@scripts/install-packages.sh $(DEMO_PACKAGES) $(TEST_PACKAGES)
 	@scripts/test.sh \
 		format 'make check-format' \
@@ -44,7 +44,7 @@ test: toolchains ## everything that must hold, with a summary of what ran and wh
 		soak 'make soak SOAK_MINUTES=1'
 
 .PHONY: test-all
-test-all: test ## make test, then what takes long: the whole suite on Linux 6.1, ten minutes of soak, sanitizers, mutations
+test-all: test ## run make test, then the long checks: the whole suite on Linux 6.1, ten minutes of soak, sanitizers, mutations
 	@$(MAKE) --no-print-directory test-long
 
 .PHONY: test-long
@@ -65,7 +65,7 @@ check-lint: $(VENV)/.e2e
 	shellcheck scripts/*.sh cpp-tests/*.sh .ci/run
 
 check-docs:
-	@# The pages are those of the command line.
+	@# The man pages must agree with the command line.
 	@rm -rf target/pages
 	@cargo run --quiet --locked -p parentwatch-cli --features pages -- generate target/pages
 	@diff -r $(PAGES) target/pages || { echo 'the pages are old: make pages writes them anew' >&2; exit 1; }
@@ -75,7 +75,7 @@ check-docs:
 check-core:
 	cargo test --locked -p parentwatch -p parentwatch-capi -p parentwatch-cli --all-features
 
-# The tier that is used where no pidfd can be had.
+# The tier for systems without pidfds.
 check-core-poll:
 	RUSTFLAGS='--cfg parentwatch_force_poll' CARGO_TARGET_DIR=target/force-poll \
 		cargo test --locked -p parentwatch
@@ -83,7 +83,7 @@ check-core-poll:
 check-library: $(PREFIX_TEST)/.stamp
 	scripts/check-library.sh $(PREFIX_TEST)
 
-# C programs against the installed library, the shared one and the static one.
+# C programs with the installed library, linked dynamically and statically.
 C_ABI := $(FOR)/c-abi
 C_PROGRAMS := $(foreach test,$(C_TESTS),$(C_ABI)/$(test)-shared $(C_ABI)/$(test)-static)
 C_COMPILE = @mkdir -p $(@D); $(CC) -std=gnu11 -Wall -Wextra -Wpedantic -Werror -g -I $(PREFIX_TEST)/include -o $@ $<
@@ -97,7 +97,7 @@ $(C_ABI)/%-static: crates/parentwatch-capi/tests/c/%.c
 
 check-c-abi: $(C_PROGRAMS)
 	@scripts/run-c-tests.sh $(C_PROGRAMS)
-	@# The dying path lets go of memory and devices, but not of a program that lies below /dev.
+	@# The dying path unmaps memory and devices, but must not unmap a program that is below /dev.
 	@program=$$(mktemp -p /dev/shm); trap 'rm -f "$$program"' EXIT; \
 	cp target/c-abi/dying-static "$$program"; chmod +x "$$program"; status=0; "$$program" || status=$$?; \
 	case $$status in \

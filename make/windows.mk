@@ -1,5 +1,5 @@
-# The library and the program for Windows, and process trees that use them.
+# Tests of the library and the program for Windows, with process trees.
 
 .PHONY: test-windows
-test-windows: ## the library and the program for Windows, and process trees, under Wine (ARGS="SCENARIO...")
+test-windows: ## test the library, the program and process trees for Windows under Wine (ARGS="SCENARIO...")
 	@scripts/test-windows.sh $(ARGS)
