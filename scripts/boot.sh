@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # boot.sh FOLDER COMMAND [ARGUMENT...]: runs a command on Debian's own kernel (6.1 in Debian 12), under QEMU without
-# KVM. The machine has a few of Debian's programs, and over them what FOLDER holds. Prints what the command prints,
-# and ends with its status; with 124 if the machine ended first, after BOOT_TIMEOUT seconds at the latest; with 77,
+# KVM. The machine has a few of Debian's programs, overlaid with the files in FOLDER. Prints what the command prints,
+# and exits with its status; with 124 if the machine ended first, at the latest after BOOT_TIMEOUT seconds; with 77,
 # after one line that says why, if there is nothing to boot.
 #
-# ARCH is Debian's name of the architecture. Debian's packages are unpacked below target/boot and not installed.
-# Everything is in the initramfs: that takes neither root nor a kernel module.
+# ARCH is Debian's name of the architecture. Debian's packages are unpacked below target/boot, not installed.
+# Everything is in the initramfs, which needs neither root nor a kernel module.
 set -euo pipefail
 folder=$(realpath "${1:?boot.sh: expected the folder of files to bring along}")
 shift
@@ -29,13 +29,13 @@ kernel=linux-image-cloud-$arch
 programs=(bash busybox-static coreutils dash libstdc++6 mount python3.11 util-linux)
 cache=$PWD/target/boot/$arch
 
-# apt-get with lists, an architecture and installed packages (none) of its own.
+# apt-get with separate lists, architecture and installed packages (none).
 apt() {
   apt-get -qq -o Dir::State="$cache/apt" -o Dir::State::status="$cache/apt/status" -o Dir::Cache="$cache/apt" \
     -o APT::Architecture="$arch" -o APT::Architectures="$arch" -o APT::Sandbox::User= "$@"
 }
 
-# The packages of the programs and what they need, and the kernel's alone.
+# The packages of the programs with their dependencies, and the package of the kernel without.
 download() {
   local image
   apt update && apt install --yes --download-only --no-install-recommends "${programs[@]}" &&
@@ -43,10 +43,10 @@ download() {
     cd "$cache/kernel" && apt download "$image" && cd - >/dev/null
 }
 
-# archive FOLDER: what it holds, as the kernel reads it.
+# archive FOLDER: packs the folder in the format that the kernel reads.
 archive() { (cd "$1" && find . | cpio --quiet --create --format=newc --owner=0:0); }
 
-# What is there may be of another edition of this script, or not complete.
+# Start afresh: the folder may be from another version of this script, or incomplete.
 if ! cmp -s scripts/boot.sh "$cache/.made-by"; then
   rm -rf "$cache"
   mkdir -p "$cache"/apt/{lists,archives}/partial "$cache"/{kernel,root}
@@ -56,7 +56,7 @@ if ! cmp -s scripts/boot.sh "$cache/.made-by"; then
   dpkg-deb --extract "$cache"/kernel/*.deb "$cache/kernel"
   mv "$cache"/kernel/boot/vmlinuz-* "$cache/vmlinuz"
 
-  # The compiled files save seconds there. They are not read if this python3 is of another release.
+  # Compiled files save seconds there. Python ignores them if this python3 is another release.
   python3 -m compileall -q "$cache/root/usr/lib/python3.11" >/dev/null || true
   rm -rf "$cache"/{apt,kernel} "$cache"/root/usr/share/{doc,locale,man}
   mkdir -p "$cache"/root/{dev,freezer,proc,sys,tmp}
@@ -75,7 +75,7 @@ mount -t cgroup -o freezer freezer /freezer
 ln -s /proc/self/fd /dev/fd
 ln -s python3.11 /usr/bin/python3
 busybox ip link set lo up
-# Not to the console itself, which is a terminal.
+# Not directly to the console, which is a terminal.
 { bash /command </dev/null 2>&1 || echo "$?" >/status; } | cat
 echo "boot: status $(cat /status 2>/dev/null || echo 0)"
 busybox poweroff -f
@@ -90,7 +90,7 @@ work=$(mktemp -d -p "$cache")
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/command"
 printf '%q ' "$@" >"$work/command/command"
-# The kernel unpacks one archive after the other.
+# The kernel unpacks one archive after another.
 { cat "$cache/root.cpio" && archive "$folder" && archive "$work/command"; } >"$work/initrd"
 limit=${BOOT_TIMEOUT:-600}
 timeout "$limit" "${qemu[@]}" -cpu max -accel tcg,thread=multi -smp 2 -m 3G -nodefaults -display none -serial stdio \

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# build.sh FOLDER [TARGET]: what `make install` installs, into FOLDER: the shared library, the sealed archive, the
-# program, and the files for pkg-config and CMake. For this machine, or for TARGET, one of Rust's targets for Linux
+# build.sh FOLDER [TARGET]: builds the files that `make install` installs, in FOLDER: the shared library, the sealed
+# archive, the program, and the files for pkg-config and CMake. For this machine, or for TARGET, a Rust target for Linux
 # (see cross.sh).
 set -euo pipefail
-# What zig links for -lunwind: LLVM's unwinder, which it compiles into its cache.
+# The library that zig links for -lunwind: LLVM's unwinder, which it compiles into its cache.
 unwinder() {
   local cache=$PWD/target/cross/unwinder-$arch
   mkdir -p "$cache"
@@ -21,13 +21,13 @@ name=liblocalai_parentwatch
 flags=${RUSTFLAGS:-}
 more=()
 
-# Package by package: features of other workspace members must not leak into what is shipped.
+# Package by package: otherwise features of other workspace members would leak into the shipped files.
 library=(rustc --quiet --locked -p parentwatch-capi --profile release-library --crate-type "cdylib,staticlib")
 program=(build --quiet --locked -p parentwatch-cli --profile release-program)
 
 if [[ -z $target ]]; then
   scripts/require-toolchains.sh rust
-  # Where the sources of the dependencies are on this machine is nobody's business: places of panics tell it.
+  # Panic messages would contain the paths of the dependencies on this machine: replace them.
   flags+=" --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo"
   host=$(rustc --version --verbose | sed -n 's/^host: //p')
   pointer_bytes=$(($(rustc --print cfg | sed -n 's/^target_pointer_width="\(.*\)"/\1/p') / 8))
@@ -35,7 +35,7 @@ if [[ -z $target ]]; then
   built=target
   built_program=target/$host
   RUSTFLAGS=$flags cargo "${library[@]}"
-  # Static, so that it runs in a folder with nothing else in it.
+  # Static, so that it runs in an empty folder.
   RUSTFLAGS="$flags -C target-feature=+crt-static" cargo "${program[@]}" --target "$host"
 else
   arch=${target%%-*}
@@ -45,21 +45,21 @@ else
     scripts/install-packages.sh qemu-user-static "libc6-$(dpkg-architecture -t "$arch-linux-gnu" -q DEB_HOST_ARCH)-cross"
     export EMULATOR="qemu-$arch-static -L /usr/$arch-linux-gnu"
   fi
-  # So that neither library brings a libc of its own along.
+  # So that neither library contains a libc.
   [[ $target != *-musl ]] || flags+=' -C target-feature=-crt-static'
   pointer_bytes=8
-  # A target for glibc may end in its oldest release.
+  # A glibc target may end in the oldest glibc release.
   built=target/cross/${target%%.*}
   built_program=target/cross/$arch-unknown-linux-musl
   said=$(RUSTFLAGS=$flags scripts/cross.sh rustc "$target" "${library[@]:1}" -- --print native-static-libs 2>&1) ||
     { echo "$said" >&2 && exit 1; }
   libraries=$(sed -n 's/^note: native-static-libs: //p' <<<"$said")
   if [[ $target == *-musl ]]; then
-    # The unwinder is in the archive: libgcc_s is never static, and Debian's libgcc_eh asks for glibc.
+    # The archive contains the unwinder: libgcc_s is never static, and Debian's libgcc_eh needs glibc.
     libraries=${libraries/-lgcc_s /}
     mapfile -t more < <(unwinder)
   fi
-  # Rust's own start-up files come with the ready-made standard library only. zig has some.
+  # Rust's own start-up files come only with the prebuilt standard library. zig has its own.
   RUSTFLAGS="${RUSTFLAGS:-} -C link-self-contained=no" \
     scripts/cross.sh build "$arch-unknown-linux-musl" "${program[@]:1}"
 fi

@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
-# check-archive.sh ARCHIVE SHARED LIBRARIES: can any program be linked with the sealed archive ARCHIVE? It defines the
-# functions of the shared library SHARED alone, its unwind information is in order, and a C++ exception
-# reaches its handler in a program that has the archive before everything else. One line on stderr for what is
-# wrong, and exit status 1. For another processor, CXX is its compiler, BINUTILS the prefix of its binutils, and
-# EMULATOR what runs its programs.
+# check-archive.sh ARCHIVE SHARED LIBRARIES: can every program link the sealed archive ARCHIVE? It must define only the
+# functions of the shared library SHARED, and its unwind information must be in order. A C++ exception must reach its
+# handler in a program that links the archive first. For each fault it prints one line to stderr, and the exit status
+# is 1. For another processor, CXX is its compiler, BINUTILS the prefix of its binutils, and EMULATOR runs its programs.
 set -euo pipefail
 archive=${1:?check-archive.sh: expected an archive}
 shared=${2:?check-archive.sh: expected the shared library}
@@ -23,11 +22,11 @@ defined=$("${binutils}nm" -g --defined-only "$archive" | awk 'NF == 3 { print $3
 [[ -n $wanted ]] || fail "$shared exports nothing"
 [[ $defined == "$wanted" ]] || fail "expected the names of $shared alone, found: ${defined//$'\n'/ }"
 
-# Linkers read .eh_frame and its relocations side by side. Where these are not in order, the whole program is
-# left without a table of its unwind information.
+# Linkers read .eh_frame and its relocations in parallel. If the relocations are out of order, the whole program gets no
+# table of its unwind information.
 "${binutils}readelf" -rW "$archive" >"$work/relocations"
 awk '/^Relocation section/ { here = /\.rela?\.eh_frame/ }
-     # Compared as text: a number such as 0000e100 has a meaning of its own to awk.
+     # Compare as text: awk would read 0000e100 as a number with an exponent.
      here && $1 ~ /^[0-9a-f]+$/ { count++; if (("x" $1) < last) { wrong = 1; exit } last = "x" $1 }
      END { exit wrong || !count }' "$work/relocations" ||
   fail 'expected that the offsets in .rela.eh_frame rise; exceptions of the whole program would not be caught'
@@ -51,7 +50,7 @@ int main() {
 SOURCE
 "${compiler[@]}" -c "$work/throws.cpp" -o "$work/throws.o"
 linked=0
-# -u: otherwise the linker takes nothing from an archive that comes before whoever needs it.
+# -u: otherwise the linker takes nothing from an archive that comes before the objects that need it.
 # shellcheck disable=SC2086 # a list of flags
 "${compiler[@]}" "-Wl,-u,${wanted%%$'\n'*}" "$archive" "$work/throws.o" $libraries -o "$work/throws" 2>"$work/said" || linked=$?
 cat "$work/said" >&2

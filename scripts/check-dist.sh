@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# check-dist.sh TARBALL [TARGET]: is the tarball what was promised? Its checksum, its files, which glibc the libraries
-# need, and that a program builds from it and starts the watcher. It is for this machine, or for TARGET.
+# check-dist.sh TARBALL [TARGET]: is the tarball as promised? Checks its checksum, its files, which glibc the libraries
+# need, and that a program builds with it and starts the watcher. It is for this machine, or for TARGET.
 set -euo pipefail
 tarball=$(realpath "${1:?check-dist.sh: expected a tarball}")
 target=${2:-}
@@ -12,17 +12,17 @@ trap 'rm -rf "$work"' EXIT
 cc=(gcc) binutils='' emulator=()
 if [[ $target ]]; then
   arch=${target%%-*}
-  # For glibc it links against the functions of the oldest release alone.
+  # For glibc it links only with the functions of the oldest release.
   cc=("$source/scripts/cross.sh" env python-zig cc -target "${target/-unknown/}")
   binutils=$arch-linux-gnu-
   [[ $arch == "$(uname -m)" ]] || emulator=("qemu-$arch-static" -L "/usr/$arch-linux-gnu")
 fi
 
-# The newest glibc that the shared library may ask for: 2.34 put the threads into libc itself, and what is
-# linked on a newer one asks for them there.
+# The newest glibc that the shared library may need: 2.34 moved the thread functions into libc itself, and a library
+# linked on a newer glibc needs them there.
 shared_limit=2.34
 [[ $target != *-gnu.* ]] || shared_limit=${target##*-gnu.}
-# The archive asks for no versions; what it names has been there since (weak names may be missing).
+# The archive has no symbol versions. All the functions that it needs exist since this release (weak ones may be missing).
 static_limit=2.26
 
 ok() { printf 'ok    %s\n' "$1"; }
@@ -61,7 +61,7 @@ ok "$(wc -l <<<"$wanted") files, $(stat -c %s "$tarball") bytes"
 if grep -rlF -e "$source" -e "$HOME/" "$prefix"; then wrong 'these files tell where they have been built'; fi
 ok 'no path of the machine that built it'
 
-# The program: small, and it needs nothing but itself.
+# The program is small, and needs no other file.
 program=$prefix/bin/localai-parentwatch
 program_limit=$((1536 * 1024))
 size=$(stat -c %s "$program")
@@ -91,8 +91,8 @@ else
 fi
 
 if [[ -z $target ]]; then
-  # The release in which each name that the archive asks for came first. stat and its kind were functions of
-  # the static part of libc before they were symbols, in 2.33.
+  # The release that introduced each name that the archive needs. Before 2.33, stat and similar functions were in the
+  # static part of libc, without symbols.
   for library in libc.so.6 libm.so.6 "$(basename "$(sed -n 's/.*interpreter: \(.*\)].*/\1/p' < <(readelf -lW "$(command -v sh)"))")"; do
     objdump -T "$(gcc -print-file-name="$library")"
   done | sed -nE 's/.*[ (]GLIBC_([0-9.]+)\)? +([^ ]+)$/\2 \1/p' | sort -k 1,1 -k 2,2V | awk '!seen[$1]++' >"$work/known"
@@ -119,7 +119,7 @@ read -ra static_flags <<<"${flags/-llocalai_parentwatch/$prefix/lib/liblocalai_p
 "${cc[@]}" "$work/program.c" -o "$work/program" "${static_flags[@]}"
 [[ $("${emulator[@]}" "$work/program") == "$version "* ]] || wrong 'a program that links the archive'
 ok 'a program links the archive and starts the watcher'
-# A program for musl with a shared library needs musl on this machine: it is linked, and not run.
+# A program for musl with a shared library would need musl on this machine: link it, but do not run it.
 dynamic=()
 [[ $target != *-musl ]] || dynamic=(-dynamic)
 "${cc[@]}" "${dynamic[@]}" "$work/program.c" -o "$work/program" "${shared_flags[@]}" "-Wl,-rpath,$prefix/lib"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# check-elsewhere.sh SUITE FILE...: are the files of a release of use on another Debian, SUITE, that has gcc and Python,
-# and no Rust? A tarball is unpacked there, and the C tests are built with its shared library and with its archive, and
-# run; one for musl is used with musl-gcc. A wheel ends a worker. One line that begins with SKIPPED: and status 77 where
-# there is no such Debian to be had.
+# check-elsewhere.sh SUITE FILE...: do the files of a release work on another Debian, SUITE, with gcc and Python but
+# without Rust? Unpacks a tarball there, builds the C tests with its shared library and with its archive, and runs them;
+# for a tarball for musl it uses musl-gcc. With a wheel, a worker must end. Without such a Debian it prints one line that
+# begins with SKIPPED:, and the exit status is 77.
 set -euo pipefail
 suite=${1:?check-elsewhere.sh: expected the name of a release of Debian}
 shift
@@ -19,7 +19,7 @@ skip() {
 ((EUID == 0)) || skip 'debootstrap and chroot need root'
 scripts/install-packages.sh debootstrap || skip 'there is no debootstrap'
 packages=gcc,libc6-dev,musl-tools,pkg-config,python3
-# Complete when the file says so.
+# The file marks it as complete.
 if [[ $(cat "$root/.ready" 2>/dev/null) != "$packages" ]]; then
   rm -rf "$root"
   mkdir -p "$root"
@@ -51,7 +51,7 @@ for prefix in localai-parentwatch-*; do
   read -ra static <<<"$(pkg-config --static --cflags --libs localai_parentwatch) -pthread"
   static=("${static[@]/#-llocalai_parentwatch/-l:liblocalai_parentwatch.a}")
   compiler=(gcc)
-  # musl-gcc finds no headers of Linux by itself.
+  # musl-gcc does not find the headers of Linux by itself.
   [[ $prefix != *-musl ]] || compiler=(musl-gcc -idirafter /usr/include -idirafter "/usr/include/$(uname -m)-linux-gnu")
   mkdir -p "tests/$prefix"
   for test in c/*.c; do
@@ -66,7 +66,7 @@ done
 [[ ! -d wheel ]] || PYTHONPATH=wheel python3 anywhere.py || failed=1
 exit "$failed"
 RUN
-# Its own /proc, and everything in it ends with it.
+# It has its own /proc, and all its processes end with it.
 # shellcheck disable=SC2016 # for the other shell
 unshare --mount --pid --fork --kill-child bash -euc \
   'mount -t proc proc "$1/proc"; mount --rbind /dev "$1/dev"; exec chroot "$1" bash /try/run' - "$root"

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# check-go-release.sh PREFIX: what a release gives to Go. A copy of this tree gets the tags of the two modules. From them
-# go makes the modules, as it does from GitHub, into the folder of a module proxy. A program outside of the tree has them
-# from that proxy, and loads the library that is installed below PREFIX.
+# check-go-release.sh PREFIX: do the Go modules work as a release? A copy of this tree gets the tags of the two modules.
+# Go builds the modules from them, as it does from GitHub, into the folder of a module proxy. A program outside the tree
+# gets them from that proxy, and loads the library that is installed in PREFIX.
 set -euo pipefail
 prefix=$(realpath "${1:?check-go-release.sh: expected the prefix that the library is installed in}")
 cd "$(dirname "$0")/.."
 version=v$(scripts/version.sh)
 repository=github.com/mudler/localai-parentwatch
 work=$(mktemp -d)
-# Go takes away the right to write to what it has downloaded.
+# Go makes its downloads read-only.
 trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT
 ok() { printf 'ok    %s\n' "$1"; }
 wrong() {
@@ -16,7 +16,7 @@ wrong() {
   exit 1
 }
 
-# With what is not committed yet, without what was deleted.
+# With uncommitted changes, without deleted files.
 git ls-files -z --cached --others --exclude-standard |
   while IFS= read -r -d '' file; do
     if [[ -e $file || -L $file ]]; then printf '%s\0' "$file"; fi
@@ -28,7 +28,7 @@ git -C "$work/tree" -c user.name=release -c user.email=release@localhost -c comm
 git -C "$work/tree" tag "go/$version"
 git -C "$work/tree" tag "go/native/$version"
 
-# Purego is had from where go keeps what it has downloaded, which is laid out as a proxy too. go.sum vouches for it.
+# Purego comes from Go's download cache, which has the layout of a proxy. go.sum verifies it.
 scripts/retry.sh go mod download -C go/native
 purego=$(go env GOMODCACHE)/cache/download
 export GOWORK=off GOFLAGS=-mod=mod GOSUMDB=off GOTOOLCHAIN=local

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# check-gvisor.sh PROGRAM...: runs C tests in gVisor, each as the first process of a sandbox: no other one may adopt
-# orphans there. gVisor has no pidfd: a test has failed, too, if it does not tell of the poll tier alone.
+# check-gvisor.sh PROGRAM...: runs C tests in gVisor, each as the first process of a sandbox, because only that one may
+# adopt orphans there. gVisor has no pidfd: a test also fails if it reports another tier than poll.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 sandbox=(runsc --platform=ptrace --network=none 'do')
@@ -12,7 +12,7 @@ skip() {
 
 scripts/install-packages.sh runsc || skip 'runsc cannot be installed'
 command -v runsc >/dev/null || skip 'runsc is not installed'
-# Through a pipe: runsc writes over what a file has.
+# Through a pipe: runsc would overwrite the contents of a file.
 said=$("${sandbox[@]}" true 2>&1 </dev/null | cat) || skip "runsc cannot run a program: $(head -n 1 <<<"$said")"
 
 failed=0

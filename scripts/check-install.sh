@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
-# Does `make install` put there what it should, below DESTDIR alone, and does `make uninstall` take away all
-# of that, and nothing else?
+# Does `make install` install the right files, only below DESTDIR, and does `make uninstall` remove exactly those?
 set -euo pipefail
 cd "$(dirname "$0")/.."
 unset MAKEFLAGS MFLAGS MAKELEVEL DESTDIR PREFIX
@@ -40,7 +39,7 @@ expect 'installed, below DESTDIR alone' "$wanted" "$(cd "$stage" && find . ! -ty
 make -s uninstall DESTDIR="$stage" PREFIX=/opt/here >/dev/null
 expect 'uninstalled, with the folders' "./opt/here" "$(cd "$stage" && find . | sort | tail -n +3)"
 
-# Others have files there too.
+# Other packages have files there too.
 theirs=$work/theirs
 mkdir -p "$theirs"/{include,lib/cmake/other,lib/pkgconfig}
 touch "$theirs"/{include/other.h,lib/cmake/other/other-config.cmake,lib/pkgconfig/other.pc}

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# check-kernels.sh PREFIX PROGRAMS PYTHON TESTS [SCENARIOS [WORKER...]]: the C tests (static programs, in one argument), and the
-# scenarios of e2e that match SCENARIOS (an expression for pytest's -k; everything without one), on Debian's own kernel
-# under QEMU. The programs of e2e are in the folder PROGRAMS, PYTHON has its requirements, and the library is installed
-# in PREFIX. ARCH is as for boot.sh. Ends with 1 when anything failed.
+# check-kernels.sh PREFIX PROGRAMS PYTHON TESTS [SCENARIOS [WORKER...]]: runs the C tests (static programs, in one
+# argument) and the scenarios of e2e that match SCENARIOS (an expression for pytest's -k; without it, all) on Debian's own
+# kernel under QEMU. The programs of e2e are in the folder PROGRAMS, PYTHON has its requirements, and the library is
+# installed in PREFIX. ARCH is as for boot.sh. The exit status is 1 if anything failed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 prefix=$(realpath "${1:?check-kernels.sh: expected the prefix that the library is installed in}")
@@ -24,7 +24,7 @@ for program in supervisor helper launch file_server worker-c worker-cpp worker-r
 done
 cp -rL "$prefix/lib" "$work/prefix/lib"
 cp -rL "$prefix/lib" "$work/build/lib"
-# What is in there is Python all through: the machine's Python runs it.
+# These packages are pure Python: the Python of the machine runs them.
 cp -r "$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" "$work/site"
 rm -rf "$work"/site/{pip,setuptools,pkg_resources}
 
@@ -38,5 +38,5 @@ exit "$failed"
 RUN
 status=0
 scripts/boot.sh "$work" bash /run ${scenarios:+-k "$scenarios"} "${workers[@]/#/--worker=}" || status=$?
-# With 77 there was nothing to boot, and boot.sh has said why.
+# 77: there was nothing to boot, and boot.sh has printed why.
 ((status == 77)) || exit "$status"

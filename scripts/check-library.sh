@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# check-library.sh PREFIX: is the installed library what was promised? Exported symbols, SONAME, never
-# unloaded, no text relocations, size.
+# check-library.sh PREFIX: is the installed library as promised? Checks the exported symbols, the SONAME, that it is never
+# unloaded, that it has no text relocations, and its size.
 set -euo pipefail
 prefix=${1:?check-library.sh: expected the prefix that the library is installed in}
 library=$prefix/lib/liblocalai_parentwatch.so
@@ -43,7 +43,7 @@ expect 'the pkg-config file follows a moved prefix' "$moved/elsewhere/include" \
   "$(PKG_CONFIG_PATH=$moved/elsewhere/lib/pkgconfig pkg-config --cflags-only-I localai_parentwatch |
     sed 's/^-I//; s/ *$//' | xargs realpath)"
 
-# Any linker must understand the archive. One whose relocations of .eh_frame are out of order is found out.
+# Every linker must accept the archive. The check must notice relocations of .eh_frame that are out of order.
 archive=$(realpath "$prefix/lib/liblocalai_parentwatch.a")
 scripts/check-archive.sh "$archive" "$library" "$libraries" || failed=1
 (cd "$moved" && ar x "$archive")
@@ -51,7 +51,7 @@ object=$(ls "$moved"/*.o)
 read -r offset entry < <(readelf -SW "$object" |
   sed -nE 's/.* \.rela\.eh_frame +RELA +[0-9a-f]+ ([0-9a-f]+) [0-9a-f]+ ([0-9a-f]+) .*/\1 \2/p')
 offset=$((16#$offset)) entry=$((16#$entry))
-# The first two change places.
+# Swap the first two.
 dd if="$object" of="$moved/two" bs=1 skip="$offset" count=$((2 * entry)) status=none
 cat <(tail -c "$entry" "$moved/two") <(head -c "$entry" "$moved/two") |
   dd of="$object" bs=1 seek="$offset" conv=notrunc status=none

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# check-macos.sh: links the library and the program for macOS, against the list of symbols of its libSystem that zig has,
-# and looks at what they ask of it. Nothing of it is run. One line for each check; status 77 and a line that begins with
-# SKIPPED: where it cannot be built here.
+# check-macos.sh: links the library and the program for macOS, with zig's list of the symbols in libSystem, and checks
+# which symbols they need. It runs none of them. Prints one line for each check. If they cannot be built here, it prints a
+# line that begins with SKIPPED:, and the exit status is 77.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/install-packages.sh llvm >/dev/null
-# The compiler for other systems has no tool to strip with.
+# The cross toolchain has no strip.
 export CARGO_PROFILE_RELEASE_LIBRARY_STRIP=none CARGO_PROFILE_RELEASE_PROGRAM_STRIP=none
 failed=0
 
@@ -46,7 +46,7 @@ for target in aarch64-apple-darwin x86_64-apple-darwin; do
     expect "$target: ${file##*/} needs what every macOS has" \
       $'/usr/lib/libSystem.B.dylib\n/usr/lib/libcharset.1.dylib\n/usr/lib/libiconv.2.dylib' "$needed"
   done
-  # The program watches nobody here: it has no guardian.
+  # On macOS the program has no guardian, so it watches no process.
   expect "$target: the library asks for what the module is made of" "$wanted" \
     "$(llvm-nm -u --format=just-symbols "$library" | sort -u | comm -12 - <(echo "$wanted"))"
 done

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# check-publish.sh CRATE...: are the crates fit for crates.io? Each is packed, built from its package alone, and shown
-# to cargo as for publishing, without an upload.
+# check-publish.sh CRATE...: are the crates ready for crates.io? Packs each, builds it from its package only, and runs
+# cargo publish without an upload.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 wrong() {
@@ -8,7 +8,7 @@ wrong() {
   exit 1
 }
 
-# Several crates that depend on each other at once: since cargo 1.90.
+# cargo can publish several crates that depend on each other at once since 1.90.
 minor=$(cargo --version | sed -n 's/^cargo 1\.\([0-9]*\).*/\1/p')
 if ((minor < 90)); then
   echo "SKIPPED: publishing: cargo 1.$minor cannot publish crates that depend on each other; 1.90 can"
@@ -20,7 +20,7 @@ for crate in "$@"; do packages+=(--package "$crate"); done
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 cargo publish --dry-run --allow-dirty --locked "${packages[@]}" >"$log" 2>&1 || { cat "$log"; wrong 'cargo publish'; }
-# Cargo warns of what is missing. The one warning that stands is that nothing was uploaded.
+# Cargo warns about missing fields. Only one warning is allowed: that nothing was uploaded.
 warnings=$(grep '^warning' "$log" | grep -vx 'warning: aborting upload due to dry run' || true)
 [[ -z $warnings ]] || wrong "cargo publish warns: $warnings"
 

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# check-wheel.sh DIST: are the Python packages in the folder what was promised? Their files and sizes, what the
-# native module exports and needs, and that the source distribution builds from itself, and works.
+# check-wheel.sh DIST: are the Python packages in the folder as promised? Checks their files and sizes, what the native
+# module exports and needs, and that the source distribution builds by itself, and works.
 set -euo pipefail
 dist=$(realpath "${1:?check-wheel.sh: expected the folder that the packages are in}")
 source=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-# As in check-dist.sh: linked on a newer system, threads are asked for in libc itself.
+# As in check-dist.sh: a library linked on a newer system needs the thread functions in libc itself.
 glibc_limit=2.34
 size_limit=$((400 * 1024))
 

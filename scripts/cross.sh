@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# cross.sh: builds for a system or processor that this machine is not.
+# cross.sh: builds for another system or processor.
 #
 #   cross.sh check aarch64-apple-darwin -p parentwatch            cargo check
 #   cross.sh build x86_64-pc-windows-gnu -p parentwatch-cli       cargo build
@@ -7,11 +7,12 @@
 #   cross.sh env COMMAND [ARGUMENT...]                            any command, with the toolchain in its environment
 #   cross.sh run-windows PROGRAM.exe [ARGUMENT...]                runs a program for Windows under Wine
 #
-# What is built is found in target/cross/TARGET/PROFILE. A target for glibc may end in its oldest release.
+# The results are in target/cross/TARGET/PROFILE. A glibc target may end in the oldest glibc release.
 #
-# The compiler is Debian's rustc-web, because Debian has the source of the standard library for it: that is compiled
-# with the program (-Zbuild-std). zig, from PyPI, links for Linux and macOS; mingw, from Debian, for Windows. All of
-# it is kept in target/cross-toolchain. One line that begins with SKIPPED: and status 77 where it cannot be had.
+# The compiler is Debian's rustc-web, because Debian has the source of its standard library, which is compiled with the
+# program (-Zbuild-std). zig, from PyPI, links for Linux and macOS; mingw, from Debian, for Windows. All of them are kept
+# in target/cross-toolchain. If they cannot be fetched, it prints one line that begins with SKIPPED:, and the exit status
+# is 77.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 tools=${PARENTWATCH_CROSS_TOOLCHAIN:-$root/target/cross-toolchain}
@@ -26,7 +27,7 @@ unpack_compiler() {
   local packages=(rustc-web rust-web-src libstd-rust-web-dev) library deb
   # The lists of packages may be missing or old.
   apt-cache show rust-web-src || apt-get update
-  # Two carry a release in their names.
+  # Two of them have the release in their names.
   for library in 'libstd-rust-web-[0-9.]+' 'libllvm[0-9]+'; do
     packages+=("$(apt-cache depends "${packages[-1]}" | sed -nE "s/.*Depends: ($library)$/\\1/p" | head -n 1)")
   done
@@ -43,7 +44,7 @@ install_linker() {
 made_by() { declare -f unpack_compiler install_linker && cat "$root/scripts/cross-requirements.txt"; }
 
 fetch() {
-  # What is there may be of another edition of this script, or not complete.
+  # Start afresh: the folder may be from another version of this script, or incomplete.
   made_by | cmp -s - "$tools/.made-by" && return
   [[ $(dpkg --print-architecture 2>&1) == amd64 && $(cat /etc/debian_version) == 12.* ]] ||
     skip 'the compiler for it is only in Debian 12 for x86-64'
@@ -59,13 +60,13 @@ fetch() {
 environment() {
   fetch >&3
   export RUSTC=$tools/root/usr/bin/rustc LD_LIBRARY_PATH=$tools/root/usr/lib/x86_64-linux-gnu
-  # What is not stable of cargo and the compiler: to compile the standard library.
+  # Allows the unstable features that compile the standard library.
   export RUSTC_BOOTSTRAP=1 CARGO_UNSTABLE_BUILD_STD=std,panic_abort
   export CARGO_TARGET_DIR=$root/target/cross PATH=$tools/zig/bin:$PATH
   export ZIG_GLOBAL_CACHE_DIR=$root/target/cross/zig ZIG_LOCAL_CACHE_DIR=$root/target/cross/zig
   export CARGO_TARGET_X86_64_PC_WINDOWS_GNU_LINKER=x86_64-w64-mingw32-gcc
-  # Where the sources were is nobody's business, and the same sources make the same bytes elsewhere. The last that
-  # matches counts. cargo names what is below the workspace by a relative path.
+  # Replace the paths of the sources, so that the same sources give the same bytes on every machine. The last match
+  # counts. cargo uses relative paths for files below the workspace.
   export RUSTFLAGS="${RUSTFLAGS:-} --remap-path-prefix=$root=. --remap-path-prefix=$tools/root/usr=rust --remap-path-prefix=${tools#"$root/"}/root/usr=rust --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo"
   unset RUSTC_WRAPPER
 }
@@ -96,7 +97,7 @@ case $verb in
     program=${1:?cross.sh: expected a program}
     shift
     "$root/scripts/install-packages.sh" gcc-mingw-w64-x86-64 wine wine64 || skip 'there is no Wine'
-    # Debian 12's Wine lacks one function that Rust's standard library calls: it is put beside the program.
+    # Debian 12's Wine lacks one function that Rust's standard library calls: put it beside the program.
     shim=$(dirname "$program")/bcryptprimitives.dll
     if [[ ! -e $shim ]]; then
       x86_64-w64-mingw32-gcc -shared -o "$shim" -x c - -ladvapi32 <<'C'

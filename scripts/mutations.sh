@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# mutations.sh PYTHON: does the suite see what the patches in e2e/mutations break? Each is applied to a copy of the
-# sources, and turns the scenario red that it names. Without any of them, those scenarios are green.
+# mutations.sh PYTHON: does the suite notice the faults in e2e/mutations? Applies each patch to a copy of the sources, and
+# checks that the scenario that it names fails. Without a patch, those scenarios must pass.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=$(realpath -s "${1:?mutations.sh: expected the interpreter that has the requirements of e2e}")
@@ -8,7 +8,7 @@ source=$PWD
 copy=$source/target/mutations
 programs=(supervisor helper file_server launch worker-c worker-exec localai-parentwatch)
 
-# The copy keeps its build folder, and files that do not change keep their times: only what a patch touches is built.
+# The copy keeps its build folder and the times of unchanged files, so only patched files are rebuilt.
 copy_sources() {
   mkdir -p "$copy"
   comm -z -23 <(git ls-files -z --cached --others --exclude-standard | LC_ALL=C sort -zu) \
@@ -24,7 +24,7 @@ build() {
   }
 }
 
-# run SCENARIO: pytest's exit status; 0 is green, 1 is red.
+# run SCENARIO: returns pytest's exit status; 0 is green, 1 is red.
 run() {
   "$python" -m pytest -c e2e/pytest.ini --rootdir e2e -p no:cacheprovider -q -n 2 e2e -k "$1" --worker c --worker exec \
     --build "$copy/target/e2e" --prefix "$copy/target/prefix" >"$copy/pytest.log" 2>&1

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The system libraries that a program linking the static library needs, as rustc tells them.
+# Prints the system libraries that a program needs if it links the static library.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-# rustc says it in a note, once per compilation: an empty crate has the same list as any.
+# rustc prints them in a note, once per compilation. The list is the same for every crate, so compile an empty one.
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 : >"$work/empty.rs"

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # require-toolchains.sh [rust]
 #
-# Checks that the toolchains are there which no target installs by itself: Rust, Go and Python, or Rust alone, each
-# at least as new as the project says. One line for each that is missing or too old, with the command that
-# installs it, and exit status 1.
+# Checks the toolchains that no target installs by itself: Rust, Go and Python, or only Rust. Each must be at least as new
+# as the project requires. For each that is missing or too old it prints one line with the command that installs it, and
+# the exit status is 1.
 set -euo pipefail
 only=${1:-}
 cd "$(dirname "$0")/.."
@@ -22,13 +22,13 @@ if command -v rustup >/dev/null; then
 else
     rust_install="curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh"
 fi
-# To unpack a new Go over an old one does not work: the old one goes first.
+# A new Go must not be unpacked over an old one: remove the old one first.
 go_install="sudo rm -rf /usr/local/go && curl -fsSL https://go.dev/dl/go$go_wanted.$os-$arch.tar.gz | sudo tar -C /usr/local -xz && export PATH=/usr/local/go/bin:\$PATH"
 python_install="sudo apt-get install -y python3 python3-venv"
 
 missing=0
 
-# require TOOL FOUND WANTED COMMAND: FOUND is empty when the tool does not tell its version.
+# require TOOL FOUND WANTED COMMAND: FOUND is empty if the tool does not print its version.
 require() {
     local tool=$1 found=$2 wanted=$3 command=$4
     if [[ -z $found ]]; then
@@ -42,7 +42,7 @@ require() {
     missing=1
 }
 
-# The first version number in what a program prints, without a suffix such as "-nightly" or "rc1".
+# The first version number in a program's output, without a suffix such as "-nightly" or "rc1".
 version_of() {
     { "$@" 2>/dev/null || true; } | grep -oE '[0-9]+\.[0-9]+(\.[0-9]+)?' | head -n 1 || true
 }
@@ -50,7 +50,7 @@ version_of() {
 require rustc "$(version_of rustc --version)" "$rust_wanted" "$rust_install"
 require cargo "$(version_of cargo --version)" "$rust_wanted" "$rust_install"
 [[ $only != rust ]] || exit "$missing"
-# The Go that is installed, not one that it would download.
+# The version of the installed Go, not of one that it would download.
 require go "$(GOTOOLCHAIN=local version_of go version)" "$go_wanted" "$go_install"
 require python3 "$(version_of python3 --version)" "$python_wanted" "$python_install"
 exit "$missing"

@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # retry.sh COMMAND...: runs a command that fetches from a registry and, unlike pip and cargo, gives up at the first
-# failure of the network. When it fails without a word on its standard output, it is run again, three times at most;
-# every failure is told.
+# network failure. If it fails without output on stdout, it runs again, at most three times. Every failure is reported.
 set -euo pipefail
 for pause in 2 10 30 ''; do
     status=0

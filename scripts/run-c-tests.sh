@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# run-c-tests.sh PROGRAM...: runs each of the C tests. Status 0 is a test that passed, 77 one that was skipped and has
-# said why; anything else has failed, and then this ends with 1.
+# run-c-tests.sh PROGRAM...: runs each of the C tests. Exit status 0 means passed, 77 skipped (the test has printed why),
+# any other failed. If a test failed, the exit status of this script is 1.
 set -uo pipefail
 (($#)) || { echo 'run-c-tests.sh: expected the programs to run' >&2; exit 2; }
 failed=0

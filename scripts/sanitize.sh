@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
-# sanitize.sh PREFIX: the C programs against the static library below PREFIX and the core's own tests, where
-# mistakes of memory and of threads cannot hide. One line for each check, exit status 1 when one failed.
+# sanitize.sh PREFIX: runs the C programs, with the static library in PREFIX, and the core's own tests under sanitizers
+# and valgrind, which find memory and thread errors. Prints one line for each check. The exit status is 1 if one failed.
 #
-# The library itself is built as it is shipped: in the C programs the sanitizers see what it allocates, frees
-# and writes through libc, and valgrind sees all of it. The core under ThreadSanitizer would need a standard
-# library built anew (-Zbuild-std).
+# The library is the shipped one. In the C programs the sanitizers see only what it allocates, frees and writes through
+# libc; valgrind sees everything. The core under ThreadSanitizer would need a rebuilt standard library (-Zbuild-std).
 # shellcheck disable=SC2317  # the functions are called through check
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
@@ -15,21 +14,21 @@ out=target/sanitize
 mkdir -p "$out"
 failed=0
 
-# The environment of whoever runs this must not decide.
+# The caller's environment must not influence the tests.
 unset "${!LOCALAI_BACKEND_PARENT_@}"
-# Status 1 is how a worker ends that is well. A process that is told to leave at once writes no summary at
-# its end, so the first finding must end it.
+# A worker that ends correctly has status 1, so sanitizers need another one. A process that calls _exit writes no
+# summary, so the first finding must end it.
 export ASAN_OPTIONS=exitcode=99:detect_leaks=1
 export UBSAN_OPTIONS=exitcode=99:print_stacktrace=1
-# abi.c forks while it has threads, and the child arms anew.
+# abi.c forks while it has threads, and the child arms again.
 export TSAN_OPTIONS=exitcode=99:halt_on_error=1:die_after_fork=0
 findings='ERROR: AddressSanitizer|ERROR: LeakSanitizer|WARNING: ThreadSanitizer|runtime error:|Invalid (read|write)'
 
-# Older sanitizer runtimes do not cope with the address randomisation of newer kernels.
+# Older sanitizer runtimes fail with the address randomisation of newer kernels.
 plainly=()
 if setarch -R true 2>/dev/null; then plainly=(setarch -R); fi
 
-# check NAME COMMAND...: also what a process of a tree found, whose status nobody asks for, is a failure.
+# check NAME COMMAND...: a finding in any process of a tree is a failure, even if no process checks its exit status.
 check() {
   local name=$1 log status
   log=$out/$(tr -cs '[:alnum:]\n' - <<<"$name").log

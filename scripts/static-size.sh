@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# static-size.sh PREFIX: what the static library installed in PREFIX adds to a stripped C++ program that
-# makes the one call, by compiler. Exit status 1 when it is more than was promised with -Wl,--gc-sections.
+# static-size.sh PREFIX: prints how much the static library in PREFIX adds to a stripped C++ program that makes the one
+# call, for each compiler. The exit status is 1 if it is more than promised with -Wl,--gc-sections.
 set -euo pipefail
 prefix=${1:?static-size.sh: expected the prefix that the library is installed in}
 limit=$((450 * 1024))
@@ -21,7 +21,7 @@ int main() {
 SOURCE
 read -ra libraries < <(sed -n 's/^Libs.private: //p' "$prefix/lib/pkgconfig/localai_parentwatch.pc")
 
-# size COMPILER NAME FLAG...: of the stripped program.
+# size COMPILER NAME FLAG...: prints the size of the stripped program.
 size() {
   local compiler=$1 name=$2
   shift 2

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# test-macos.sh: what runs on a Mac, of the tests: those of the crates, the C ABI, and a process tree that is killed. Linux
-# runs it too, so that the script itself is tested. Bash 3.2 and BSD's tools have to do.
+# test-macos.sh: the tests for a Mac: those of the crates, the C ABI, and a process tree whose supervisor is killed. It
+# also runs on Linux, so that the script itself is tested. It uses only Bash 3.2 and BSD tools.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-target}
@@ -27,7 +27,7 @@ compile() {
 compile abi crates/parentwatch-capi/tests/c/abi.c
 scripts/run-c-tests.sh "$work/abi"
 
-# A supervisor, a worker, a helper of the worker's. The second worker is not watched, and has to stay.
+# A supervisor, a worker, and a helper of the worker. The second worker has no watcher, and must stay.
 cat >"$work/worker.c" <<'END'
 #include <localai_parentwatch.h>
 #include <stdio.h>
@@ -45,7 +45,7 @@ int main(void) {
 }
 END
 compile worker "$work/worker.c"
-# until_true COMMAND...: within ten seconds.
+# until_true COMMAND...: waits until it succeeds, at most ten seconds.
 until_true() {
   local deadline=$((SECONDS + 10))
   until "$@"; do

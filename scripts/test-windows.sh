@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# test-windows.sh [SCENARIO...]: builds the library and the program for Windows, and runs the core's own tests and
-# the process trees of windows-tests/scenarios.c: under Wine, or on Windows itself in a shell with a compiler of
-# mingw-w64 in its PATH.
+# test-windows.sh [SCENARIO...]: builds the library and the program for Windows, and runs the core's own tests and the
+# process trees of windows-tests/scenarios.c, under Wine, or on Windows itself in a shell with a mingw-w64 compiler in its
+# PATH.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=x86_64-pc-windows-gnu
@@ -24,7 +24,7 @@ else
   run=(scripts/cross.sh run-windows)
 fi
 
-# One line and status 77: the toolchain is not to be had here.
+# One line and exit status 77: the toolchain cannot be fetched here.
 build() {
   local status=0
   "${in_toolchain[@]}" cargo "$@" --quiet --locked --target "$target" || status=$?
@@ -38,10 +38,10 @@ build test -p parentwatch --lib --no-run
 "$compiler" -std=gnu11 -Wall -Wextra -Werror -O1 -I include -o "$out/scenarios.exe" windows-tests/scenarios.c \
   -L "$built" -l:liblocalai_parentwatch.dll.a
 install -C "$built/localai_parentwatch.dll" "$built/localai-parentwatch.exe" "$out/"
-# The newest: an older edition lies there too.
+# The newest one: older builds may be there too.
 unit_tests=$(find "$built/deps" -name 'parentwatch-*.exe' -printf '%T@ %p\n' | sort -n | tail -n 1 | cut -d ' ' -f 2)
 if (($# == 0)); then
-  # What is not about Windows, and takes a minute there, is left to Linux.
+  # Tests that are not about Windows, and take a minute there, run only on Linux.
   "${run[@]}" "$unit_tests" --quiet --skip explored
 fi
 exec "${run[@]}" "$out/scenarios.exe" "$@"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# test.sh NAME COMMAND [NAME COMMAND ...]: runs every command, also after one has failed, and sums up what
-# passed, failed and was skipped, and how long it took. A line "SKIPPED: why" in a command's output, and
-# pytest's "SKIPPED [n] where: why", is counted and told again. Exit status 1 when anything failed.
+# test.sh NAME COMMAND [NAME COMMAND ...]: runs every command, even after a failure. Then prints what passed, failed and
+# was skipped, and how long it took. It counts and repeats the lines "SKIPPED: why" in a command's output, and pytest's
+# "SKIPPED [n] where: why". The exit status is 1 if anything failed.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 log=$(mktemp)

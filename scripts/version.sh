@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# version.sh: prints the version, once every file that names it was found to name the same one.
-# version.sh NEW: has them all name NEW, and gives what is unreleased in the changelog to it. Lock files and man pages are
-# written anew.
+# version.sh: checks that all files name the same version, and prints it.
+# version.sh NEW: sets the version in all files, and moves the unreleased part of the changelog to it. Regenerates the
+# lock files and man pages.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 new=${1:-}
@@ -12,7 +12,7 @@ number='[0-9]+\.[0-9]+\.[0-9]+'
 }
 current=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 
-# A file and what stands before the version in it.
+# Each file, and the text before the version in it.
 places() {
   echo 'Cargo.toml|^version = "'
   echo 'Cargo.toml|^parentwatch = \{ path = "crates/parentwatch", version = "'
