@@ -13,17 +13,24 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
 enum report_kind {
     WORKER_READY = 1, /* status, tier */
     HELPER_READY,
-    ARMED_ONCE,      /* values: nanoseconds, minor page faults */
+    ARMED_ONCE,      /* values: nanoseconds, then minor page faults; from Python: nanoseconds of the import */
     ARMED_AND_LOOKED /* values: what arming added, in the order of `enum looked` */
 };
 
 enum looked { THREADS, DESCRIPTORS, DIRTY_KIB, RSS_KIB, VM_SIZE_KIB, LOOKED };
+
+#define LOOKED_NAMES \
+    ((const char *[]){"threads", "descriptors", "memory written to, KiB", "resident, KiB", "address space, KiB"})
+
+/* Where a worker has the read end of the supervisor's --death-pipe. */
+enum { DEATH_PIPE = 100 };
 
 struct report {
     int32_t kind;
@@ -53,6 +60,15 @@ static inline void sleep_ns(int64_t ns) {
 static inline void send_report(const struct report *report) {
     if (write(1, report, sizeof *report) != (ssize_t)sizeof *report) {
         fail("report");
+    }
+}
+
+/* So much memory is resident from here on. */
+static inline void hold(size_t bytes) {
+    char *memory =
+        mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    if (memory == MAP_FAILED) {
+        fail("mmap");
     }
 }
 

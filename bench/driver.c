@@ -1,27 +1,29 @@
 /*
- * Measures, and prints every sample as a line of words; report.py makes the tables.
+ * Measures, and prints every sample as a line of CSV: measure,run,case,guard,value. Times are in nanoseconds.
  *
- *   driver --program PATH [--against FOLDER] [--runs N] [--rounds N] [--helpers N] [--crowds N] [--polled N] [--arming N]
- *          [--idle SECONDS] [--settle-us N] [--mib N]
+ *   driver --program PATH [--against FOLDER] [--resident GIB[,GIB...]] [--runs N] [--rounds N] [--helpers N]
+ *          [--faces N] [--crowds N] [--exec-crowds N] [--polled N] [--arming N] [--idle SECONDS] [--settle-us N]
+ *          [--mib N]
  *
- *   run RUN                                          a run begins
- *   latency RUN SITUATION GUARD NANOSECONDS          supervisor killed until worker reaped
- *   helper RUN SITUATION GUARD NANOSECONDS           ... until its helper was gone, too; or "never"
- *   crowd RUN WORKERS GUARD NANOSECONDS              supervisor killed until the last of its workers was gone
- *   polled RUN GUARD NANOSECONDS                     as latency, for what polls
- *   arming RUN GUARD NAMED NANOSECONDS MINOR_FAULTS  one process that armed
- *   start RUN true|exec NANOSECONDS                  from the start of `true` until it was reaped
- *   guardian RSS_KIB                                 of one
- *   added RUN GUARD THREADS DESCRIPTORS DIRTY_KIB RSS_KIB VM_SIZE_KIB
- *                                                    what arming added to one
- *   idle WHO NANOSECONDS VOLUNTARY INVOLUNTARY CPU_NANOSECONDS
+ *   measure    case        value
+ *   latency    situation   from the kill of the supervisor until the worker was reaped
+ *   helper     situation   ... until its helper was gone; "inf": it stayed
+ *   face       leader      as latency, for every face and for the other ways to see the death by an event
+ *   poller     leader      as latency, for what polls; "inf": no watcher, the worker stayed
+ *   crowd      workers     from the kill until the last of so many workers was gone
+ *   resident   GiB         as latency, with a supervisor that holds so much memory
+ *   arming     unnamed|named          how long one process took to arm; named: the supervisor's token is set
+ *   import                            Python: importing the package, in the same process
+ *   added      one of `looked`        what arming added to one process
+ *   added      "page faults, KiB"     the minor faults of arming, times the size of a page
+ *   start                             from the start of `true` until it was reaped
+ *   guardian   "resident, KiB"        of one guardian
+ *   wakeups    seconds                context switches that all threads of an idle worker made on their own
+ *   preempted  seconds                and the others
+ *   cpu        seconds                and their processor time; "nan": the kernel does not tell
  *
- * A GUARD is what guards the worker: pdeathsig, poller, thread (a bare one that waits for the supervisor), exec (a
- * worker that arms nothing, run by `localai-parentwatch exec`), now (this library) or before (the one in the folder
- * of --against, which the same worker then loads).
- *
- * It is a subreaper, so that it can reap what a killed supervisor leaves, and it sleeps on a pidfd until
- * that has ended: spinning would take a processor from those who are measured.
+ * The guards are in the table GUARDS. It is a subreaper, so that it can reap what a killed supervisor leaves. It
+ * sleeps on a pidfd until that has ended: spinning would take a processor from those who are measured.
  */
 #define _GNU_SOURCE
 #include "bench.h"
@@ -40,22 +42,31 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#define INTERVAL_NS 2000000000 /* of the poll tier, by default, and of the plain poller */
+#define INTERVAL_NS 2000000000 /* of the slowest poller */
+/* Nothing takes as long. */
+#define DEADLINE_S 120
 #define MAX_POLLED 64
 #define MAX_WORKERS 1000
+#define MAX_SIZES 16
 /* A helper that the library is to end is gone by then: it has 1 s between its two signals. */
 #define NEVER_MS 3000
+/* What the runtimes of Go and Python do after their worker is ready is over by then. */
+#define RUNTIME_SETTLES_NS 20000000
 
 static struct {
     const char *against;
-    long runs, rounds, helpers, crowds, polled, arming, idle, settle_us, mib;
+    long runs, rounds, helpers, faces, crowds, exec_crowds, polled, arming, idle, settle_us, mib;
+    long resident[MAX_SIZES];
+    int sizes;
 } options = {.runs = 5,
-             .rounds = 100,
+             .rounds = 40,
              .helpers = 1,
-             .crowds = 3,
+             .faces = 30,
+             .crowds = 2,
+             .exec_crowds = 1,
              .polled = 10,
-             .arming = 60,
-             .idle = 30,
+             .arming = 40,
+             .idle = 6,
              .settle_us = 2000};
 
 /* Where the programs are, and the file that is their stderr. */
@@ -82,31 +93,46 @@ static const struct situation SITUATIONS[] = {
 };
 enum { NUMBER_OF_SITUATIONS = sizeof SITUATIONS / sizeof *SITUATIONS };
 
+enum worker { C_SHARED, C_STATIC, GO, PYTHON };
+
 struct guard {
     const char *name;
     const char *argument; /* the worker's word for it */
+    enum worker worker;
     bool older_library;
-    bool refuse; /* pidfd_open(2) is refused */
+    bool refuse;  /* pidfd_open(2) is refused */
     bool by_exec; /* the worker, which arms nothing, is run by `localai-parentwatch exec` */
+    bool reap;    /* it takes a supervisor for alive until that is reaped */
 };
 
-static const struct guard PDEATHSIG = {"pdeathsig", "pdeathsig", false, false, false};
-static const struct guard NOW = {"now", "watch", false, false, false};
-static const struct guard BEFORE = {"before", "watch", true, false, false};
-static const struct guard EXEC = {"exec", "nothing", false, false, true};
-static const struct guard POLL_TIER = {"now", "watch", false, true, false};
-static const struct guard POLLER = {"poller", "poller", false, false, false};
-static const struct guard THREAD = {"thread", "thread", false, false, false};
+static const struct guard PDEATHSIG = {.name = "pdeathsig", .argument = "pdeathsig"};
+static const struct guard PIPE = {.name = "pipe", .argument = "pipe"};
+static const struct guard THREAD = {.name = "thread", .argument = "thread"};
+static const struct guard PSUTIL = {.name = "psutil", .argument = "psutil", .worker = PYTHON, .reap = true};
+static const struct guard SHARED = {.name = "c-shared", .argument = "watch"};
+static const struct guard STATIC = {.name = "c-static", .argument = "watch", .worker = C_STATIC};
+static const struct guard BEFORE = {.name = "before", .argument = "watch", .older_library = true};
+static const struct guard BY_GO = {.name = "go", .argument = "watch", .worker = GO};
+static const struct guard BY_PYTHON = {.name = "python", .argument = "watch", .worker = PYTHON};
+static const struct guard EXEC = {.name = "exec", .argument = "nothing", .by_exec = true};
+static const struct guard POLL_TIER = {.name = "poll-tier", .argument = "watch", .refuse = true};
+static const struct guard GETPPID = {.name = "getppid-2s", .argument = "poll-2s"};
+static const struct guard GETPPID_FAST = {.name = "getppid-100ms", .argument = "poll-100ms"};
+static const struct guard IPYKERNEL = {.name = "ipykernel", .argument = "ipykernel", .worker = PYTHON};
+static const struct guard NOTHING = {.name = "nothing", .argument = "nothing"};
 
-/* Those that are compared; the last one only with --against. */
-static const struct guard *const GUARDS[] = {&PDEATHSIG, &NOW, &EXEC, &BEFORE};
+/* Those that are compared in every situation; the last one only with --against. */
+static const struct guard *const GUARDS[] = {&PDEATHSIG, &SHARED, &EXEC, &BEFORE};
 enum { MOST_GUARDS = sizeof GUARDS / sizeof *GUARDS };
 
 static int number_of_guards(void) { return options.against == NULL ? MOST_GUARDS - 1 : MOST_GUARDS; }
 
+#define LENGTH(array) ((int)(sizeof(array) / sizeof *(array)))
+
 struct tree {
     pid_t supervisor;
     pid_t worker;
+    bool reap;
     int worker_fd; /* pidfds */
     int helper_fd;
     int64_t killed_at;
@@ -117,7 +143,7 @@ struct tree {
 /* Nothing here takes long. Should something hang, the driver ends, and so everybody at the lifeline. */
 static void watchdog(int signal) {
     (void)signal;
-    static const char text[] = "bench: something did not happen within a minute\n";
+    static const char text[] = "bench: something did not happen within two minutes\n";
     ssize_t written = write(2, text, sizeof text - 1);
     _exit(written < 0 ? 3 : 2);
 }
@@ -176,47 +202,73 @@ static void choose_library(const struct guard *guard) {
     }
 }
 
-/* A supervisor that starts so many workers; where their reports come from. */
-static int start_supervisor(pid_t *pid, const struct situation *situation, const struct guard *guard,
-                            int workers) {
-    char supervisor[PATH_MAX + 16], worker[PATH_MAX + 16], mib[24], number[24];
-    char *arguments[20];
-    int count = 0;
+struct command {
+    char *arguments[24];
+    int count;
+    char interpreter[PATH_MAX + 24], worker[PATH_MAX + 16];
+};
+
+static void add(struct command *command, const char *argument) {
+    command->arguments[command->count++] = (char *)argument;
+}
+
+static void add_worker(struct command *command, const struct guard *guard, const char *what) {
+    static const char *const names[] = {
+        [C_SHARED] = "worker", [C_STATIC] = "worker-static", [GO] = "worker-go", [PYTHON] = "worker.py"};
+    snprintf(command->interpreter, sizeof command->interpreter, "%s/python/bin/python", folder);
+    snprintf(command->worker, sizeof command->worker, "%s/%s", folder, names[guard->worker]);
+    if (guard->worker == PYTHON) {
+        add(command, command->interpreter);
+    }
+    add(command, command->worker);
+    add(command, what);
+}
+
+/* A supervisor that holds so many GiB and starts so many workers; where their reports come from. */
+static int start_supervisor(pid_t *pid, const struct situation *situation, const struct guard *guard, int workers,
+                            long gib) {
+    struct command command = {0};
+    char supervisor[PATH_MAX + 16], mib[24], number[24], held[24];
     snprintf(supervisor, sizeof supervisor, "%s/supervisor", folder);
-    snprintf(worker, sizeof worker, "%s/worker", folder);
     snprintf(mib, sizeof mib, "%ld", options.mib);
     snprintf(number, sizeof number, "%d", workers);
-    arguments[count++] = supervisor;
+    snprintf(held, sizeof held, "%ld", gib);
+    add(&command, supervisor);
     if (guard->refuse) {
-        arguments[count++] = "--refuse-pidfd-open";
+        add(&command, "--refuse-pidfd-open");
     }
-    arguments[count++] = number;
-    arguments[count++] = (char *)situation->spawn;
+    if (guard == &PIPE) {
+        add(&command, "--death-pipe");
+    }
+    if (gib > 0) {
+        add(&command, "--hold-gib");
+        add(&command, held);
+    }
+    add(&command, number);
+    add(&command, situation->spawn);
     if (guard->by_exec) {
-        arguments[count++] = program;
-        arguments[count++] = "exec";
-        arguments[count++] = "--";
+        add(&command, program);
+        add(&command, "exec");
+        add(&command, "--");
     }
-    arguments[count++] = worker;
-    arguments[count++] = (char *)guard->argument;
-    if (options.mib > 0) {
-        arguments[count++] = "--mib";
-        arguments[count++] = mib;
+    add_worker(&command, guard, guard->argument);
+    if (options.mib > 0 && guard->worker != GO && guard->worker != PYTHON) {
+        add(&command, "--mib");
+        add(&command, mib);
     }
     if (situation->helper != NULL) {
-        arguments[count++] = "--helper";
-        arguments[count++] = (char *)situation->helper;
+        add(&command, "--helper");
+        add(&command, situation->helper);
     }
-    arguments[count] = NULL;
     choose_library(guard);
-    return start(pid, arguments);
+    return start(pid, command.arguments);
 }
 
 /* A whole tree, ready and asleep when this returns but for what `settle` is there for. */
-static struct tree start_tree(const struct situation *situation, const struct guard *guard) {
-    alarm(60);
-    struct tree tree = {.worker_fd = -1, .helper_fd = -1};
-    int from = start_supervisor(&tree.supervisor, situation, guard, 1);
+static struct tree start_tree(const struct situation *situation, const struct guard *guard, long gib) {
+    alarm(DEADLINE_S);
+    struct tree tree = {.reap = guard->reap, .worker_fd = -1, .helper_fd = -1};
+    int from = start_supervisor(&tree.supervisor, situation, guard, 1, gib);
     for (int left = situation->helper_lives ? 2 : 1; left > 0; left--) {
         struct report report = receive(from);
         if (report.kind == HELPER_READY) {
@@ -238,6 +290,9 @@ static void kill_supervisor(struct tree *tree) {
     tree->killed_at = now_ns();
     if (kill(tree->supervisor, SIGKILL) < 0) {
         fail("kill");
+    }
+    if (tree->reap && waitpid(tree->supervisor, NULL, 0) < 0) {
+        fail("waitpid");
     }
 }
 
@@ -265,8 +320,8 @@ static int64_t reap_worker(struct tree *tree) {
     return passed;
 }
 
-static void kill_helper(struct tree *tree) {
-    if (syscall(SYS_pidfd_send_signal, tree->helper_fd, SIGKILL, NULL, 0) < 0 && errno != ESRCH) {
+static void kill_by(int pidfd) {
+    if (syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0) < 0 && errno != ESRCH) {
         fail("pidfd_send_signal");
     }
 }
@@ -282,45 +337,55 @@ static void reap_everybody(void) {
 
 /* --------------------------------------------------------------------------------------- latency */
 
+/* Until the worker is reaped; everybody but a helper is gone then, or about to go. */
+static int64_t one_latency(struct tree *tree, int64_t settle_ns) {
+    sleep_ns(settle_ns);
+    kill_supervisor(tree);
+    wait_until_readable(tree->worker_fd, -1);
+    return reap_worker(tree);
+}
+
 static void measure_latency(long run, const struct situation *situation, const struct guard *guard,
                             bool wait_for_helper, bool print) {
-    struct tree tree = start_tree(situation, guard);
-    sleep_ns(options.settle_us * 1000);
-    kill_supervisor(&tree);
-    wait_until_readable(tree.worker_fd, -1);
-    int64_t passed = reap_worker(&tree);
+    struct tree tree = start_tree(situation, guard, 0);
+    int64_t passed = one_latency(&tree, options.settle_us * 1000);
     if (print) {
-        printf("latency %ld %s %s %lld\n", run, situation->name, guard->name, (long long)passed);
+        printf("latency,%ld,%s,%s,%lld\n", run, situation->name, guard->name, (long long)passed);
     }
     if (tree.helper_fd >= 0) {
         if (wait_for_helper) {
-            char passed[24] = "never";
+            char passed[24] = "inf";
             if (wait_until_readable(tree.helper_fd, NEVER_MS)) {
                 snprintf(passed, sizeof passed, "%lld", (long long)(now_ns() - tree.killed_at));
             }
-            printf("helper %ld %s %s %s\n", run, situation->name, guard->name, passed);
+            printf("helper,%ld,%s,%s,%s\n", run, situation->name, guard->name, passed);
         }
-        kill_helper(&tree);
+        kill_by(tree.helper_fd);
         close(tree.helper_fd);
     }
     reap_everybody();
 }
 
+/* The order of a round is another one each time, so that nobody always comes after the same one. */
+static void shuffle(int *order, int count) {
+    static unsigned seed = 1;
+    for (int i = count - 1; i > 0; i--) {
+        int other = rand_r(&seed) % (i + 1), kept = order[i];
+        order[i] = order[other];
+        order[other] = kept;
+    }
+}
+
 /* Every row once a round, in an order that differs from round to round. */
 static void measure_rounds(long run) {
     enum { WARM_UP = 3 };
-    static unsigned seed = 1;
     int order[NUMBER_OF_SITUATIONS * MOST_GUARDS];
     int rows = NUMBER_OF_SITUATIONS * number_of_guards();
     for (int i = 0; i < rows; i++) {
         order[i] = i;
     }
     for (long round = options.rounds > 0 ? -WARM_UP : 0; round < options.rounds; round++) {
-        for (int i = rows - 1; i > 0; i--) {
-            int other = rand_r(&seed) % (i + 1), kept = order[i];
-            order[i] = order[other];
-            order[other] = kept;
-        }
+        shuffle(order, rows);
         for (int i = 0; i < rows; i++) {
             const struct guard *guard = GUARDS[order[i] / NUMBER_OF_SITUATIONS];
             bool wait_for_helper = guard != &PDEATHSIG && round >= 0 && round < options.helpers;
@@ -330,15 +395,51 @@ static void measure_rounds(long run) {
     }
 }
 
+static void measure_faces(long run) {
+    static const struct guard *const guards[] = {&PDEATHSIG, &PIPE,  &THREAD,    &PSUTIL, &SHARED,
+                                                 &STATIC,    &BY_GO, &BY_PYTHON, &EXEC};
+    enum { WARM_UP = 1, FACES = sizeof guards / sizeof *guards };
+    int order[FACES];
+    for (int i = 0; i < FACES; i++) {
+        order[i] = i;
+    }
+    for (long round = options.faces > 0 ? -WARM_UP : 0; round < options.faces; round++) {
+        shuffle(order, FACES);
+        for (int i = 0; i < FACES; i++) {
+            const struct guard *guard = guards[order[i]];
+            struct tree tree = start_tree(&SITUATIONS[LEADER], guard, 0);
+            int64_t passed = one_latency(&tree, RUNTIME_SETTLES_NS);
+            if (round >= 0) {
+                printf("face,%ld,leader,%s,%lld\n", run, guard->name, (long long)passed);
+            }
+            reap_everybody();
+        }
+    }
+}
+
+/* A supervisor's memory is given back before anybody can see its death. */
+static void measure_resident(long run) {
+    static const struct guard *const guards[] = {&PDEATHSIG, &SHARED, &EXEC};
+    for (int size = 0; size < options.sizes; size++) {
+        for (int i = 0; i < LENGTH(guards); i++) {
+            const struct guard *guard = guards[(i + run) % LENGTH(guards)];
+            struct tree tree = start_tree(&SITUATIONS[LEADER], guard, options.resident[size]);
+            int64_t passed = one_latency(&tree, RUNTIME_SETTLES_NS);
+            printf("resident,%ld,%ld,%s,%lld\n", run, options.resident[size], guard->name, (long long)passed);
+            reap_everybody();
+        }
+    }
+}
+
 /* All workers of one supervisor, which lead a group each and never had a child, until the last is gone. */
 static void measure_crowd(long run, int workers, const struct guard *guard) {
     static int fds[MAX_WORKERS];
     struct tree tree;
-    alarm(120);
-    int from = start_supervisor(&tree.supervisor, &SITUATIONS[LEADER], guard, workers);
+    alarm(2 * DEADLINE_S);
+    int from = start_supervisor(&tree.supervisor, &SITUATIONS[LEADER], guard, workers, 0);
     for (int i = 0; i < workers; i++) {
         struct report report = receive(from);
-        if (guard == &NOW || guard == &BEFORE) {
+        if (guard == &SHARED || guard == &BEFORE) {
             expect_armed(&report, LOCALAI_PARENTWATCH_TIER_EVENT);
         }
         fds[i] = pidfd_open(report.pid);
@@ -349,7 +450,7 @@ static void measure_crowd(long run, int workers, const struct guard *guard) {
     for (int i = 0; i < workers; i++) {
         wait_until_readable(fds[i], -1);
     }
-    printf("crowd %ld %d %s %lld\n", run, workers, guard->name, (long long)(now_ns() - tree.killed_at));
+    printf("crowd,%ld,%d,%s,%lld\n", run, workers, guard->name, (long long)(now_ns() - tree.killed_at));
     for (int i = 0; i < workers; i++) {
         close(fds[i]);
     }
@@ -357,70 +458,88 @@ static void measure_crowd(long run, int workers, const struct guard *guard) {
 }
 
 static void measure_crowds(long run) {
-    static const int workers[] = {300, MAX_WORKERS};
-    for (int i = 0; i < 2; i++) {
-        for (long crowd = 0; crowd < options.crowds; crowd++) {
-            for (int i_guard = 0; i_guard < number_of_guards(); i_guard++) {
-                const struct guard *guard = GUARDS[(i_guard + crowd) % number_of_guards()];
-                if (guard != &EXEC) {
-                    measure_crowd(run, workers[i], guard);
+    static const struct guard *const guards[] = {&PDEATHSIG, &THREAD, &SHARED, &EXEC, &BEFORE};
+    static const struct {
+        int workers, times;
+    } sizes[] = {{1, 10}, {10, 5}, {100, 2}, {300, 1}, {MAX_WORKERS, 1}};
+    int count = options.against == NULL ? LENGTH(guards) - 1 : LENGTH(guards);
+    for (int size = 0; size < LENGTH(sizes); size++) {
+        for (long crowd = 0; crowd < options.crowds * sizes[size].times; crowd++) {
+            for (int i = 0; i < count; i++) {
+                const struct guard *guard = guards[(i + crowd) % count];
+                /* Every guardian looks at every process: the largest crowd takes half a minute. */
+                if (guard != &EXEC || sizes[size].workers < MAX_WORKERS || crowd < options.exec_crowds) {
+                    measure_crowd(run, sizes[size].workers, guard);
                 }
             }
-            measure_crowd(run, workers[i], &THREAD);
         }
     }
 }
 
 /*
- * How long a poller takes depends on where in its interval the supervisor dies. So the trees are started
- * evenly over one interval, the two kinds in turn, and their supervisors are killed together.
+ * How long a poller takes depends on when in its interval the supervisor dies. So the supervisors are killed one by
+ * one over the longest interval, each at a random moment of its share of it.
  */
 static void measure_polled(long run) {
-    static struct tree trees[2 * MAX_POLLED];
-    const struct guard *guards[2] = {&POLL_TIER, &POLLER};
-    int count = (int)options.polled * 2;
+    static const struct guard *const guards[] = {&POLL_TIER, &GETPPID, &GETPPID_FAST, &IPYKERNEL};
+    enum { POLLERS = sizeof guards / sizeof *guards };
+    static struct tree trees[POLLERS * MAX_POLLED];
+    static struct pollfd entries[POLLERS * MAX_POLLED];
+    static unsigned seed = 1;
+    int count = (int)options.polled * POLLERS;
     if (count == 0) {
         return;
     }
-    int64_t begin = now_ns();
+    struct tree unguarded = start_tree(&SITUATIONS[LEADER], &NOTHING, 0);
     for (int i = 0; i < count; i++) {
-        trees[i] = start_tree(&SITUATIONS[ALONE], guards[i % 2]);
-        int64_t next = begin + (int64_t)INTERVAL_NS * (i + 1) / count;
-        int64_t left = next - now_ns();
-        if (left > 0) {
-            sleep_ns(left);
-        }
-    }
-    struct pollfd entries[2 * MAX_POLLED];
-    for (int i = 0; i < count; i++) {
+        trees[i] = start_tree(&SITUATIONS[LEADER], guards[i % POLLERS], 0);
         entries[i] = (struct pollfd){.fd = trees[i].worker_fd, .events = POLLIN};
-        kill_supervisor(&trees[i]);
     }
+    alarm(DEADLINE_S);
+    kill_supervisor(&unguarded);
+    int64_t begin = now_ns();
+    int killed = 0;
+    int64_t next = begin;
     for (int left = count; left > 0;) {
-        if (poll(entries, (nfds_t)count, -1) < 0) {
-            fail("poll");
+        while (killed < count && now_ns() >= next) {
+            kill_supervisor(&trees[killed++]);
+            next = begin + (int64_t)((killed + rand_r(&seed) / (RAND_MAX + 1.0)) * INTERVAL_NS / count);
         }
-        for (int i = 0; i < count; i++) {
+        int64_t until = killed < count ? next - now_ns() : -1;
+        struct timespec timeout = {until / 1000000000, until % 1000000000};
+        if (ppoll(entries, (nfds_t)count, killed < count ? (until > 0 ? &timeout : &(struct timespec){0, 0}) : NULL,
+                  NULL) < 0) {
+            fail("ppoll");
+        }
+        for (int i = 0; i < killed; i++) {
             if (entries[i].fd >= 0 && entries[i].revents != 0) {
                 entries[i].fd = -1;
                 left--;
-                printf("polled %ld %s %lld\n", run, guards[i % 2]->name,
+                printf("poller,%ld,leader,%s,%lld\n", run, guards[i % POLLERS]->name,
                        (long long)reap_worker(&trees[i]));
             }
         }
     }
+    if (wait_until_readable(unguarded.worker_fd, NEVER_MS)) {
+        errno = EINVAL;
+        fail("a worker without a watcher ended");
+    }
+    printf("poller,%ld,leader,%s,inf\n", run, NOTHING.name);
+    kill_by(unguarded.worker_fd);
+    reap_worker(&unguarded);
     reap_everybody();
 }
 
 /* ---------------------------------------------------------------------------------------- arming */
 
-static struct report one_arming(char *how) {
-    char worker[PATH_MAX + 16];
-    char *arguments[] = {worker, how, NULL};
+/* The driver itself is the parent, and is named. */
+static struct report one_arming(const struct guard *guard, char *how) {
+    struct command command = {0};
     pid_t pid;
-    snprintf(worker, sizeof worker, "%s/worker", folder);
-    alarm(60);
-    int from = start(&pid, arguments);
+    add_worker(&command, guard, how);
+    alarm(DEADLINE_S);
+    choose_library(guard);
+    int from = start(&pid, command.arguments);
     struct report report = receive(from);
     expect_armed(&report, LOCALAI_PARENTWATCH_TIER_EVENT);
     close(from);
@@ -429,29 +548,41 @@ static struct report one_arming(char *how) {
 }
 
 static void measure_arming(long run) {
+    static const struct {
+        const struct guard *guard;
+        int share; /* runtimes take long to start */
+    } arms[] = {{&SHARED, 1}, {&STATIC, 1}, {&BY_GO, 2}, {&BY_PYTHON, 4}, {&BEFORE, 1}};
     char token[64];
     localai_parentwatch_token(token, sizeof token);
-    const struct guard *arms[] = {&NOW, &BEFORE};
-    int count = options.against == NULL ? 1 : 2;
+    int count = options.against == NULL ? LENGTH(arms) - 1 : LENGTH(arms);
     for (long i = 0; i < options.arming * count; i++) {
-        const struct guard *guard = arms[i % count];
-        choose_library(guard);
+        const struct guard *guard = arms[i % count].guard;
+        bool in_c = guard->worker == C_SHARED || guard->worker == C_STATIC;
+        if (i / count % arms[i % count].share != 0) {
+            continue;
+        }
         for (int named = 0; named < 2; named++) {
             if (named) {
                 setenv("LOCALAI_BACKEND_PARENT_PID", token, 1);
             }
-            struct report report = one_arming("time-arming");
+            struct report report = one_arming(guard, "time-arming");
             unsetenv("LOCALAI_BACKEND_PARENT_PID");
-            printf("arming %ld %s %s %lld %lld\n", run, guard->name, named ? "named" : "unnamed",
-                   (long long)report.values[0], (long long)report.values[1]);
-        }
-        if (i / count % 10 == 0) {
-            struct report report = one_arming("look-at-arming");
-            printf("added %ld %s", run, guard->name);
-            for (int j = 0; j < LOOKED; j++) {
-                printf(" %lld", (long long)report.values[j]);
+            printf("arming,%ld,%s,%s,%lld\n", run, named ? "named" : "unnamed", guard->name,
+                   (long long)report.values[0]);
+            if (in_c && !named) {
+                printf("added,%ld,\"page faults, KiB\",%s,%lld\n", run, guard->name,
+                       (long long)report.values[1] * (sysconf(_SC_PAGESIZE) / 1024));
             }
-            printf("\n");
+            if (guard->worker == PYTHON) {
+                printf("import,%ld,,%s,%lld\n", run, guard->name, (long long)report.values[1]);
+            }
+        }
+        if (in_c && i / count % 10 == 0) {
+            struct report report = one_arming(guard, "look-at-arming");
+            for (int j = 0; j < LOOKED; j++) {
+                printf("added,%ld,\"%s\",%s,%lld\n", run, LOOKED_NAMES[j], guard->name,
+                       (long long)report.values[j]);
+            }
         }
     }
 }
@@ -462,7 +593,7 @@ static void measure_start(long run) {
     for (long i = 0; i < 2 * options.arming; i++) {
         char **arguments = i % 2 == 0 ? bare : guarded;
         pid_t pid;
-        alarm(60);
+        alarm(DEADLINE_S);
         int64_t begin = now_ns();
         errno = posix_spawn(&pid, arguments[0], NULL, NULL, arguments, environ);
         if (errno != 0) {
@@ -471,14 +602,14 @@ static void measure_start(long run) {
         if (waitpid(pid, NULL, 0) < 0) {
             fail("waitpid");
         }
-        printf("start %ld %s %lld\n", run, i % 2 == 0 ? "true" : "exec", (long long)(now_ns() - begin));
+        printf("start,%ld,,%s,%lld\n", run, i % 2 == 0 ? "nothing" : "exec", (long long)(now_ns() - begin));
         reap_everybody(); /* the guardian, which is ours once its parent has gone */
     }
 }
 
 /* ------------------------------------------------------------------------------------------ idle */
 
-struct thread_use {
+struct use {
     long long voluntary, involuntary, cpu_ns;
 };
 
@@ -499,41 +630,28 @@ static long long number_after(const char *text, const char *key) {
     return strtoll(found + strlen(key), NULL, 10);
 }
 
-/* The number of the thread that has this name. */
-static long find_thread(pid_t pid, const char *name) {
-    char path[PATH_MAX], text[64];
+/* Of all threads of a process together. */
+static void add_use(struct use *use, pid_t pid) {
+    char path[PATH_MAX], text[4096];
     snprintf(path, sizeof path, "/proc/%d/task", pid);
     DIR *tasks = opendir(path);
     if (tasks == NULL) {
         fail(path);
     }
-    long found = -1;
     for (struct dirent *task; (task = readdir(tasks)) != NULL;) {
-        snprintf(path, sizeof path, "/proc/%d/task/%s/comm", pid, task->d_name);
-        if (read_text(path, text, sizeof text) && strncmp(text, name, strlen(name)) == 0) {
-            found = atol(task->d_name);
+        if (task->d_name[0] == '.') {
+            continue;
         }
+        snprintf(path, sizeof path, "/proc/%d/task/%s/status", pid, task->d_name);
+        if (!read_text(path, text, sizeof text)) {
+            fail(path);
+        }
+        use->voluntary += number_after(text, "\nvoluntary_ctxt_switches:");
+        use->involuntary += number_after(text, "\nnonvoluntary_ctxt_switches:");
+        snprintf(path, sizeof path, "/proc/%d/task/%s/schedstat", pid, task->d_name);
+        use->cpu_ns = use->cpu_ns < 0 || !read_text(path, text, sizeof text) ? -1 : use->cpu_ns + atoll(text);
     }
     closedir(tasks);
-    if (found < 0) {
-        errno = ESRCH;
-        fail(name);
-    }
-    return found;
-}
-
-static struct thread_use thread_use(pid_t pid, long thread) {
-    char path[PATH_MAX], text[4096];
-    struct thread_use use;
-    snprintf(path, sizeof path, "/proc/%d/task/%ld/status", pid, thread);
-    if (!read_text(path, text, sizeof text)) {
-        fail(path);
-    }
-    use.voluntary = number_after(text, "\nvoluntary_ctxt_switches:");
-    use.involuntary = number_after(text, "\nnonvoluntary_ctxt_switches:");
-    snprintf(path, sizeof path, "/proc/%d/task/%ld/schedstat", pid, thread);
-    use.cpu_ns = read_text(path, text, sizeof text) ? strtoll(text, NULL, 10) : -1;
-    return use;
 }
 
 /* The process whose command line says that it guards that one. */
@@ -568,46 +686,46 @@ static long long resident_kib(pid_t pid) {
     return number_after(text, "\nVmRSS:");
 }
 
-static void measure_idle(void) {
-    static const struct {
-        const struct guard *guard;
-        const char *name, *thread;
-    } idlers[] = {
-        {&NOW, "event", "parent-watch"},
-        {&POLL_TIER, "poll", "parent-watch"},
-        {&POLLER, "poller", "poller"},
-        {&EXEC, "guardian", NULL},
-    };
-    enum { IDLERS = sizeof idlers / sizeof *idlers };
+static void measure_idle(long run) {
+    static const struct guard *const guards[] = {&SHARED, &STATIC,    &BY_GO,   &BY_PYTHON,    &EXEC,     &PIPE,
+                                                 &PSUTIL, &POLL_TIER, &GETPPID, &GETPPID_FAST, &IPYKERNEL};
+    enum { IDLERS = sizeof guards / sizeof *guards };
     struct tree trees[IDLERS];
-    long threads[IDLERS];
-    pid_t watchers[IDLERS];
-    struct thread_use before[IDLERS];
+    pid_t guardian = -1;
+    struct use before[IDLERS] = {0};
     if (options.idle == 0) {
         return;
     }
     for (int i = 0; i < IDLERS; i++) {
-        trees[i] = start_tree(&SITUATIONS[ALONE], idlers[i].guard);
-    }
-    sleep_ns(500000000);
-    int64_t begin = now_ns();
-    for (int i = 0; i < IDLERS; i++) {
-        watchers[i] = trees[i].worker;
-        if (idlers[i].thread == NULL) {
-            watchers[i] = threads[i] = find_guardian(trees[i].worker);
-            printf("guardian %lld\n", resident_kib(watchers[i]));
-        } else {
-            threads[i] = find_thread(trees[i].worker, idlers[i].thread);
+        trees[i] = start_tree(&SITUATIONS[LEADER], guards[i], 0);
+        if (guards[i]->by_exec) {
+            guardian = find_guardian(trees[i].worker);
         }
-        before[i] = thread_use(watchers[i], threads[i]);
     }
-    alarm((unsigned)options.idle + 60);
+    sleep_ns(1000000000);
+    printf("guardian,%ld,\"resident, KiB\",%s,%lld\n", run, EXEC.name, resident_kib(guardian));
+    for (int i = 0; i < IDLERS; i++) {
+        add_use(&before[i], trees[i].worker);
+        if (guards[i]->by_exec) {
+            add_use(&before[i], guardian);
+        }
+    }
+    alarm((unsigned)options.idle + DEADLINE_S);
     sleep_ns(options.idle * 1000000000);
     for (int i = 0; i < IDLERS; i++) {
-        struct thread_use after = thread_use(watchers[i], threads[i]);
-        printf("idle %s %lld %lld %lld %lld\n", idlers[i].name, (long long)(now_ns() - begin),
-               after.voluntary - before[i].voluntary, after.involuntary - before[i].involuntary,
-               after.cpu_ns < 0 ? -1 : after.cpu_ns - before[i].cpu_ns);
+        struct use after = {0};
+        const char *name = guards[i]->name;
+        add_use(&after, trees[i].worker);
+        if (guards[i]->by_exec) {
+            add_use(&after, guardian);
+        }
+        printf("wakeups,%ld,%ld,%s,%lld\n", run, options.idle, name, after.voluntary - before[i].voluntary);
+        printf("preempted,%ld,%ld,%s,%lld\n", run, options.idle, name, after.involuntary - before[i].involuntary);
+        if (after.cpu_ns < 0) {
+            printf("cpu,%ld,%ld,%s,nan\n", run, options.idle, name);
+        } else {
+            printf("cpu,%ld,%ld,%s,%lld\n", run, options.idle, name, after.cpu_ns - before[i].cpu_ns);
+        }
     }
     for (int i = 0; i < IDLERS; i++) {
         kill_supervisor(&trees[i]);
@@ -621,6 +739,20 @@ static void measure_idle(void) {
 
 /* ------------------------------------------------------------------------------------------ main */
 
+/* 0,1,2: in GiB. None where the text is empty. */
+static void read_sizes(const char *text) {
+    while (*text != '\0' && options.sizes < MAX_SIZES) {
+        char *end;
+        long gib = strtol(text, &end, 10);
+        if (end == text || gib < 0 || (*end != ',' && *end != '\0')) {
+            errno = EINVAL;
+            fail("--resident");
+        }
+        options.resident[options.sizes++] = gib;
+        text = *end == ',' ? end + 1 : end;
+    }
+}
+
 static void read_options(int argc, char **argv) {
     const struct {
         const char *name;
@@ -629,7 +761,9 @@ static void read_options(int argc, char **argv) {
         {"--runs", &options.runs, 0, 1000},
         {"--rounds", &options.rounds, 0, 1000000},
         {"--helpers", &options.helpers, 0, 1000},
+        {"--faces", &options.faces, 0, 1000000},
         {"--crowds", &options.crowds, 0, 1000},
+        {"--exec-crowds", &options.exec_crowds, 0, 1000},
         {"--polled", &options.polled, 0, MAX_POLLED},
         {"--arming", &options.arming, 0, 1000000},
         {"--idle", &options.idle, 0, 86400},
@@ -643,6 +777,10 @@ static void read_options(int argc, char **argv) {
         }
         if (strcmp(argv[i], "--program") == 0 && i + 1 < argc) {
             snprintf(program, sizeof program, "%s", argv[i + 1]);
+            continue;
+        }
+        if (strcmp(argv[i], "--resident") == 0 && i + 1 < argc) {
+            read_sizes(argv[i + 1]);
             continue;
         }
         bool found = false;
@@ -677,6 +815,10 @@ static void prepare(void) {
     if (log_fd < 0 || pipe2(lifeline, O_CLOEXEC) < 0 || dup2(lifeline[0], 0) < 0) {
         fail(path);
     }
+    /* So that everybody goes when who reads the samples is killed. */
+    if (prctl(PR_SET_PDEATHSIG, (long)SIGKILL, 0L, 0L, 0L) < 0) {
+        fail("PR_SET_PDEATHSIG");
+    }
     if (prctl(PR_SET_CHILD_SUBREAPER, 1L, 0L, 0L, 0L) < 0) {
         fail("PR_SET_CHILD_SUBREAPER");
     }
@@ -695,7 +837,7 @@ static void prepare(void) {
 
 /* That the workers load the library that they are said to. */
 static void check_older_library(void) {
-    struct tree tree = start_tree(&SITUATIONS[ALONE], &BEFORE);
+    struct tree tree = start_tree(&SITUATIONS[ALONE], &BEFORE, 0);
     char path[64], line[PATH_MAX + 128], older[PATH_MAX];
     bool found = false;
     snprintf(path, sizeof path, "/proc/%d/maps", tree.worker);
@@ -724,14 +866,17 @@ int main(int argc, char **argv) {
     if (options.against != NULL) {
         check_older_library();
     }
+    printf("measure,run,case,guard,value\n");
     for (long run = 1; run <= options.runs; run++) {
-        printf("run %ld\n", run);
+        dprintf(2, "run %ld of %ld\n", run, options.runs);
         measure_rounds(run);
+        measure_faces(run);
         measure_crowds(run);
         measure_polled(run);
+        measure_resident(run);
         measure_arming(run);
         measure_start(run);
+        measure_idle(run);
     }
-    measure_idle();
     return 0;
 }

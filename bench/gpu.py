@@ -33,7 +33,7 @@ NEVER_S = 5
 INTERVAL_S = 2.0
 PR_SET_CHILD_SUBREAPER = 36
 
-GUARDS = {"watch": "parentwatch", "pdeathsig": "PDEATHSIG", "poller": "2 s poller"}
+GUARDS = {"watch": "parentwatch", "pdeathsig": "PDEATHSIG", "poll-2s": "2 s poller"}
 HOLDERS = {
     "worker": ("the worker itself", []),
     "group": ("an engine in the worker's group", ["--helper", "group"]),
@@ -195,7 +195,7 @@ def main() -> None:
         for round_ in range(arguments.rounds):
             for holder, (_, extra) in HOLDERS.items():
                 for guard in GUARDS:
-                    phase = round_ / arguments.rounds if guard == "poller" else 0
+                    phase = round_ / arguments.rounds if guard == "poll-2s" else 0
                     sample = measure(
                         gpu, arguments.folder, guard, arguments.gib, extra, log.fileno(), phase
                     )

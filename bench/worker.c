@@ -7,7 +7,9 @@
  *   watch             the library, as a server would call it
  *   thread            a bare thread that waits on a pidfd of the supervisor: the least that a thread can cost
  *   nothing           nothing: it is guarded from outside
- *   poller            a thread that looks at getppid() every 2 s, as LocalAI's backends do today
+ *   pipe              a thread that reads from the supervisor's death pipe until its end
+ *   poll-2s           a thread that looks at getppid() every 2 s, as LocalAI's backends do today
+ *   poll-100ms        the same every 100 ms
  *   time-arming       reports how long the library took to arm and how many page faults it had; ends
  *   look-at-arming    reports what arming added to this process; ends
  *   helper            no worker but its helper: ignores SIGTERM
@@ -30,7 +32,6 @@
 #include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -38,9 +39,11 @@
 
 static pid_t parent;
 
+static int64_t poll_interval_ns;
+
 static void *poll_the_parent(void *unused) {
     for (;;) {
-        sleep_ns(2000000000);
+        sleep_ns(poll_interval_ns);
         if (getppid() != parent) {
             _exit(1);
         }
@@ -48,14 +51,12 @@ static void *poll_the_parent(void *unused) {
     return unused;
 }
 
-static void start_poller(void) {
-    pthread_t thread;
-    errno = pthread_create(&thread, NULL, poll_the_parent, NULL);
-    if (errno != 0) {
-        fail("pthread_create");
+static void *read_the_death_pipe(void *unused) {
+    char byte;
+    while (read(DEATH_PIPE, &byte, 1) < 0 && errno == EINTR) {
     }
-    pthread_setname_np(thread, "poller");
-    pthread_detach(thread);
+    _exit(1);
+    return unused;
 }
 
 static void *wait_for_the_parent(void *pidfd) {
@@ -65,17 +66,12 @@ static void *wait_for_the_parent(void *pidfd) {
     _exit(1);
 }
 
-static void start_waiting_thread(void) {
-    static int pidfd;
+static void start_thread(void *(*function)(void *), void *argument) {
     pthread_attr_t attributes;
     pthread_t thread;
-    pidfd = (int)syscall(SYS_pidfd_open, parent, 0);
-    if (pidfd < 0) {
-        fail("pidfd_open");
-    }
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, 256 << 10); /* as the library's */
-    errno = pthread_create(&thread, &attributes, wait_for_the_parent, &pidfd);
+    errno = pthread_create(&thread, &attributes, function, argument);
     if (errno != 0) {
         fail("pthread_create");
     }
@@ -83,12 +79,18 @@ static void start_waiting_thread(void) {
     pthread_detach(thread);
 }
 
-static void hold(size_t bytes) {
-    char *memory =
-        mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-    if (memory == MAP_FAILED) {
-        fail("mmap");
+static void start_waiting_thread(void) {
+    static int pidfd;
+    pidfd = (int)syscall(SYS_pidfd_open, parent, 0);
+    if (pidfd < 0) {
+        fail("pidfd_open");
     }
+    start_thread(wait_for_the_parent, &pidfd);
+}
+
+static void start_poller(int64_t interval_ns) {
+    poll_interval_ns = interval_ns;
+    start_thread(poll_the_parent, NULL);
 }
 
 /* The driver's own library is all that it takes: no toolkit (cuda.h: CUresult is an int, 0 is success). */
@@ -243,8 +245,12 @@ int main(int argc, char **argv) {
     } else if (strcmp(guard, "thread") == 0) {
         start_waiting_thread();
     } else if (strcmp(guard, "nothing") == 0) {
-    } else if (strcmp(guard, "poller") == 0) {
-        start_poller();
+    } else if (strcmp(guard, "pipe") == 0) {
+        start_thread(read_the_death_pipe, NULL);
+    } else if (strcmp(guard, "poll-2s") == 0) {
+        start_poller(2000000000);
+    } else if (strcmp(guard, "poll-100ms") == 0) {
+        start_poller(100000000);
     } else {
         errno = EINVAL;
         fail(guard);
