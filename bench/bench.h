@@ -27,7 +27,7 @@ enum report_kind {
 enum looked { THREADS, DESCRIPTORS, DIRTY_KIB, RSS_KIB, VM_SIZE_KIB, LOOKED };
 
 #define LOOKED_NAMES \
-    ((const char *[]){"threads", "descriptors", "memory written to, KiB", "resident, KiB", "address space, KiB"})
+    ((const char *[]){"threads", "descriptors", "memory written to (KiB)", "resident (KiB)", "address space (KiB)"})
 
 /* Where a worker has the read end of the supervisor's --death-pipe. */
 enum { DEATH_PIPE = 100 };

@@ -15,9 +15,9 @@
  *   arming     unnamed|named          how long one process took to arm; named: the supervisor's token is set
  *   import                            Python: importing the package, in the same process
  *   added      one of `looked`        what arming added to one process
- *   added      "page faults, KiB"     the minor faults of arming, times the size of a page
+ *   added      page faults (KiB)     the minor faults of arming, times the size of a page
  *   start                             from the start of `true` until it was reaped
- *   guardian   "resident, KiB"        of one guardian
+ *   guardian   resident (KiB)        of one guardian
  *   wakeups    seconds                context switches that all threads of an idle worker made on their own
  *   preempted  seconds                and the others
  *   cpu        seconds                and their processor time; "nan": the kernel does not tell
@@ -86,9 +86,9 @@ enum { ALONE, LEADER };
 static const struct situation SITUATIONS[] = {
     [ALONE] = {"alone", "shared", NULL, false},
     [LEADER] = {"leader", "group", NULL, false},
-    {"leader,had-child", "group", "ended", false},
-    {"leader,helper", "group", "group", true},
-    {"leader,session-helper", "group", "session", true},
+    {"had-child", "group", "ended", false},
+    {"helper", "group", "group", true},
+    {"session-helper", "group", "session", true},
     {"session", "session", NULL, false},
 };
 enum { NUMBER_OF_SITUATIONS = sizeof SITUATIONS / sizeof *SITUATIONS };
@@ -477,14 +477,15 @@ static void measure_crowds(long run) {
 }
 
 /*
- * How long a poller takes depends on when in its interval the supervisor dies. So the supervisors are killed one by
- * one over the longest interval, each at a random moment of its share of it.
+ * How long a poller takes depends on when in its interval the supervisor dies. So each poller's interval is divided
+ * among its trees, and a supervisor is killed at a random moment of its share, counted from when its worker was ready.
  */
 static void measure_polled(long run) {
     static const struct guard *const guards[] = {&POLL_TIER, &GETPPID, &GETPPID_FAST, &IPYKERNEL};
     enum { POLLERS = sizeof guards / sizeof *guards };
     static struct tree trees[POLLERS * MAX_POLLED];
     static struct pollfd entries[POLLERS * MAX_POLLED];
+    static int64_t due[POLLERS * MAX_POLLED]; /* first when the worker was ready, then when to kill */
     static unsigned seed = 1;
     int count = (int)options.polled * POLLERS;
     if (count == 0) {
@@ -494,30 +495,45 @@ static void measure_polled(long run) {
     for (int i = 0; i < count; i++) {
         trees[i] = start_tree(&SITUATIONS[LEADER], guards[i % POLLERS], 0);
         entries[i] = (struct pollfd){.fd = trees[i].worker_fd, .events = POLLIN};
+        due[i] = now_ns();
     }
     alarm(DEADLINE_S);
     kill_supervisor(&unguarded);
     int64_t begin = now_ns();
-    int killed = 0;
-    int64_t next = begin;
-    for (int left = count; left > 0;) {
-        while (killed < count && now_ns() >= next) {
-            kill_supervisor(&trees[killed++]);
-            next = begin + (int64_t)((killed + rand_r(&seed) / (RAND_MAX + 1.0)) * INTERVAL_NS / count);
+    for (int i = 0; i < count; i++) {
+        double share = (i / POLLERS + rand_r(&seed) / (RAND_MAX + 1.0)) / (double)options.polled;
+        due[i] += (int64_t)(share * INTERVAL_NS);
+        while (due[i] < begin) {
+            due[i] += INTERVAL_NS;
         }
-        int64_t until = killed < count ? next - now_ns() : -1;
-        struct timespec timeout = {until / 1000000000, until % 1000000000};
-        if (ppoll(entries, (nfds_t)count, killed < count ? (until > 0 ? &timeout : &(struct timespec){0, 0}) : NULL,
-                  NULL) < 0) {
+    }
+    for (int left = count; left > 0;) {
+        int64_t next = INT64_MAX;
+        for (int i = 0; i < count; i++) {
+            if (trees[i].killed_at == 0 && due[i] <= now_ns()) {
+                kill_supervisor(&trees[i]);
+            } else if (trees[i].killed_at == 0 && due[i] < next) {
+                next = due[i];
+            }
+        }
+        int64_t wait = next == INT64_MAX ? INTERVAL_NS : next - now_ns();
+        wait = wait < 0 ? 0 : wait;
+        struct timespec timeout = {wait / 1000000000, wait % 1000000000};
+        if (ppoll(entries, (nfds_t)count, &timeout, NULL) < 0) {
             fail("ppoll");
         }
-        for (int i = 0; i < killed; i++) {
-            if (entries[i].fd >= 0 && entries[i].revents != 0) {
-                entries[i].fd = -1;
-                left--;
-                printf("poller,%ld,leader,%s,%lld\n", run, guards[i % POLLERS]->name,
-                       (long long)reap_worker(&trees[i]));
+        for (int i = 0; i < count; i++) {
+            if (entries[i].fd < 0 || entries[i].revents == 0) {
+                continue;
             }
+            if (trees[i].killed_at == 0) {
+                errno = EINVAL;
+                fail("a worker ended before its supervisor");
+            }
+            entries[i].fd = -1;
+            left--;
+            printf("poller,%ld,leader,%s,%lld\n", run, guards[i % POLLERS]->name,
+                   (long long)reap_worker(&trees[i]));
         }
     }
     if (wait_until_readable(unguarded.worker_fd, NEVER_MS)) {
@@ -570,7 +586,7 @@ static void measure_arming(long run) {
             printf("arming,%ld,%s,%s,%lld\n", run, named ? "named" : "unnamed", guard->name,
                    (long long)report.values[0]);
             if (in_c && !named) {
-                printf("added,%ld,\"page faults, KiB\",%s,%lld\n", run, guard->name,
+                printf("added,%ld,page faults (KiB),%s,%lld\n", run, guard->name,
                        (long long)report.values[1] * (sysconf(_SC_PAGESIZE) / 1024));
             }
             if (guard->worker == PYTHON) {
@@ -580,7 +596,7 @@ static void measure_arming(long run) {
         if (in_c && i / count % 10 == 0) {
             struct report report = one_arming(guard, "look-at-arming");
             for (int j = 0; j < LOOKED; j++) {
-                printf("added,%ld,\"%s\",%s,%lld\n", run, LOOKED_NAMES[j], guard->name,
+                printf("added,%ld,%s,%s,%lld\n", run, LOOKED_NAMES[j], guard->name,
                        (long long)report.values[j]);
             }
         }
@@ -703,7 +719,7 @@ static void measure_idle(long run) {
         }
     }
     sleep_ns(1000000000);
-    printf("guardian,%ld,\"resident, KiB\",%s,%lld\n", run, EXEC.name, resident_kib(guardian));
+    printf("guardian,%ld,resident (KiB),%s,%lld\n", run, EXEC.name, resident_kib(guardian));
     for (int i = 0; i < IDLERS; i++) {
         add_use(&before[i], trees[i].worker);
         if (guards[i]->by_exec) {

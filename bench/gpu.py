@@ -2,12 +2,14 @@
 """GPU memory: from the supervisor's SIGKILL until NVML tells that what its worker held is free.
 
 The trees are the bench's own: supervisor.c starts one worker.c, as the leader of a group. It needs the
-NVIDIA driver, no toolkit. Without a GPU it says so and that is all.
+NVIDIA driver, no toolkit. Without a GPU it says so and that is all. It writes
+target/bench/gpu.csv, which has the columns of gpu.csv beside this file.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import ctypes
 import math
 import os
@@ -19,10 +21,11 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import date
 from pathlib import Path
 from statistics import median
 
-from report import columns
+from tabulate import tabulate
 
 # struct report of bench.h, and two of its kinds.
 REPORT = struct.Struct("@iiii5q")
@@ -33,11 +36,25 @@ NEVER_S = 5
 INTERVAL_S = 2.0
 PR_SET_CHILD_SUBREAPER = 36
 
+FOLDER = Path("target/bench").resolve()
+COLUMNS = [
+    "date",
+    "machine",
+    "commit",
+    "worker",
+    "guard",
+    "what",
+    "samples",
+    "median_ms",
+    "low_ms",
+    "high_ms",
+]
+
 GUARDS = {"watch": "parentwatch", "pdeathsig": "PDEATHSIG", "poll-2s": "2 s poller"}
 HOLDERS = {
-    "worker": ("the worker itself", []),
-    "group": ("an engine in the worker's group", ["--helper", "group"]),
-    "session": ("an engine in a session of its own", ["--helper", "session"]),
+    "worker": ("CUDA, {gib} GiB", []),
+    "group": ("CUDA, engine in the worker's group, {gib} GiB", ["--helper", "group"]),
+    "session": ("CUDA, engine in a session of its own, {gib} GiB", ["--helper", "session"]),
 }
 
 
@@ -74,7 +91,7 @@ class Gpu:
         model, driver = ctypes.create_string_buffer(96), ctypes.create_string_buffer(96)
         self.call("nvmlDeviceGetName", self.device, model, len(model))
         self.call("nvmlSystemGetDriverVersion", driver, len(driver))
-        return f"{model.value.decode()}, driver {driver.value.decode()}"
+        return f"{model.value.decode()}; driver {driver.value.decode()}"
 
 
 class Tree:
@@ -169,7 +186,6 @@ def text(samples: list[float]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench-gpu", description=__doc__)
-    parser.add_argument("--folder", type=Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--gib", type=int, default=20, help="default: %(default)s")
     arguments = parser.parse_args()
@@ -184,33 +200,53 @@ def main() -> None:
         if name.startswith("LOCALAI_BACKEND_PARENT"):
             del os.environ[name]
 
-    rows = [
-        [
-            "ms, median and range",
-            *(f"{name}: {what}" for name in GUARDS.values() for what in ("gone", "free")),
-        ]
-    ]
     samples: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    with (arguments.folder / "stderr.log").open("a") as log:
+    with (FOLDER / "stderr.log").open("a") as log:
         for round_ in range(arguments.rounds):
             for holder, (_, extra) in HOLDERS.items():
                 for guard in GUARDS:
                     phase = round_ / arguments.rounds if guard == "poll-2s" else 0
-                    sample = measure(
-                        gpu, arguments.folder, guard, arguments.gib, extra, log.fileno(), phase
-                    )
+                    sample = measure(gpu, FOLDER, guard, arguments.gib, extra, log.fileno(), phase)
                     samples.setdefault((holder, guard), []).append(sample)
-    for holder, (name, _) in HOLDERS.items():
-        row = [name]
-        for guard in GUARDS:
-            gone, free = zip(*samples[holder, guard], strict=True)
-            row += [text(list(gone)), text(list(free))]
-        rows.append(row)
+
+    machine = f"{gpu.name()}; Linux {os.uname().release}"
+    print(f"{machine}: {arguments.gib} GiB held, {arguments.rounds} rounds")
     print(
-        f"{gpu.name()}, Linux {os.uname().release}; {arguments.gib} GiB held, {arguments.rounds} rounds"
+        "From the supervisor's SIGKILL until the worker is gone, and until the memory is free, in ms:"
     )
-    print("From the supervisor's SIGKILL until the worker is gone, and until the memory is free:")
-    print("\n".join(columns(rows)))
+    table = []
+    for holder, (name, _) in HOLDERS.items():
+        row = {"the memory is held by": name.format(gib=arguments.gib)}
+        for guard, title in GUARDS.items():
+            gone, free = zip(*samples[holder, guard], strict=True)
+            row |= {f"{title}: gone": text(list(gone)), f"{title}: free": text(list(free))}
+        table.append(row)
+    print(tabulate(table, headers="keys", disable_numparse=True))
+    write(machine, arguments.gib, samples)
+
+
+def write(machine: str, gib: int, samples: dict[tuple[str, str], list[tuple[float, float]]]) -> None:
+    git = ["git", "describe", "--always", "--dirty"]
+    commit = subprocess.run(git, stdout=subprocess.PIPE, text=True, check=False).stdout.strip()
+    with (FOLDER / "gpu.csv").open("w", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(COLUMNS)
+        for (holder, guard), pairs in samples.items():
+            for what, times in zip(("gone", "free"), zip(*pairs, strict=True), strict=True):
+                figures = (f"{figure:.0f}" for figure in (median(times), min(times), max(times)))
+                worker = HOLDERS[holder][0].format(gib=gib)
+                rows.writerow(
+                    [
+                        date.today(),
+                        machine,
+                        commit or "unknown",
+                        worker,
+                        guard,
+                        what,
+                        len(times),
+                        *figures,
+                    ]
+                )
 
 
 if __name__ == "__main__":

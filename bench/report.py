@@ -1,452 +1,294 @@
-#!/usr/bin/env python3
-"""Runs the driver and makes tables of its samples. Standard library alone; see README.md."""
+"""Writes the page and the pictures of a folder anew, from the figures in it."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import math
-import os
-import platform
-import subprocess
-import sys
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from statistics import median
-from typing import Any
 
-# A load above this is told.
-BUSY = 0.5
-PAGE_KIB = os.sysconf("SC_PAGESIZE") // 1024
+import pandas as pd
+from tabulate import tabulate
 
-OTHERS = {"thread": "bare thread", "exec": "by exec"}
-BASELINE = "pdeathsig"
-# Situation of the worker: what it is called, and what the library may add, in µs. None: reported.
-SITUATIONS: dict[str, tuple[str, float | None]] = {
-    "alone": ("alone", 80),
-    "leader": ("leader of a group, never had a child", 80),
-    "leader,had-child": ("leader that had a child", 200),
-    "leader,helper": ("leader, a helper in its group", None),
-    "leader,session-helper": ("leader, a helper in a session of its own", None),
-    "session": ("leader of a session", None),
-}
-CROWD_RATIO = 1.6
-ARMING_US = 150
-NAMED = {"unnamed": "nothing set", "named": "supervisor named by its token"}
-# In the order of the driver's words. Threads and descriptors are exact, the rest is at most that.
-ADDED: list[tuple[str, float | None]] = [
-    ("threads", 1),
-    ("descriptors of the program", 0),
-    ("memory written to, KiB", 64),
-    ("resident, shared pages included, KiB", None),
-    ("address space, KiB", 1024),
-]
-EXACT = {"threads", "descriptors of the program"}
-LIBRARY_KIB = 400
-PROGRAM_KIB = 1536
-GUARDIAN_KIB = 512
+import check
+import plots
+from names import GUARDS, SITUATIONS, three, time_text
 
-Runs = dict[int, list[float]]
+RESULTS = check.RESULTS
 
 
-def runs() -> Runs:
-    return defaultdict(list)
-
-
-def percentile(samples: Iterable[float], percent: float) -> float:
-    """The smallest sample that at least so many percent of all do not exceed."""
-    ordered = sorted(samples)
-    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
-
-
-def medians(samples: Runs) -> list[float]:
-    return [median(run) for run in samples.values()]
-
-
-def spread(figures: list[float], form: str) -> str:
-    """The median of the runs, and from where to where they go."""
-    low, high = min(figures), max(figures)
-    if low == math.inf:
+def interval(row: pd.Series, name: str, text: object = time_text) -> str:
+    """A figure and, in brackets, its confidence interval. What was not measured is empty."""
+    low, high = ("low", "high") if name == "median" else (f"{name}_low", f"{name}_high")
+    if name not in row or math.isnan(row[name]):
+        return ""
+    if math.isinf(row[name]):
         return "never"
-    if low == high:
-        return format(low, form)
-    return f"{median(figures):{form}} [{low:{form}}..{high:{form}}]"
+    if row[low] == row[high]:
+        return text(row[name])
+    return f"{text(row[name])} [{text(row[low])}, {text(row[high])}]"
 
 
-def verdict(figures: list[float], target: float, exact: bool) -> str:
-    """The median of the runs decides; runs that missed the target are told."""
-    if exact:
-        return "ok" if set(figures) == {target} else "MISSED"
-    met = sum(figure <= target for figure in figures)
-    if median(figures) > target:
-        return "MISSED"
-    return "ok" if met == len(figures) else f"ok in {met} of {len(figures)} runs"
+def times(value: float) -> str:
+    return f"{value:.2f}"
 
 
-def columns(rows: list[list[str]]) -> Iterator[str]:
-    """Aligned: the first column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for first, *others in rows:
-        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
-        yield f"  {first:{widths[0]}}  {'  '.join(cells)}".rstrip()
+def plain(value: float) -> str:
+    return three(value)
 
 
-def by_guard() -> dict[str, Runs]:
-    return defaultdict(runs)
-
-
-class Samples:
-    """What the driver measured: times in microseconds, by what was measured, guard and run."""
-
-    def __init__(self, program: Path) -> None:
-        self.program = program
-        self.latency: dict[str, dict[str, Runs]] = defaultdict(by_guard)
-        self.helper: dict[str, dict[str, Runs]] = defaultdict(by_guard)
-        self.crowd: dict[int, dict[str, Runs]] = defaultdict(by_guard)
-        self.arming: dict[str, dict[str, Runs]] = defaultdict(by_guard)
-        self.faults: dict[str, dict[str, Runs]] = defaultdict(by_guard)
-        self.added: dict[str, dict[str, Runs]] = defaultdict(by_guard)
-        self.polled: dict[str, list[float]] = defaultdict(list)
-        self.idle: dict[str, tuple[float, int, int, int]] = {}
-        self.start: dict[str, Runs] = by_guard()
-        self.guardian: Runs = runs()
-
-    def take(self, line: str) -> None:
-        match line.split():
-            case ["run", _]:
-                pass
-            case ["latency", run, situation, guard, ns]:
-                self.latency[situation][guard][int(run)].append(int(ns) / 1e3)
-            case ["helper", run, situation, guard, ns]:
-                self.helper[situation][guard][int(run)].append(
-                    math.inf if ns == "never" else int(ns) / 1e3
-                )
-            case ["crowd", run, workers, guard, ns]:
-                self.crowd[int(workers)][guard][int(run)].append(int(ns) / 1e3)
-            case ["arming", run, guard, named, ns, faults]:
-                self.arming[named][guard][int(run)].append(int(ns) / 1e3)
-                self.faults[named][guard][int(run)].append(int(faults) * PAGE_KIB)
-            case ["added", run, guard, *values]:
-                for (what, _), value in zip(ADDED, values, strict=True):
-                    self.added[what][guard][int(run)].append(int(value))
-            case ["start", run, how, ns]:
-                self.start[how][int(run)].append(int(ns) / 1e3)
-            case ["guardian", rss]:
-                self.guardian[1].append(int(rss))
-            case ["polled", _, guard, ns]:
-                self.polled[guard].append(int(ns) / 1e3)
-            case ["idle", who, ns, voluntary, involuntary, cpu_ns]:
-                self.idle[who] = (int(ns) / 1e9, int(voluntary), int(involuntary), int(cpu_ns))
-            case _:
-                raise ValueError(f"not a sample: {line!r}")
-
-
-class Report:
-    """Text for people and the same figures for programs."""
-
-    def __init__(self, libraries: list[str]) -> None:
-        self.libraries = libraries
+class Page:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.facts = json.loads((folder / "about.json").read_text())
+        self.figures = check.load(folder)
+        self.gpu = pd.read_csv(folder / "gpu.csv")
+        self.pictures = plots.write(folder, self.figures, self.facts)
         self.lines: list[str] = []
-        self.figures: dict[str, Any] = defaultdict(dict)
-        self.missed: list[str] = []
-        self.rows: list[list[str]] = []
 
-    def table(self, title: str, head: list[str]) -> None:
-        self.lines += ["", title]
-        self.rows = [head]
+    def say(self, *lines: str) -> None:
+        self.lines += [*lines, ""]
 
-    def end_table(self) -> None:
-        self.lines += columns(self.rows)
+    def name(self, guard: str) -> str:
+        return GUARDS[guard].format(**self.facts)
 
-    def judge(
-        self, name: str, figures: list[float], target: float | None, exact: bool = False
-    ) -> list[str]:
-        """The last two cells of a row."""
-        if target is None:
-            return ["", ""]
-        answer = verdict(figures, target, exact)
-        if answer == "MISSED":
-            self.missed.append(name)
-        return [f"{'' if exact else '<= '}{target:g}", answer]
+    def picture(self, name: str, text: str) -> None:
+        if name in self.pictures:
+            self.say(
+                "<picture>",
+                f'  <source media="(prefers-color-scheme: dark)" srcset="{name}-dark.svg">',
+                f'  <img src="{name}.svg" alt="{text}">',
+                "</picture>",
+            )
 
-    def compare(
-        self,
-        section: str,
-        rows: list[tuple[str, dict[str, Runs], float | None]],
-        unit: str,
-        form: str = ".0f",
-        to_baseline: Callable[[float, float], float] | None = None,
-        scale: float = 1,
-        others: tuple[str, ...] = (),
-    ) -> None:
-        """A row for each figure, a column for each library, and before them for each of the `others`.
+    def rows(self, *measures: str) -> pd.DataFrame:
+        return self.figures[self.figures["measure"].isin(measures)]
 
-        `to_baseline` makes a library's figure of its median and the baseline's in the same run."""
-        compared = [*others, *self.libraries]
-        names = [OTHERS.get(guard, guard) for guard in compared]
-        head = [unit, *(["PDEATHSIG"] if to_baseline else []), *names, "target", ""]
-        self.table(section, head)
-        for name, guards, target in rows:
-            row, judged = [name], []
-            figure: dict[str, Any] = {"target": target}
-            baseline = guards.get(BASELINE, {})
-            if to_baseline:
-                row.append(spread([value * scale for value in medians(baseline)], ".0f"))
-            for guard in [BASELINE, *compared]:
-                if guard not in guards:
-                    continue
-                everything = [sample for run in guards[guard].values() for sample in run]
-                figure[guard] = {
-                    "samples": len(everything),
-                    "medians": medians(guards[guard]),
-                    **{f"p{percent}": percentile(everything, percent) for percent in (95, 99, 100)},
-                }
-            for library in compared:
-                figures = medians(guards[library])
-                if to_baseline:
-                    figures = [
-                        to_baseline(median(run), median(baseline[number]))
-                        for number, run in guards[library].items()
-                    ]
-                    figure[library]["to_baseline"] = figures
-                else:
-                    figures = [value * scale for value in figures]
-                row.append(spread(figures, form))
-                judged = figures
-            answer = self.judge(name, judged, target, name in EXACT)
-            figure["verdict"] = answer[1]
-            self.rows.append(row + answer)
-            self.figures[section][name] = figure
-        self.end_table()
+    def table(self, rows: list[dict]) -> None:
+        self.say(tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True))
 
-    def polled(self, samples: Samples) -> None:
-        event = [x for run in samples.latency["alone"]["now"].values() for x in run]
-        self.table(
-            "The same where somebody polls every 2 s, worker alone",
-            ["ms", "median", "max", "to the event tier"],
+    def matrix(self, measure: str, first: str, names: dict[str, str]) -> None:
+        """A row for each case, a column for each guard, and what ours adds."""
+        rows = self.rows(measure)
+        table = []
+        for case, group in rows.groupby("case", sort=False):
+            cells = {first: names.get(case, f"{int(case):,}" if case.isdigit() else case)}
+            for _, row in group.iterrows():
+                cells[self.name(row["guard"])] = interval(row, "median")
+            ours = group[group["guard"] == "c-shared"]
+            if len(ours) and "ratio" in ours and not math.isnan(ours.iloc[0]["ratio"]):
+                cells["C, shared: added"] = interval(ours.iloc[0], "added")
+                cells["C, shared: times"] = interval(ours.iloc[0], "ratio", times)
+            table.append(cells)
+        self.table(table)
+
+    def text(self) -> str:
+        self.head()
+        self.verdicts()
+        self.latency()
+        self.crowds()
+        self.resident()
+        self.idle()
+        self.costs()
+        self.gpu_memory()
+        self.say(
+            "[How it is measured](../../bench/README.md). The data: [figures](figures.csv), "
+            "[the median of every run](runs.csv), [GPU](gpu.csv), [the machine](about.json)."
         )
-        for guard, name in (
-            ("now", "this library, pidfd_open refused"),
-            ("poller", "plain getppid() poller"),
+        return "\n".join(self.lines)
+
+    def head(self) -> None:
+        facts = self.facts
+        self.say("# Benchmarks")
+        if facts["quick"]:
+            self.say(
+                "**A quick run, to see that the bench works. These figures are not to be quoted.**"
+            )
+        options = facts["options"]
+        self.say(
+            f"`make bench` wrote this page on {facts['date']}, at commit {facts['commit']}.",
+            f"Machine: {facts['machine']}. Load when it began: {facts['load']}.",
+            f"{options['runs']} runs. A figure is the median of all samples; the brackets are its 95 % "
+            "bootstrap interval.",
+        )
+        for size in facts["skipped"]:
+            self.say(
+                f"SKIPPED: a supervisor that holds {size} GiB. The machine had too little free memory."
+            )
+        self.picture(
+            "gone",
+            "Time from the kill of the supervisor until the worker is gone, and until its GPU memory is free: "
+            "never without a watcher, a second and more with a 2 s poller, "
+            "with this library as soon as with the kernel's own signal",
+        )
+        row = self.gpu.iloc[0]
+        if "gone" in self.pictures:
+            self.say(f"Worker gone: this machine. GPU memory: {row['machine']}, {row['date']}.")
+
+    def verdicts(self) -> None:
+        self.say("## Targets", "", "`make bench-check` fails when one is missed.")
+        self.table(check.judge_all(self.figures))
+
+    def latency(self) -> None:
+        rows = self.rows("face", "poller").sort_values("median")
+        if len(rows):
+            self.say("## Supervisor killed until worker reaped")
+            self.picture("faces", "Latency of every face and of the alternatives, logarithmic")
+            self.table(
+                [
+                    {
+                        "the worker has": self.name(row["guard"]),
+                        "median": interval(row, "median"),
+                        "95th percentile": time_text(row["p95"]),
+                        "added to PDEATHSIG": interval(row, "added"),
+                        "samples": int(row["samples"]),
+                    }
+                    for _, row in rows.iterrows()
+                ]
+            )
+            self.say(
+                "Every worker leads a process group, as LocalAI starts them.",
+                "PDEATHSIG is the kernel's own signal. It prints nothing and leaves helpers behind.",
+                "psutil takes a dead supervisor for alive until its parent has reaped it. Here that is at once.",
+            )
+        if len(self.rows("latency")):
+            self.say("### By what the worker leads and has")
+            self.matrix("latency", "the worker", SITUATIONS)
+        if len(self.rows("helper")):
+            self.say("### Until a helper that ignores SIGTERM is gone")
+            self.matrix("helper", "the worker", SITUATIONS)
+
+    def crowds(self) -> None:
+        if len(self.rows("crowd")):
+            self.say("## Many workers of one supervisor")
+            self.picture("crowd", "Time until the last worker is gone, for 1 to 1,000 workers")
+            self.matrix("crowd", "workers", {})
+            self.say(
+                "Until the last one is gone. A bare thread does nothing but wait and exit.",
+                "No library that has a thread can be faster.",
+                "With `exec` every guardian looks at every process of the machine:",
+                "the time grows with the square of their number.",
+            )
+
+    def resident(self) -> None:
+        if len(self.rows("resident")):
+            self.say("## A supervisor with much memory")
+            self.picture("resident", "Time until the worker is gone, by the memory of the supervisor")
+            self.matrix("resident", "GiB", {})
+            self.say(
+                "The kernel frees the supervisor's memory first.",
+                "Nobody can see its death before, and the kernel's own signal is not sent before.",
+            )
+
+    def idle(self) -> None:
+        wakeups, preempted, cpu = (
+            self.rows(name).set_index("guard") for name in ("wakeups", "preempted", "cpu")
+        )
+        if len(wakeups):
+            self.say("## Idle")
+            self.picture("idle", "Wakeups a minute of an idle worker")
+            self.table(
+                [
+                    {
+                        "the worker has": self.name(guard),
+                        "wakeups a minute": plain(row["median"]),
+                        "preempted a minute": plain(preempted.loc[guard, "median"]),
+                        "processor time a minute": time_text(cpu.loc[guard, "median"])
+                        if guard in cpu.index and not math.isnan(cpu.loc[guard, "median"])
+                        else "unknown",
+                    }
+                    for guard, row in wakeups.iterrows()
+                ]
+            )
+            self.say("All threads of the worker together; with `exec` those of its guardian too.")
+
+    def costs(self) -> None:
+        rows = []
+        for measure, case, text in (
+            ("arming", "unnamed", "arming"),
+            ("arming", "named", "arming, the supervisor named by its token"),
+            ("import", "", "importing the package"),
+            ("start", "", "start and end of `true`"),
         ):
-            values = samples.polled[guard]
-            ratio = f"{median(values) / median(event):.0f} x" if event else ""
-            self.rows.append([name, f"{median(values) / 1e3:.0f}", f"{max(values) / 1e3:.0f}", ratio])
-            self.figures["polled"][guard] = values
-        self.end_table()
-
-    def idle(self, samples: Samples) -> None:
-        names = {
-            "event": "this library, event tier",
-            "poll": "this library, poll tier every 2 s",
-            "poller": "plain getppid() poller every 2 s",
-            "guardian": "the guardian of exec, event tier",
-        }
-        head = ["the watching thread", "slept", "wakeups", "preempted", "CPU µs", "target", ""]
-        self.table("Idle", head)
-        for who, (seconds, *use) in samples.idle.items():
-            # a CPU time below 0 is unknown
-            used = float(sum(max(0, figure) for figure in use))
-            answer = self.judge("idle", [used], 0 if who in ("event", "guardian") else None, exact=True)
-            cpu = "unknown" if use[2] < 0 else f"{use[2] / 1e3:.0f}"
-            self.rows.append([names[who], f"{seconds:.0f} s", *map(str, use[:2]), cpu, *answer])
-            self.figures["idle"][who] = {"seconds": seconds, "switches": use[:2], "cpu_ns": use[2]}
-        self.end_table()
-
-    def program(self, samples: Samples) -> None:
-        """`localai-parentwatch exec`: what it costs."""
-        bare, guarded = (medians(samples.start[how]) for how in ("true", "exec"))
-        size = samples.program.stat().st_size / 1024
-        rows: list[tuple[str, list[float], str, float | None]] = [
-            ("start and end of `true`, µs", bare, ".0f", None),
-            ("start and end of `localai-parentwatch exec -- true`, µs", guarded, ".0f", None),
-            ("the program, static, KiB", [size], ".0f", PROGRAM_KIB),
+            found = self.rows(measure)
+            for _, row in found[found["case"] == case].iterrows():
+                rows.append(
+                    {"what": text, "of": self.name(row["guard"]), "median": interval(row, "median")}
+                )
+        if rows:
+            self.say("## Arming")
+            self.table(rows)
+        rows = [
+            {
+                "arming adds": row["case"],
+                "of": self.name(row["guard"]),
+                "median": interval(row, "median", plain),
+            }
+            for _, row in self.rows("added").iterrows()
+        ] + [
+            {
+                "arming adds": f"a guardian, {row['case']}",
+                "of": self.name(row["guard"]),
+                "median": interval(row, "median", plain),
+            }
+            for _, row in self.rows("guardian").iterrows()
         ]
-        if samples.guardian:
-            resident = samples.guardian[1]
-            rows.append(("a guardian, resident, KiB", resident, ".0f", GUARDIAN_KIB))
-        self.table("localai-parentwatch exec", ["", "", "target", ""])
-        for name, figures, form, target in rows:
-            answer = self.judge(name, figures, target, exact=False)
-            self.rows.append([name, spread(figures, form), *answer])
-            self.figures["exec"][name] = {"medians": figures, "target": target}
-        self.end_table()
-
-
-def machine() -> dict[str, Any]:
-    model = "unknown processor"
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            model = line.partition(":")[2].strip()
-            break
-    return {
-        "kernel": platform.release(),
-        "processors": len(os.sched_getaffinity(0)),
-        "model": model,
-        "load_1min": os.getloadavg()[0],
-    }
-
-
-def run_driver(command: list[str], keep: Path, program: Path) -> Samples:
-    samples = Samples(program)
-    terminal = sys.stderr.isatty()
-    # Its processes end with it, and it ends with us: see `lifeline` in bench.h.
-    with (
-        keep.open("w") as copy,
-        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as driver,
-    ):
-        assert driver.stdout is not None
-        step = ""
-        for line in driver.stdout:
-            copy.write(line)
-            samples.take(line)
-            now = line.strip() if line.startswith("run ") else line.split()[0]
-            if terminal and now != step and now not in ("latency", "helper"):
-                print(f"\r\033[K{now}", end="", file=sys.stderr, flush=True)
-                step = now
-    if terminal:
-        print("\r\033[K", end="", file=sys.stderr, flush=True)
-    if driver.returncode != 0:
-        sys.exit(f"bench: the driver ended with {driver.returncode}")
-    return samples
-
-
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="make bench",
-        description='Latency, arming, idling and size of the library. Give options as ARGS="...".',
-    )
-    parser.add_argument("--folder", type=Path, required=True, help=argparse.SUPPRESS)
-    parser.add_argument(
-        "--library", dest="shared_library", type=Path, required=True, help=argparse.SUPPRESS
-    )
-    parser.add_argument("--program", type=Path, required=True, help=argparse.SUPPRESS)
-    parser.add_argument("--json", action="store_true", help="also write result.json into the folder")
-    parser.add_argument(
-        "--against",
-        type=Path,
-        metavar="PREFIX",
-        help="compare with the library installed there, in the same run",
-    )
-    parser.add_argument("--runs", type=int, default=5, help="default: %(default)s")
-    parser.add_argument("--rounds", type=int, default=100, help="per run; default: %(default)s")
-    parser.add_argument(
-        "--helpers",
-        type=int,
-        default=1,
-        help="per run, how often a helper is waited for (1 to 3 s each)",
-    )
-    parser.add_argument("--crowds", type=int, default=3, help="per run, crowds of each size")
-    parser.add_argument("--polled", type=int, default=10, help="per run, samples of what polls")
-    parser.add_argument("--arming", type=int, default=60, help="per run, processes that arm")
-    parser.add_argument("--idle", type=int, default=30, help="seconds; 0 leaves it out")
-    parser.add_argument("--settle-us", type=int, default=2000, help="from ready to the kill")
-    parser.add_argument("--mib", type=int, default=0, help="memory that every worker holds")
-    return parser.parse_args()
-
-
-def make_report(arguments: argparse.Namespace, about: dict[str, Any], samples: Samples) -> Report:
-    sizes = {"now": arguments.shared_library}
-    if arguments.against:
-        sizes = {"before": arguments.against / "lib" / arguments.shared_library.name, **sizes}
-    report = Report(list(sizes))
-    report.lines.append(
-        f"Linux {about['kernel']}, {about['processors']} x {about['model']},"
-        f" load {about['load_1min']:.1f}; {arguments.runs} runs of {arguments.rounds} rounds."
-        " Medians; in brackets: the range over the runs."
-    )
-    if about["load_1min"] > BUSY:
-        report.lines.append("The machine was busy when this began: expect less of a quiet one.")
-    if samples.latency:
-        report.compare(
-            "Supervisor killed until worker reaped: added to PDEATHSIG",
-            [(title, samples.latency[name], target) for name, (title, target) in SITUATIONS.items()],
-            "µs",
-            "+.0f",
-            lambda library, baseline: library - baseline,
-            others=("exec",),
-        )
-    if samples.crowd:
-        report.compare(
-            "Workers of one supervisor, leaders that never had a child, until the last is gone",
+        if rows:
+            self.say("## Memory")
+            self.table(rows)
+            self.say(
+                "Resident memory counts code that all processes share. Memory written to is the worker's own."
+            )
+        self.say("## Size, as installed")
+        self.table(
             [
-                (f"{workers}, times PDEATHSIG", crowds, CROWD_RATIO)
-                for workers, crowds in samples.crowd.items()
-            ],
-            "ms for PDEATHSIG",
-            ".2f",
-            lambda library, baseline: library / baseline,
-            scale=1e-3,
-            others=("thread",),
+                {
+                    "file": row["case"] + ("" if row["guard"] == "now" else ", before"),
+                    "KiB": f"{row['median']:.0f}",
+                }
+                for _, row in self.rows("size").iterrows()
+            ]
         )
-    if samples.helper:
-        report.compare(
-            "Supervisor killed until a helper that ignores SIGTERM is gone",
-            [(SITUATIONS[name][0], helpers, None) for name, helpers in sorted(samples.helper.items())],
-            "ms",
-            scale=1e-3,
-            others=("exec",),
+
+    def gpu_memory(self) -> None:
+        table = self.gpu
+        self.say("## GPU memory")
+        for (machine, day, commit), rows in table.groupby(["machine", "date", "commit"], sort=False):
+            self.say(
+                f"Measured on {day}, at commit {commit}: {machine}.",
+                "Milliseconds from the kill of the supervisor: the median, and the range of all samples.",
+                "An empty cell was not measured.",
+            )
+            for what, title in (("gone", "Worker gone"), ("free", "GPU memory free")):
+                part = rows[rows["what"] == what]
+                if not len(part):
+                    continue
+                cells: dict[str, dict] = {}
+                for _, row in part.iterrows():
+                    cell = cells.setdefault(row["worker"], {title: row["worker"]})
+                    cell[self.name(row["guard"])] = (
+                        "**never**"
+                        if math.isinf(row["median_ms"])
+                        else f"{row['median_ms']:.0f} [{row['low_ms']:.0f}, {row['high_ms']:.0f}]"
+                    )
+                self.table(list(cells.values()))
+        self.say(
+            "Nearly all of the time is the GPU driver's: it frees the memory of a process that has gone.",
+            "[What these rows are](../../bench/gpu.md).",
         )
-    if samples.polled:
-        report.polled(samples)
-    if samples.arming:
-        report.compare(
-            "Arming from C, in a program just executed",
-            [(NAMED[named], samples.arming[named], ARMING_US) for named in NAMED],
-            "µs",
-        )
-        rows = [(what, samples.added[what], target) for what, target in ADDED]
-        rows += [(f"page faults, KiB, {NAMED[named]}", samples.faults[named], None) for named in NAMED]
-        report.compare("What arming adds", rows, "")
-    if samples.idle:
-        report.idle(samples)
-    if samples.start:
-        report.program(samples)
-    report.compare(
-        "Size",
-        [
-            (
-                f"{arguments.shared_library.name}, stripped",
-                {name: {1: [path.stat().st_size / 1024]} for name, path in sizes.items()},
-                LIBRARY_KIB,
-            ),
-        ],
-        "KiB",
-    )
-    report.lines += ["", f"Missed: {'; '.join(report.missed)}" if report.missed else "All targets met."]
-    return report
+
+
+def write(folder: Path) -> None:
+    (folder / "README.md").write_text(Page(folder).text())
 
 
 def main() -> None:
-    arguments = parse_arguments()
-    about = machine()
-    command = [str(arguments.folder / "driver"), "--program", str(arguments.program)]
-    names = "runs", "rounds", "helpers", "crowds", "polled", "arming", "idle", "settle_us", "mib"
-    for name in names:
-        command += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]
-    if arguments.against:
-        command += ["--against", str(arguments.against / "lib")]
-    samples = run_driver(command, arguments.folder / "samples.txt", arguments.program)
-    report = make_report(arguments, about, samples)
-    print("\n".join(report.lines))
-
-    if arguments.json:
-        result = {
-            "machine": about,
-            "options": {name: getattr(arguments, name) for name in names},
-            **report.figures,
-            "missed": report.missed,
-        }
-        target = arguments.folder / "result.json"
-        # JSON has no infinity: a helper that never was gone is null.
-        plain = json.loads(json.dumps(result), parse_constant=lambda _: None)
-        target.write_text(json.dumps(plain, indent=2) + "\n")
-        print(f"The figures are in {os.path.relpath(target)}")
+    parser = argparse.ArgumentParser(prog="make bench-report", description=__doc__)
+    parser.add_argument("folder", type=Path, nargs="?", default=RESULTS, help="default: %(default)s")
+    folder = parser.parse_args().folder
+    write(folder)
+    print(f"{folder}/README.md")
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(130)
+    main()

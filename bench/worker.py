@@ -6,7 +6,7 @@ psutil       a thread in psutil's Process.wait()
 ipykernel    ipykernel's own poller, as its kernels start it
 """
 
-import enum  # noqa: F401: most programs have it, by way of signal or re
+import enum  # noqa: F401 - most programs have it, by way of signal or re
 import os
 import struct
 import sys

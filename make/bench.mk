@@ -3,7 +3,7 @@
 BENCH := target/bench
 BENCH_FLAGS := -O2 -std=gnu11 -Wall -Wextra
 BENCH_PYTHON := $(BENCH)/python/bin/python
-BENCH_PROGRAMS := $(addprefix $(BENCH)/,driver supervisor worker worker-static worker-go worker.py python/.stamp)
+BENCH_PROGRAMS := $(addprefix $(BENCH)/,driver supervisor worker worker-static worker-go worker.py .wheel)
 
 .PHONY: bench
 bench: bench-packages ## latency, crowds, idling, arming, sizes, with pictures, into docs/benchmarks (ARGS=--quick: 80 s, into target)
@@ -54,14 +54,17 @@ $(BENCH)/worker.py: bench/worker.py
 	@mkdir -p $(BENCH)
 	@install -m 644 $< $@
 
+$(BENCH)/python/.stamp: bench/requirements.txt
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "bench: Python 3.11 or later is needed")'
+	@python3 -m venv --clear $(@D)
+	@$(BENCH_PYTHON) -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
 # The wheel is installed, never the source, and again only when a file in it has changed: see make/e2e.mk.
-$(BENCH)/python/.stamp: bench/requirements.txt wheel
-	@contents=$$(cat $<; python3 -c '$(E2E_WHEEL_CONTENTS)' dist/localai_parentwatch-*.whl) && \
+$(BENCH)/.wheel: $(BENCH)/python/.stamp wheel
+	@contents=$$(stat -c %Y $<; python3 -c '$(E2E_WHEEL_CONTENTS)' dist/localai_parentwatch-*.whl) && \
 		{ [[ $$(cat $@ 2>/dev/null) == "$$contents" ]] || { \
-		python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "bench: Python 3.11 or later is needed")' && \
-		python3 -m venv --clear $(@D) && \
-		$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $< && \
-		$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-index --no-deps \
+		$(BENCH_PYTHON) -m pip install --quiet --disable-pip-version-check --no-index --no-deps --force-reinstall \
 			dist/localai_parentwatch-*.whl && \
 		echo "$$contents" >$@; }; }
 
