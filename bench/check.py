@@ -1,4 +1,4 @@
-"""Holds the figures of `make bench` against targets.toml. Fails when one is missed or was not measured."""
+"""Holds the figures of `make bench` against targets.toml. Fails when one is missed or missing."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def judge(target: dict, rows: pd.DataFrame) -> dict:
         names = ["low", "high"]
     if len(rows) == 1 and set(names) <= set(rows):
         low, high = rows[names].iloc[0]
-        interval = "" if low == high or math.isnan(low) else f"[{low:.3g}, {high:.3g}]"
+        interval = "" if low == high or math.isnan(low) else f"[{low:.4g}, {high:.4g}]"
     limit = (
         f"exactly {target['exactly']:g}" if "exactly" in target else f"at most {target['at_most']:g}"
     )
     return {
         "what": target["what"],
         "guard": rows["guard"].iloc[0] if len(rows) else "",
-        "measured": f"{measured:.3g}",
+        "measured": f"{measured:.4g}",
         "95% interval": interval,
         "target": f"{limit} {target['unit']}".strip(),
         "verdict": verdict,

@@ -120,7 +120,7 @@ def make(samples: pd.DataFrame) -> pd.DataFrame:
 
 
 def of_gpu(table: pd.DataFrame) -> pd.DataFrame:
-    """The table of gpu.py as figures: until the memory was free, in ms. Low to high is the whole range."""
+    """The table of gpu.py as figures: until the memory was free, in ms. Low, high: the range."""
     free = table[table["what"] == "free"]
     rows = free.rename(
         columns={"worker": "case", "median_ms": "median", "low_ms": "low", "high_ms": "high"}

@@ -117,7 +117,7 @@ class Page:
             )
         self.picture(
             "gone",
-            "Time from the kill of the supervisor until the worker is gone, and until its GPU memory is free: "
+            "From the kill of the supervisor until its worker is gone and the GPU memory is free: "
             "never without a watcher, a second and more with a 2 s poller, "
             "with this library as soon as with the kernel's own signal",
         )
@@ -149,7 +149,7 @@ class Page:
             self.say(
                 "Every worker leads a process group, as LocalAI starts them.",
                 "PDEATHSIG is the kernel's own signal. It prints nothing and leaves helpers behind.",
-                "psutil takes a dead supervisor for alive until its parent has reaped it. Here that is at once.",
+                "psutil takes a dead supervisor for alive until it is reaped. Here that is at once.",
             )
         if len(self.rows("latency")):
             self.say("### By what the worker leads and has")
@@ -236,9 +236,7 @@ class Page:
         if rows:
             self.say("## Memory")
             self.table(rows)
-            self.say(
-                "Resident memory counts code that all processes share. Memory written to is the worker's own."
-            )
+            self.say("Resident memory counts shared code too. Memory written to is the worker's own.")
         self.say("## Size, as installed")
         self.table(
             [
@@ -256,7 +254,7 @@ class Page:
         for (machine, day, commit), rows in table.groupby(["machine", "date", "commit"], sort=False):
             self.say(
                 f"Measured on {day}, at commit {commit}: {machine}.",
-                "Milliseconds from the kill of the supervisor: the median, and the range of all samples.",
+                "Milliseconds from the kill of the supervisor: the median and the range.",
                 "An empty cell was not measured.",
             )
             for what, title in (("gone", "Worker gone"), ("free", "GPU memory free")):
@@ -273,7 +271,7 @@ class Page:
                     )
                 self.table(list(cells.values()))
         self.say(
-            "Nearly all of the time is the GPU driver's: it frees the memory of a process that has gone.",
+            "Nearly all of the time is the GPU driver's. It frees the memory once the process is gone.",
             "[What these rows are](../../bench/gpu.md).",
         )
 
