@@ -1,11 +1,12 @@
 # The Python package: see pyproject.toml.
 
-# Panic messages would contain the paths of the dependencies on this machine: replace them.
+# Where the sources of the dependencies are on this machine is nobody's business: places of panics tell it.
 SHIPPED := RUSTFLAGS="$${RUSTFLAGS:-} --remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=cargo"
 
 .PHONY: wheel
-wheel: toolchains $(VENV)/.wheel ## build the Python package in dist/: a wheel for this kind of machine, and its sources
-	@# The source distribution has the lock file of the whole workspace. Cargo reduces it when it builds from there.
+wheel: toolchains $(VENV)/.wheel ## the Python package into dist/: a wheel for this machine's kind, and its sources
+	@# The source distribution has the lock file of the whole workspace, which cargo cuts down to it when it
+	@# builds from there.
 	@mkdir -p dist && out=$$(mktemp -d target/wheel.XXXXXX) && trap 'rm -rf "$$out"' EXIT && \
 		$(SHIPPED) $(VENV)/bin/maturin build --quiet --locked --out "$$out" && \
 		$(VENV)/bin/maturin sdist --out "$$out" && \
@@ -15,12 +16,6 @@ wheel: toolchains $(VENV)/.wheel ## build the Python package in dist/: a wheel f
 .PHONY: check-wheel
 check-wheel: wheel ## check the files of `make wheel`: contents, size, exports, and a build from the source distribution
 	@scripts/check-wheel.sh dist
-
-.PHONY: bench-python
-bench-python: wheel ## measure the import, the start of the watcher, and the size of the package (ARGS="--json")
-	@python3 -m venv --clear target/bench/venv
-	@target/bench/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-index dist/localai_parentwatch-*.whl
-	@target/bench/venv/bin/python bench/python.py --wheel dist/localai_parentwatch-*.whl $(ARGS)
 
 $(VENV)/.wheel: python/requirements-build.txt
 	@test -x $(VENV)/bin/python || python3 -m venv $(VENV)
