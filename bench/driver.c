@@ -308,11 +308,14 @@ static bool wait_until_readable(int pidfd, int milliseconds) {
     return ready > 0;
 }
 
-/* Nanoseconds since the supervisor was killed. The worker has ended, and is our child by now. */
+/* Nanoseconds since the supervisor was killed. The worker has ended. */
 static int64_t reap_worker(struct tree *tree) {
     siginfo_t info;
-    if (waitid(P_PIDFD, (id_t)tree->worker_fd, &info, WEXITED) < 0) {
-        fail("waitid");
+    /* A death pipe tells of a supervisor that has yet to give away its children: the worker may be none of ours yet. */
+    while (waitid(P_PIDFD, (id_t)tree->worker_fd, &info, WEXITED) < 0) {
+        if (errno != ECHILD || waitpid(tree->supervisor, NULL, 0) < 0) {
+            fail("waitid");
+        }
     }
     int64_t passed = now_ns() - tree->killed_at;
     close(tree->worker_fd);
