@@ -8,7 +8,7 @@ RELEASE_WHEELS := $(foreach arch,x86_64 aarch64,$(arch)-unknown-linux-gnu:manyli
 release: toolchains ## build all files of a release in dist/, with SHA256SUMS, and try them on other systems
 	@rm -rf dist
 	@scripts/test.sh $(foreach target,$(RELEASE_TARGETS),'$(target)' '$(RELEASE_CAN) make dist TARGET=$(target)') \
-		wheels '$(RELEASE_CAN) make release-wheels' \
+		wheels '$(RELEASE_CAN) make release-wheels' packages '$(RELEASE_CAN) make packages' \
 		Windows '$(RELEASE_CAN) make dist-windows' macOS '$(RELEASE_CAN) make dist-macos' \
 		sums 'make release-sums' \
 		'Debian 11' '$(call RELEASE_ELSEWHERE,bullseye)' \
