@@ -193,10 +193,12 @@ check_sbom() {
         cut -d ' ' -f 1,2 | sed '/^$/d' | LC_ALL=C sort -u)" "$(jq -r '.components[] | "\(.name) v\(.version)"' "$sbom" | LC_ALL=C sort)"
   done
   # Every one with a licence, and all but ours with a checksum; no dependency on what is not listed.
-  same 'the SBOM: what lacks a licence or a checksum' '' "$(jq -r '.components[]
-    | select((.licenses | length == 0) or (.hashes == null and (.name | startswith("parentwatch") | not))) | .name' "$sbom")"
-  same 'the SBOM: references to nothing' '' "$(jq -r '([.components[]."bom-ref", .metadata.component."bom-ref"]) as $known
-    | .dependencies[] | .ref, .dependsOn[] | select(IN($known[]) | not)' "$sbom")"
+  jq -r '.components[] | select(
+    (.licenses | length == 0) or (.hashes == null and (.name | startswith("parentwatch") | not))) | .name' "$sbom" >"$work/list"
+  same 'the SBOM: what lacks a licence or a checksum' '' "$(cat "$work/list")"
+  jq -r '[.components[]."bom-ref", .metadata.component."bom-ref"] as $known
+    | .dependencies[] | .ref, .dependsOn[]? | select(IN($known[]) | not)' "$sbom" >"$work/list"
+  same 'the SBOM: references to nothing' '' "$(cat "$work/list")"
   ok "$(basename "$sbom"): $(jq '.components | length' "$sbom") crates, each with its licence"
 }
 
