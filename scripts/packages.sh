@@ -12,20 +12,6 @@ work=$PWD/target/packages
 # Cargo.toml names it to cargo-deb.
 tree=$work/root
 
-# have TOOL VERSION WHAT: is the tool from crates.io there, or can it be built?
-have() {
-  # What is there may be of another version.
-  [[ ! -e $tools/$1-$2 ]] || return 0
-  echo "packages: building $1 (once, takes minutes)" >&2
-  mkdir -p "$tools"
-  if ! CARGO_TARGET_DIR=$tools/build RUSTFLAGS='' cargo install --locked --force --root "$tools" "$1@$2" >"$tools/log" 2>&1; then
-    echo "SKIPPED: $3: $1 cannot be built: $(grep -m 1 '^error' "$tools/log" || tail -n 1 "$tools/log")"
-    return 1
-  fi
-  rm -rf "$tools/build"
-  touch "$tools/$1-$2"
-}
-
 deb() {
   "$tools/bin/cargo-deb" --quiet --offline --locked -p parentwatch-cli --no-build --no-strip --target "${1%%.*}" -o dist/ \
     >"$work/deb.log"
@@ -60,7 +46,7 @@ mkdir -p dist
 rm -rf "$work" dist/localai-parentwatch*.{deb,rpm,cdx.json}
 mkdir -p "$work"
 with_deb=''
-! have cargo-deb 3.8.0 .deb || with_deb=1
+! scripts/cargo-tool.sh cargo-deb 3.8.0 || with_deb=1
 for target in "$@"; do
   rm -rf "$tree"
   make --no-print-directory -s install TARGET="$target" DESTDIR="$tree" PREFIX=/usr
@@ -68,4 +54,4 @@ for target in "$@"; do
   rpm "$target"
 done
 # The crates are the same for all of them.
-! have cargo-cyclonedx 0.5.9 SBOM || sbom "$1"
+! scripts/cargo-tool.sh cargo-cyclonedx 0.5.9 || sbom "$1"
