@@ -53,13 +53,18 @@ empty :=
 CPP_RUSTCS_OPTION = $(addprefix -DPARENTWATCH_RUSTCS=,$(subst $(empty) ,;,$(strip $(CPP_RUSTCS))))
 
 CPP_OPTIONS_gcc = -DCMAKE_C_COMPILER=gcc -DCMAKE_CXX_COMPILER=g++ '-DPARENTWATCH_CMAKES=$(CPP_CMAKES)' '$(CPP_RUSTCS_OPTION)'
+CPP_OPTIONS_unpacked = $(CPP_OPTIONS_gcc)
 CPP_OPTIONS_clang := -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++
 CPP_OPTIONS_thread := -DCMAKE_C_COMPILER=gcc -DCMAKE_CXX_COMPILER=g++ -DPARENTWATCH_SANITIZER=thread -DCMAKE_BUILD_TYPE=Debug
 CPP_OPTIONS_address := -DCMAKE_C_COMPILER=gcc -DCMAKE_CXX_COMPILER=g++ -DPARENTWATCH_SANITIZER=address,undefined -DCMAKE_BUILD_TYPE=Debug
 
-.PHONY: $(CPP_CONFIGURATIONS:%=check-cpp-%)
+# `unpacked` is for what scripts/check-dist.sh has unpacked: CPP_PREFIX says where.
+CPP_CHECKS := $(CPP_CONFIGURATIONS:%=check-cpp-%) check-cpp-unpacked
+.PHONY: $(CPP_CHECKS)
 check-cpp-gcc: $(CPP_CMAKE)
-$(CPP_CONFIGURATIONS:%=check-cpp-%): check-cpp-%: $(CPP)/moved/.stamp
+check-cpp-unpacked: cpp-packages $(CPP_CMAKE)
+$(CPP_CONFIGURATIONS:%=check-cpp-%): $(CPP)/moved/.stamp
+$(CPP_CHECKS): check-cpp-%:
 	@echo "cpp-tests, $*:"
 	@# CMake has cached what it found of the package, which may have changed.
 	@rm -f $(CPP)/$*/CMakeCache.txt

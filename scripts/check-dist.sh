@@ -127,3 +127,9 @@ if [[ $target != *-musl ]]; then
   [[ $("${emulator[@]}" "$work/program") == "$version "* ]] || wrong 'a program that links the shared library'
   ok 'a program links the shared library and starts the watcher'
 fi
+
+# The one for this processor that other systems get: used by everything in cpp-tests, from where it is unpacked.
+if [[ $target == "$(uname -m)"-*-gnu.* ]]; then
+  env -u MAKEFLAGS -u MAKELEVEL make --no-print-directory -C "$source" check-cpp-unpacked CPP_PREFIX="$prefix"
+  ok 'cpp-tests, with what was unpacked elsewhere'
+fi
