@@ -9,11 +9,14 @@ SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 .PHONY: dist
 dist: lib ## pack headers, libraries, CMake and pkg-config files into a tarball for this kind of machine, with a checksum
 	@scripts/install-packages.sh binutils gcc libc6-dev make pkg-config
+	@cd dist && sha256sum '$(DIST_NAME).tar.gz' >'$(DIST_NAME).tar.gz.sha256'
+	@scripts/check-dist.sh '$(DIST)' $(TARGET)
+
+.PHONY: tarball
+tarball: lib
 	@rm -rf $(FOR)/dist
 	@$(MAKE) --no-print-directory -s install DESTDIR='$(CURDIR)/$(FOR)/dist' PREFIX='/$(DIST_NAME)'
 	@install -C -m 644 LICENSE '$(FOR)/dist/$(DIST_NAME)/'
 	@mkdir -p dist
 	@tar --sort=name --owner=0 --group=0 --numeric-owner --mtime='@$(SOURCE_DATE_EPOCH)' --mode=go=u,go-w \
 		-C $(FOR)/dist -c '$(DIST_NAME)' | gzip -n -9 >'$(DIST)'
-	@cd dist && sha256sum '$(DIST_NAME).tar.gz' >'$(DIST_NAME).tar.gz.sha256'
-	@scripts/check-dist.sh '$(DIST)' $(TARGET)

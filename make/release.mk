@@ -10,7 +10,7 @@ release: toolchains ## build all files of a release in dist/, with SHA256SUMS, a
 	@scripts/test.sh $(foreach target,$(RELEASE_TARGETS),'$(target)' '$(RELEASE_CAN) make dist TARGET=$(target)') \
 		wheels '$(RELEASE_CAN) make release-wheels' packages '$(RELEASE_CAN) make packages' \
 		Windows '$(RELEASE_CAN) make dist-windows' macOS '$(RELEASE_CAN) make dist-macos' \
-		sums 'make release-sums' \
+		'built twice' '$(RELEASE_CAN) make check-reproducible' sums 'make release-sums' \
 		'Debian 11' '$(call RELEASE_ELSEWHERE,bullseye)' \
 		'Debian 13' '$(call RELEASE_ELSEWHERE,trixie,dist/localai_parentwatch-$(VERSION)-*-manylinux*_x86_64.whl)'
 	@cd dist && ls -l && cat SHA256SUMS
@@ -29,6 +29,12 @@ release-wheels: $(VENV)/.wheel
 			--compatibility "$${wheel#*:}" --out dist; \
 	done
 	@$(VENV)/bin/maturin sdist --out dist
+
+# For this processor, whose tarballs tell enough of the others'.
+REPRODUCED := 'tarball TARGET=x86_64-unknown-linux-gnu.$(GLIBC)' 'tarball TARGET=x86_64-unknown-linux-musl'
+.PHONY: check-reproducible
+check-reproducible: ## after `make release`: files of it are built again in another folder, and have the same bytes
+	@SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) scripts/check-reproducible.sh $(REPRODUCED)
 
 .PHONY: release-sums
 release-sums:
