@@ -16,7 +16,7 @@ dist: lib ## pack headers, libraries, CMake and pkg-config files into a tarball 
 tarball: lib
 	@rm -rf $(FOR)/dist
 	@$(MAKE) --no-print-directory -s install DESTDIR='$(CURDIR)/$(FOR)/dist' PREFIX='/$(DIST_NAME)'
-	@install -C -m 644 LICENSE '$(FOR)/dist/$(DIST_NAME)/'
+	@install -C -m 644 LICENSE THIRD-PARTY-LICENSES '$(FOR)/dist/$(DIST_NAME)/'
 	@mkdir -p dist
 	@tar --sort=name --owner=0 --group=0 --numeric-owner --mtime='@$(SOURCE_DATE_EPOCH)' --mode=go=u,go-w \
 		-C $(FOR)/dist -c '$(DIST_NAME)' | gzip -n -9 >'$(DIST)'

@@ -10,7 +10,7 @@ release: toolchains ## build all files of a release in dist/, with SHA256SUMS, a
 	@scripts/test.sh $(foreach target,$(RELEASE_TARGETS),'$(target)' '$(RELEASE_CAN) make dist TARGET=$(target)') \
 		wheels '$(RELEASE_CAN) make release-wheels' packages '$(RELEASE_CAN) make packages' \
 		Windows '$(RELEASE_CAN) make dist-windows' macOS '$(RELEASE_CAN) make dist-macos' \
-		'built twice' '$(RELEASE_CAN) make check-reproducible' sums 'make release-sums' \
+		licences '$(RELEASE_CAN) make check-notices' 'built twice' '$(RELEASE_CAN) make check-reproducible' sums 'make release-sums' \
 		'Debian 11' '$(call RELEASE_ELSEWHERE,bullseye)' \
 		'Debian 13' '$(call RELEASE_ELSEWHERE,trixie,dist/localai_parentwatch-$(VERSION)-*-manylinux*_x86_64.whl)'
 	@cd dist && ls -l && cat SHA256SUMS
@@ -30,6 +30,21 @@ release-wheels: $(VENV)/.wheel
 	done
 	@$(VENV)/bin/maturin sdist --out dist
 
+.PHONY: notices
+notices: ## write THIRD-PARTY-LICENSES anew: the licences of what is linked into what is released
+	@scripts/notices.sh THIRD-PARTY-LICENSES
+
+.PHONY: check-notices
+check-notices: ## THIRD-PARTY-LICENSES is current, and is in every tarball and wheel that lies in dist/
+	@mkdir -p target
+	@scripts/notices.sh target/notices || exit $$(($$? != 77)); diff THIRD-PARTY-LICENSES target/notices || \
+		{ echo 'THIRD-PARTY-LICENSES is old: make notices writes it anew' >&2; exit 1; }
+	@scripts/install-packages.sh libarchive-tools
+	@for file in $(wildcard dist/*.tar.gz dist/*.whl); do \
+		bsdtar -xOf "$$file" '*/THIRD-PARTY-LICENSES' | cmp - THIRD-PARTY-LICENSES || \
+			{ echo "$$file: the licences of others" >&2; exit 1; }; \
+	done
+
 # For this processor, whose tarballs tell enough of the others'.
 REPRODUCED := 'tarball TARGET=x86_64-unknown-linux-gnu.$(GLIBC)' 'tarball TARGET=x86_64-unknown-linux-musl'
 .PHONY: check-reproducible
@@ -46,7 +61,8 @@ RELEASE_LIBRARY = scripts/cross.sh rustc $1 --quiet --locked -p parentwatch-capi
 RELEASE_PROGRAM = scripts/cross.sh build $1 --quiet --locked -p parentwatch-cli --profile release-program
 define RELEASE_OTHER
 	@name=localai-parentwatch-$(VERSION)-$1 && from=target/cross/$2 && to=target/release-$1 && rm -rf "$$to" && \
-		install -d "$$to/$$name"/{bin,include,lib} && install -m 644 LICENSE "$$to/$$name/" && \
+		install -d "$$to/$$name"/{bin,include,lib} && install -m 644 LICENSE THIRD-PARTY-LICENSES "$$to/$$name/" && \
+		$(if $5,install -m 644 $5 "$$to/$$name/THIRD-PARTY-LICENSES.mingw-w64" &&) \
 		install -m 644 include/localai_parentwatch.h "$$to/$$name/include/" && \
 		for file in $3; do install -m 755 "$$from/release-library/$$file" "$$to/$$name/lib/"; done && \
 		install -m 755 "$$from/release-program/$4" "$$to/$$name/bin/" && mkdir -p dist && \
@@ -59,7 +75,7 @@ endef
 dist-windows:
 	@$(call RELEASE_LIBRARY,x86_64-pc-windows-gnu)
 	@$(call RELEASE_PROGRAM,x86_64-pc-windows-gnu)
-	$(call RELEASE_OTHER,windows-x86_64,x86_64-pc-windows-gnu,localai_parentwatch.dll liblocalai_parentwatch.dll.a,localai-parentwatch.exe)
+	$(call RELEASE_OTHER,windows-x86_64,x86_64-pc-windows-gnu,localai_parentwatch.dll liblocalai_parentwatch.dll.a,localai-parentwatch.exe,/usr/share/doc/mingw-w64-x86-64-dev/copyright)
 	@cp target/release-windows-x86_64/*/bin/*.exe target/release-windows-x86_64/ && \
 		scripts/cross.sh run-windows target/release-windows-x86_64/localai-parentwatch.exe --version | grep -F '$(VERSION)'
 

@@ -43,6 +43,7 @@ share/fish/vendor_completions.d/localai-parentwatch.fish
 $(cd "$source/crates/parentwatch-cli/pages" && printf 'share/man/man1/%s\n' *.1 | LC_ALL=C sort)
 share/zsh/site-functions/_localai-parentwatch"
 wanted="LICENSE
+THIRD-PARTY-LICENSES
 bin/localai-parentwatch
 include/localai_parentwatch.h
 include/parent_watch.h

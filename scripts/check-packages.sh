@@ -22,10 +22,11 @@ same() { [[ $2 == "$3" ]] || { diff <(echo "$2") <(echo "$3") || true; wrong "$1
 
 scripts/install-packages.sh binutils cmake cpio gcc jq libc6-dev make pkg-config rpm
 
-# files LIBDIR GZ LICENCE: every file with its mode.
+# files LIBDIR GZ LICENCES...: every file with its mode.
 files() {
   local page
   {
+    printf -- '-rw-r--r-- %s\n' "${@:3}"
     for page in crates/parentwatch-cli/pages/*.1; do echo "-rw-r--r-- share/man/man1/$(basename "$page")$2"; done
     cat <<FILES
 -rwxr-xr-x bin/localai-parentwatch
@@ -41,19 +42,19 @@ lrwxrwxrwx $1/liblocalai_parentwatch.so.0
 -rw-r--r-- share/bash-completion/completions/localai-parentwatch
 -rw-r--r-- share/fish/vendor_completions.d/localai-parentwatch.fish
 -rw-r--r-- share/zsh/site-functions/_localai-parentwatch
--rw-r--r-- $3
 FILES
   } | LC_ALL=C sort -k 2
 }
 
-# contents NAME ROOT LIBDIR LICENCE MACHINE: what was unpacked.
+# contents NAME ROOT LIBDIR LICENCE NOTICES MACHINE: what was unpacked.
 contents() {
   local library=$2/usr/$3/liblocalai_parentwatch.so file needs
   cmp -s LICENSE "$2/usr/$4" || wrong "$1: the licence"
+  cmp -s THIRD-PARTY-LICENSES "$2/usr/$5" || wrong "$1: the licences of others"
   if grep -rlF -e "$source" -e "$HOME/" "$2"; then wrong "$1: these files tell where they have been built"; fi
   # By way of the links.
   for file in "$library.0" "$library" "$2/usr/bin/localai-parentwatch"; do
-    readelf -h "$file" | grep -q "Machine: .*$5" || wrong "$1: $file is not for $5"
+    readelf -h "$file" | grep -q "Machine: .*$6" || wrong "$1: $file is not for $6"
   done
   needs=$(readelf --version-info "$library" | grep -oE 'GLIBC_[0-9.]+' | sort -uV | tail -n 1)
   [[ $(printf '%s\n' "${needs#GLIBC_}" 2.17 | sort -V | tail -n 1) == 2.17 ]] ||
@@ -65,27 +66,29 @@ contents() {
 
 check_deb() {
   local deb=$folder/localai-parentwatch_$version-1_$1.deb
+  local licences=(share/doc/localai-parentwatch/{copyright,THIRD-PARTY-LICENSES})
   [[ -e $deb ]] || wrong "there is no $deb"
   same "$1.deb: the fields" "localai-parentwatch $version-1 $1 libc6 (>= 2.17)" \
     "$(for field in Package Version Architecture Depends; do dpkg-deb -f "$deb" "$field"; done | paste -s -d ' ')"
   dpkg-deb --fsys-tarfile "$deb" | tar --numeric-owner -tv >"$work/list"
-  same "$1.deb: the files" "$(files lib .gz share/doc/localai-parentwatch/copyright)" \
+  same "$1.deb: the files" "$(files lib .gz "${licences[@]}")" \
     "$(sed -nE 's|^([^d][^ ]+) 0/0 .* \./usr/([^ ]+)( -> .*)?$|\1 \2|p' "$work/list" | LC_ALL=C sort -k 2)"
   if grep -vE '^[^ ]+ 0/0 .* \./' "$work/list"; then wrong "$1.deb: these are not root's"; fi
   if grep '^d' "$work/list" | grep -v '^drwxr-xr-x'; then wrong "$1.deb: the modes of these folders"; fi
   dpkg-deb --extract "$deb" "$work/$1"
-  contents "$1.deb" "$work/$1" lib share/doc/localai-parentwatch/copyright "$2"
+  contents "$1.deb" "$work/$1" lib "${licences[@]}" "$2"
   ok "$(basename "$deb"): $(grep -vc '^d' "$work/list") files, $(stat -c %s "$deb") bytes"
 }
 
 check_rpm() {
   local rpm=$folder/localai-parentwatch-$version-1.$1.rpm
+  local licences=(share/licenses/localai-parentwatch/{LICENSE,THIRD-PARTY-LICENSES})
   [[ -e $rpm ]] || wrong "there is no $rpm"
   rpm -K --nosignature "$rpm" >"$work/said" || wrong "$1.rpm: $(cat "$work/said")"
   same "$1.rpm: the tags" "localai-parentwatch $version-1 $1 localhost" \
     "$(rpm -qp --qf '%{NAME} %{VERSION}-%{RELEASE} %{ARCH} %{BUILDHOST}' "$rpm")"
   rpm -qp --qf '[%{FILEMODES:perms} %{FILEUSERNAME}/%{FILEGROUPNAME} %{FILENAMES}\n]' "$rpm" >"$work/list"
-  same "$1.rpm: the files" "$(files lib64 '' share/licenses/localai-parentwatch/LICENSE)" \
+  same "$1.rpm: the files" "$(files lib64 '' "${licences[@]}")" \
     "$(sed -nE 's|^([^d][^ ]+) root/root /usr/(.*)|\1 \2|p' "$work/list" | LC_ALL=C sort -k 2)"
   if grep -v ' root/root /' "$work/list"; then wrong "$1.rpm: these are not root's"; fi
   if grep '^d' "$work/list" | grep -v '^drwxr-xr-x'; then wrong "$1.rpm: the modes of these folders"; fi
@@ -96,7 +99,7 @@ check_rpm() {
   fi
   mkdir "$work/$1"
   rpm2cpio "$rpm" | cpio --quiet -idm -D "$work/$1"
-  contents "$1.rpm" "$work/$1" lib64 share/licenses/localai-parentwatch/LICENSE "$2"
+  contents "$1.rpm" "$work/$1" lib64 "${licences[@]}" "$2"
   ok "$(basename "$rpm"): $(grep -vc '^d' "$work/list") files, $(stat -c %s "$rpm") bytes"
 }
 

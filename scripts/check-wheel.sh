@@ -33,6 +33,9 @@ found=$(cd "$work/wheel/localai_parentwatch" && find . -type f | sed 's|^\./||' 
 [[ $found == "$wanted" ]] || { diff <(echo "$wanted") <(echo "$found") || true; wrong 'the modules in the wheel'; }
 others=$(find "$work/wheel" -mindepth 1 -maxdepth 1 ! -name localai_parentwatch ! -name "$name.dist-info")
 [[ -z $others ]] || wrong "more than the package is in the wheel: $others"
+for file in LICENSE THIRD-PARTY-LICENSES; do
+  cmp "$source/$file" "$work/wheel/$name.dist-info/licenses/$file" || wrong "$file in the wheel"
+done
 if grep -q '^Requires-Dist' "$work/wheel/$name.dist-info/METADATA"; then wrong 'the wheel asks for other packages'; fi
 python3 "$source/scripts/check_links.py" --published "$work/wheel/$name.dist-info/METADATA" ||
   wrong 'the links that PyPI shows'
@@ -50,7 +53,7 @@ glibc=${glibc#GLIBC_}
 if grep -rlF -e "$source" -e "$HOME/" "$work/wheel"; then wrong 'these files tell where they have been built'; fi
 ok "the native module exports its one function, is stripped, needs glibc $glibc, and tells no path"
 
-wanted='Cargo\.(toml|lock)|LICENSE|PKG-INFO|pyproject\.toml|crates/parentwatch/(LICENSE|README\.md)'
+wanted='Cargo\.(toml|lock)|LICENSE|THIRD-PARTY-LICENSES|PKG-INFO|pyproject\.toml|crates/parentwatch/(LICENSE|README\.md)'
 wanted+='|crates/parentwatch(-python)?/(Cargo\.toml|src/.*\.rs)|python/README\.md|python/localai_parentwatch/[^/]*'
 found=$(find "$work/$name" -type f -printf '%P\n')
 unexpected=$(grep -vxE "$wanted" <<<"$found" || true)

@@ -24,7 +24,7 @@ rpm() {
     --define '_build_name_fmt %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm' --define '_binary_payload w6.xzdio' \
     --define '_buildhost localhost' --define 'use_source_date_epoch_as_buildtime 1' \
     --define 'clamp_mtime_to_source_date_epoch 1' --define "release_version $version" --define "tree $tree" \
-    --define "licence $PWD/LICENSE" packaging/localai-parentwatch.spec >"$work/rpm.log" 2>&1 || { cat "$work/rpm.log" >&2 && exit 1; }
+    --define "sources $PWD" packaging/localai-parentwatch.spec >"$work/rpm.log" 2>&1 || { cat "$work/rpm.log" >&2 && exit 1; }
 }
 
 # cargo-cyclonedx writes beside each Cargo.toml: that is done in a copy of our crates that are shipped.

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# notices.sh FILE: the licences of everything that is linked into what is released, into FILE: the crates of the library,
+# the program and the Python module, Rust's standard library, and the C library and linker of scripts/cross.sh.
+# One line that begins with SKIPPED: and status 77 where they cannot be collected.
+set -euo pipefail
+file=$(realpath "${1:?notices.sh: expected a file to write}")
+cd "$(dirname "$0")/.."
+scripts/cross.sh env true
+scripts/cargo-tool.sh cargo-about 0.9.3 --features cli
+scripts/install-packages.sh jq
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+tools=${PARENTWATCH_CROSS_TOOLCHAIN:-$PWD/target/cross-toolchain}
+
+# about NAME [OPTION...]
+about() {
+  target/tools/bin/cargo-about generate --locked --fail --format json --config about.toml --output-file "$work/$1.json" "${@:2}" \
+    >"$work/said" 2>&1 || { cat "$work/said" >&2 && exit 1; }
+}
+for crate in capi cli python; do about "$crate" --manifest-path "crates/parentwatch-$crate/Cargo.toml"; done
+# With the features that cargo gives it. For Windows it has a crate of its own more, which names no licence.
+rust=("$tools"/root/usr/src/rustc-*)
+RUSTC_BOOTSTRAP=1 about std --manifest-path "${rust[0]}/library/std/Cargo.toml" --features 'backtrace panic-unwind' \
+  --target x86_64-unknown-linux-gnu --target aarch64-unknown-linux-musl --target aarch64-apple-darwin
+zig=("$tools"/zig/lib/python*/site-packages/ziglang)
+jq --slurp --raw-output --arg rust "${rust[0]##*-}" --rawfile musl "${zig[0]}/lib/libc/musl/COPYRIGHT" \
+  --rawfile zig "${zig[0]}/LICENSE" -f scripts/notices.jq "$work"/*.json >"$work/notices"
+if grep -nE '<(year|copyright holders?)>' "$work/notices"; then
+  echo 'notices.sh: the licence of a crate above does not say whose it is' >&2
+  exit 1
+fi
+cp "$work/notices" "$file"
