@@ -1,12 +1,11 @@
 # The Python package: see pyproject.toml.
 
-# Where the sources of the dependencies are on this machine is nobody's business: places of panics tell it.
+# Panic messages would contain the paths of the dependencies on this machine: replace them.
 SHIPPED := RUSTFLAGS="$${RUSTFLAGS:-} --remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=cargo"
 
 .PHONY: wheel
-wheel: toolchains $(VENV)/.wheel ## the Python package into dist/: a wheel for this machine's kind, and its sources
-	@# The source distribution has the lock file of the whole workspace, which cargo cuts down to it when it
-	@# builds from there.
+wheel: toolchains $(VENV)/.wheel ## build the Python package in dist/: a wheel for this kind of machine, and its sources
+	@# The source distribution has the lock file of the whole workspace. Cargo reduces it when it builds from there.
 	@mkdir -p dist && out=$$(mktemp -d target/wheel.XXXXXX) && trap 'rm -rf "$$out"' EXIT && \
 		$(SHIPPED) $(VENV)/bin/maturin build --quiet --locked --out "$$out" && \
 		$(VENV)/bin/maturin sdist --out "$$out" && \
