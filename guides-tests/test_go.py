@@ -108,7 +108,7 @@ class LocalAI:
     def __init__(self, program: Path, folder: Path, processes, env):
         script(
             folder / "backend/run.sh",
-            "#!/bin/sh\nsetsid sleep 1001 &\necho $! >helper\nexec sleep 1000 # $@\n",
+            "#!/bin/sh\nsetsid sleep 1001 &\necho $! >helper\necho $* >arguments\nexec sleep 1000\n",
         )
         self.process = subprocess.Popen(
             [program, folder / "backend/run.sh", folder / "state"],
@@ -125,6 +125,7 @@ class LocalAI:
         wait_until(
             "the backend runs", lambda: b"sleep" in Path(f"/proc/{self.backend}/cmdline").read_bytes()
         )
+        assert (folder / "backend/arguments").read_text() == "--addr 127.0.0.1:1\n"
 
     def kill(self):
         self.process.kill()
