@@ -422,7 +422,7 @@ static void measure_faces(long run) {
 
 /* A supervisor's memory is given back before anybody can see its death. */
 static void measure_resident(long run) {
-    static const struct guard *const guards[] = {&PDEATHSIG, &SHARED, &EXEC};
+    static const struct guard *const guards[] = {&PDEATHSIG, &SHARED};
     for (int size = 0; size < options.sizes; size++) {
         for (int i = 0; i < LENGTH(guards); i++) {
             const struct guard *guard = guards[(i + run) % LENGTH(guards)];

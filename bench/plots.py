@@ -188,7 +188,8 @@ def gone(folder: Path, table: pd.DataFrame, facts: dict) -> None:
         ]
         figure.legend(handles=handles, loc="outside lower right", ncols=2)
         axes.set_xlabel(
-            "Median. Line: 5th to 95th percentile; GPU memory: all samples. Logarithmic scale.",
+            "Median, logarithmic. Line: 5th to 95th percentile; of GPU memory: all samples.\n"
+            f"Worker: {facts['machine']}. GPU: {facts['gpu']}.",
             loc="left",
             fontsize=8,
         )

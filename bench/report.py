@@ -43,6 +43,8 @@ class Page:
         self.facts = json.loads((folder / "about.json").read_text())
         self.figures = check.load(folder)
         self.gpu = pd.read_csv(folder / "gpu.csv")
+        row = self.gpu.iloc[0]
+        self.facts["gpu"] = f"{row['machine'].partition(';')[0]}, {row['date']}"
         self.pictures = plots.write(folder, self.figures, self.facts)
         self.lines: list[str] = []
 
@@ -71,7 +73,15 @@ class Page:
         """A row for each case, a column for each guard, and what ours adds."""
         rows = self.rows(measure)
         table = []
-        for case, group in rows.groupby("case", sort=False):
+        # The driver's rounds are shuffled.
+        rows = rows.sort_values(
+            "guard", key=lambda guards: guards.map(list(GUARDS).index), kind="stable"
+        )
+        cases = [case for case in names if case in set(rows["case"])] or sorted(
+            rows["case"].unique(), key=int
+        )
+        for case in cases:
+            group = rows[rows["case"] == case]
             cells = {first: names.get(case, f"{int(case):,}" if case.isdigit() else case)}
             for _, row in group.iterrows():
                 cells[self.name(row["guard"])] = interval(row, "median")
@@ -121,9 +131,6 @@ class Page:
             "never without a watcher, a second and more with a 2 s poller, "
             "with this library as soon as with the kernel's own signal",
         )
-        row = self.gpu.iloc[0]
-        if "gone" in self.pictures:
-            self.say(f"Worker gone: this machine. GPU memory: {row['machine']}, {row['date']}.")
 
     def verdicts(self) -> None:
         self.say("## Targets", "", "`make bench-check` fails when one is missed.")
@@ -166,8 +173,7 @@ class Page:
             self.say(
                 "Until the last one is gone. A bare thread does nothing but wait and exit.",
                 "No library that has a thread can be faster.",
-                "With `exec` every guardian looks at every process of the machine:",
-                "the time grows with the square of their number.",
+                "With `exec` each worker has a guardian, which looks at every process of the machine.",
             )
 
     def resident(self) -> None:
