@@ -26,6 +26,29 @@ NANOSECONDS = {
     "start",
     "cpu",
 }
+COLUMNS = [
+    "measure",
+    "case",
+    "guard",
+    "unit",
+    "runs",
+    "samples",
+    "median",
+    "low",
+    "high",
+    "p5",
+    "p95",
+    "least",
+    "most",
+    "lowest_run",
+    "highest_run",
+    "added",
+    "added_low",
+    "added_high",
+    "ratio",
+    "ratio_low",
+    "ratio_high",
+]
 PER_MINUTE = {"wakeups", "preempted", "cpu"}
 
 
@@ -116,7 +139,7 @@ def make(samples: pd.DataFrame) -> pd.DataFrame:
                     interval = with_interval(statistic, *pairs)
                     row |= dict(zip((name, f"{name}_low", f"{name}_high"), interval, strict=True))
             rows.append(row)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def of_gpu(table: pd.DataFrame) -> pd.DataFrame:

@@ -118,7 +118,7 @@ class Page:
         self.say(
             f"`make bench` wrote this page on {facts['date']}, at commit {facts['commit']}.",
             f"Machine: {facts['machine']}. Load when it began: {facts['load']}.",
-            f"{options['runs']} runs. A figure is the median of all samples; the brackets are its 95 % "
+            f"Runs: {options['runs']}. A figure is the median of all samples; the brackets are its 95 % "
             "bootstrap interval.",
         )
         for size in facts["skipped"]:
