@@ -27,27 +27,9 @@ NANOSECONDS = {
     "cpu",
 }
 COLUMNS = [
-    "measure",
-    "case",
-    "guard",
-    "unit",
-    "runs",
-    "samples",
-    "median",
-    "low",
-    "high",
-    "p5",
-    "p95",
-    "least",
-    "most",
-    "lowest_run",
-    "highest_run",
-    "added",
-    "added_low",
-    "added_high",
-    "ratio",
-    "ratio_low",
-    "ratio_high",
+    *("measure", "case", "guard", "unit", "runs", "samples"),
+    *("median", "low", "high", "p5", "p95", "least", "most", "lowest_run", "highest_run"),
+    *("added", "added_low", "added_high", "ratio", "ratio_low", "ratio_high"),
 ]
 PER_MINUTE = {"wakeups", "preempted", "cpu"}
 

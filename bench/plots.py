@@ -194,7 +194,7 @@ def gone(folder: Path, table: pd.DataFrame, facts: dict) -> None:
             fontsize=8,
         )
 
-    draw(folder, "gone", (9, 4), plot)
+    draw(folder, "kill-to-gone", (9, 4), plot)
 
 
 def faces(folder: Path, table: pd.DataFrame, facts: dict) -> None:
@@ -310,7 +310,7 @@ def write(folder: Path, table: pd.DataFrame, facts: dict) -> list[str]:
     if {"face", "poller"} <= measured:
         gone(folder, table, facts)
         faces(folder, table, facts)
-        drawn += ["gone", "faces"]
+        drawn += ["kill-to-gone", "faces"]
     if "crowd" in measured:
         lines(
             folder,

@@ -118,15 +118,15 @@ class Page:
         self.say(
             f"`make bench` wrote this page on {facts['date']}, at commit {facts['commit']}.",
             f"Machine: {facts['machine']}. Load when it began: {facts['load']}.",
-            f"Runs: {options['runs']}. A figure is the median of all samples; the brackets are its 95 % "
-            "bootstrap interval.",
+            f"Runs: {options['runs']}. A figure is the median of all samples.",
+            "In brackets: its 95 % bootstrap interval.",
         )
         for size in facts["skipped"]:
             self.say(
                 f"SKIPPED: a supervisor that holds {size} GiB. The machine had too little free memory."
             )
         self.picture(
-            "gone",
+            "kill-to-gone",
             "From the kill of the supervisor until its worker is gone and the GPU memory is free: "
             "never without a watcher, a second and more with a 2 s poller, "
             "with this library as soon as with the kernel's own signal",
