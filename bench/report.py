@@ -15,6 +15,8 @@ import plots
 from names import GUARDS, SITUATIONS, three, time_text
 
 RESULTS = check.RESULTS
+# The book has no files but those of docs/.
+SOURCE = "https://github.com/mudler/localai-parentwatch/blob/main/bench"
 
 
 def interval(row: pd.Series, name: str, text: object = time_text) -> str:
@@ -102,7 +104,7 @@ class Page:
         self.costs()
         self.gpu_memory()
         self.say(
-            "[How it is measured](../../bench/README.md). The data: [figures](figures.csv), "
+            f"[How it is measured]({SOURCE}/README.md). The data: [figures](figures.csv), "
             "[the median of every run](runs.csv), [GPU](gpu.csv), [the machine](about.json)."
         )
         return "\n".join(self.lines)
@@ -278,7 +280,7 @@ class Page:
                 self.table(list(cells.values()))
         self.say(
             "Nearly all of the time is the GPU driver's. It frees the memory once the process is gone.",
-            "[What these rows are](../../bench/gpu.md).",
+            f"[What these rows are]({SOURCE}/gpu.md).",
         )
 
 
