@@ -1,18 +1,12 @@
 # The pages in docs/: the drawings, and the book.
 
-# Built once, for minutes: Debian 12 has no package. Without the parts that serve and watch.
-MDBOOK_VERSION := 0.5.4
-MDBOOK := target/mdbook-$(MDBOOK_VERSION)/bin/mdbook
+# Debian 12 has no package. The parts that serve and watch are left out.
+MDBOOK := mdbook 0.5.4 --no-default-features --features search
 DRAWINGS := $(wildcard docs/drawings/*.dot)
 
-$(MDBOOK):
-	@cargo install --quiet --locked --root target/mdbook-$(MDBOOK_VERSION) --no-default-features --features search \
-		mdbook@$(MDBOOK_VERSION)
-
 .PHONY: book
-book: $(MDBOOK) ## the pages as a book, into target/book
-	@$(MDBOOK) build
-	@echo 'target/book/index.html'
+book: ## the pages as a book, into target/book
+	@scripts/cargo-tool.sh $(MDBOOK) && target/tools/bin/mdbook build && echo target/book/index.html || exit $$(($$? != 77))
 
 .PHONY: drawings
 drawings: ## write docs/drawings/*.svg anew from the .dot files

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# another-debian.sh SUITE: prints the folder of another Debian, SUITE, that has gcc and Python, and no Rust; makes it when
-# it is not there. One line that begins with SKIPPED: and status 77 where there is no such Debian to be had.
+# another-debian.sh SUITE [NAME PACKAGES]: prints the folder of another Debian, SUITE, and makes it when it is not there:
+# target/NAME/SUITE, with PACKAGES; else target/elsewhere/SUITE, with gcc and Python, and without Rust. One line that begins
+# with SKIPPED: and status 77 where there is no such Debian to be had.
 set -euo pipefail
 suite=${1:?another-debian.sh: expected the name of a release of Debian}
 cd "$(dirname "$0")/.."
-root=$PWD/target/elsewhere/$suite
+root=$PWD/target/${2:-elsewhere}/$suite
+packages=${3:-gcc,libc6-dev,musl-tools,pkg-config,python3}
 
 skip() {
   echo "SKIPPED: on Debian $suite: $*"
@@ -13,7 +15,6 @@ skip() {
 
 ((EUID == 0)) || skip 'debootstrap and chroot need root'
 scripts/install-packages.sh debootstrap || skip 'there is no debootstrap'
-packages=gcc,libc6-dev,musl-tools,pkg-config,python3
 # Complete when the file says so.
 if [[ $(cat "$root/.ready" 2>/dev/null) != "$packages" ]]; then
   rm -rf "$root"

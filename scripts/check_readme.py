@@ -22,6 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 REPOSITORY = "https://github.com/mudler/localai-parentwatch"
 RUSTUP = "https://sh.rustup.rs"
+NOT_HERE = 77
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 BLOCK = re.compile(r"(?:^In `([^`]+)`:\n\n)?^```(\S+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # How this machine reaches the network.
@@ -46,11 +47,6 @@ seconds_since() {
   echo "$((tenths / 10)).$((tenths % 10))"
 }
 """
-
-
-def skip(why: str) -> int:
-    print(f"SKIPPED: README.md on Debian {SUITE}: {why}")
-    return 0
 
 
 def commands(block: str) -> list[str]:
@@ -78,19 +74,6 @@ def script(readme: str, rustup: bool) -> str:
     return "\n".join(lines) + "\n"
 
 
-def make_debian(folder: Path) -> None:
-    """A bare Debian, complete when the file .ready is there."""
-    if (folder / ".ready").exists():
-        return
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    packages = "--include=ca-certificates,sudo"
-    with (folder.parent / f"{folder.name}.log").open("w") as log:
-        command = ["debootstrap", "--variant=minbase", packages, SUITE, folder]
-        subprocess.run(command, stdout=log, stderr=log, check=True)
-    (folder / ".ready").touch()
-
-
 def reachable(url: str) -> bool:
     return subprocess.run(["curl", "-sfI", "-m", "20", "-o", "/dev/null", url]).returncode == 0
 
@@ -100,15 +83,13 @@ def output(*command: str) -> str:
 
 
 def main() -> int:
-    if os.geteuid() != 0:
-        return skip("debootstrap and chroot need root")
-    if subprocess.run([ROOT / "scripts/install-packages.sh", "debootstrap", "curl", "git"]).returncode:
-        return skip("there is no debootstrap")
-    bare = ROOT / "target/readme" / SUITE
-    try:
-        make_debian(bare)
-    except subprocess.CalledProcessError:
-        return skip(f"debootstrap failed: see {bare}.log")
+    debian = [ROOT / "scripts/another-debian.sh", SUITE, "readme", "ca-certificates,sudo"]
+    made = subprocess.run(debian, stdout=subprocess.PIPE, text=True)
+    if made.returncode == NOT_HERE:
+        print(made.stdout, end="")
+        return 0
+    made.check_returncode()
+    bare = Path(made.stdout.strip())
     rustup = reachable(RUSTUP)
     folder = bare.with_name(f"{SUITE}.try")
     shutil.rmtree(folder, ignore_errors=True)
