@@ -1330,7 +1330,7 @@ def test_f22_orphan_in_the_group(tree: Tree, supervisor: Supervisor, tier: str) 
 @both_tiers
 def test_f22_worker_leads_no_group(tree: Tree, supervisor: Supervisor, tier: str) -> None:
     """(driver) ── supervisor, leads the group † ── worker ─┬─ helper in the same group
-    └─ helper in a session of its own"""
+    └─ helper in its own session"""
     worker = supervisor.worker(request="spawn-in-group")
     worker.start_helper("near")
     worker.start_helper("far", via=outside(tree, "session"))

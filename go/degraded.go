@@ -145,9 +145,9 @@ func (w *goWatcher) arm(asked driver.Options) (State, []string) {
 		w.become(Unsupported, TierNone, c, 0)
 		return Unsupported, nil
 	}
-	state, ppid, used := NoParent, os.Getppid(), "nobody, since there is no parent to watch"
+	state, ppid, watched := NoParent, os.Getppid(), "nothing, since there is no parent"
 	if ppid > 1 { // PID 1 needs no watch: when it ends, the kernel ends all others in its PID namespace.
-		state, used = Armed, fmt.Sprintf("the parent process %d alone", ppid)
+		state, watched = Armed, fmt.Sprintf("only the parent process %d", ppid)
 		tier, parent := TierPoll, openHandle(ppid)
 		if parent != nil {
 			tier = TierEvent
@@ -158,8 +158,8 @@ func (w *goWatcher) arm(asked driver.Options) (State, []string) {
 		w.become(NoParent, TierNone, c, ppid)
 	}
 	if c.named != "" && !c.names(ppid) {
-		c.warnings = append(c.warnings, fmt.Sprintf("%s=%s: expected a living ancestor of this process, but without the "+
-			"native library nobody looks; using %s", EnvParentPID, c.named, used))
+		c.warnings = append(c.warnings, fmt.Sprintf("%s=%s: expected a living ancestor of this process, but only the "+
+			"native library can check that; watching %s", EnvParentPID, c.named, watched))
 	}
 	return state, c.warnings
 }

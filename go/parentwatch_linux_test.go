@@ -254,7 +254,7 @@ func TestNoParent(t *testing.T) {
 	for named, line := range map[string]string{
 		"1": "",
 		"4242": "localai-parentwatch: LOCALAI_BACKEND_PARENT_PID=4242: expected a living ancestor of this process, but " +
-			"without the native library nobody looks; using nobody, since there is no parent to watch\n",
+			"only the native library can check that; watching nothing, since there is no parent\n",
 	} {
 		cmd := processtree.Command("supervisor", "LOCALAI_PARENTWATCH_TEST_WORKER=vector", parentwatch.EnvParentPID+"="+named)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWUSER}
@@ -262,7 +262,7 @@ func TestNoParent(t *testing.T) {
 		cmd.Stderr = &stderr
 		stdout, err := cmd.Output()
 		if err != nil && cmd.ProcessState == nil {
-			fmt.Println("SKIPPED: TestNoParent: no PID namespace to be had:", err)
+			fmt.Println("SKIPPED: TestNoParent: cannot create a PID namespace:", err)
 			t.Skip()
 		}
 		if !bytes.Contains(stdout, []byte(`"After":{"State":"no_parent","Tier":0`)) || stderr.String() != line {

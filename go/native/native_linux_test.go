@@ -187,7 +187,7 @@ func TestNoParentWithoutTheLibrary(t *testing.T) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWUSER}
 	out, err := cmd.CombinedOutput()
 	if err != nil && cmd.ProcessState == nil {
-		fmt.Println("SKIPPED: TestNoParentWithoutTheLibrary: no PID namespace to be had:", err)
+		fmt.Println("SKIPPED: TestNoParentWithoutTheLibrary: cannot create a PID namespace:", err)
 		t.Skip()
 	}
 	if !bytes.Contains(out, []byte(`"After":{"State":"no_parent","Tier":0`)) || bytes.Contains(out, []byte("watching")) {

@@ -424,7 +424,7 @@ assert start() is Status.ARMED
     assert len(lines) == 3, ran.stderr
     for line in lines:
         assert re.fullmatch(
-            r"localai-parentwatch: no thread to be had \(error \d+\): supervisor .*", line
+            r"localai-parentwatch: cannot create a thread \(error \d+\): supervisor .*", line
         )
 
 
@@ -432,7 +432,7 @@ def test_no_parent() -> None:
     needs_root()
     unshare = ["unshare", "--pid", "--fork", "--kill-child"]
     if trees.run([*unshare, "true"]).returncode != 0:
-        pytest.skip("no PID namespace is to be had here")
+        pytest.skip("cannot create a PID namespace here")
     program = f"{START}assert start() is Status.NO_PARENT; {INFO}"
     ran = trees.run([*unshare, *trees.command(program)])
     assert (ran.returncode, ran.stderr) == (0, "")

@@ -39,7 +39,7 @@ _CALLS = {
     "aarch64": {"73": "poll", "98": "futex"},
 }[platform.machine()]
 
-# LocalAI starts every worker as the leader of a process group of its own.
+# LocalAI starts every worker as the leader of its own process group.
 _SUPERVISOR = """
 import os, subprocess, sys
 worker = subprocess.Popen(sys.argv[2:], stdout=int(sys.argv[1]), preexec_fn=os.setpgrp)

@@ -187,7 +187,7 @@ fn a_linked_worker() {
 }
 
 #[test]
-fn orphans_are_told_from_workers_that_are_well() {
+fn orphans_are_distinguished_from_healthy_workers() {
     let orphan = Orphan::leave_behind(":");
     let guarded = Worker::guarded();
     let linked = Worker::linked();
@@ -291,7 +291,7 @@ fn one_line(output: &Output) -> String {
 }
 
 #[test]
-fn nobody_is_ended_when_one_is_no_orphan() {
+fn no_process_is_ended_if_one_is_no_orphan() {
     let orphan = Orphan::leave_behind(":");
     let mut healthy = Worker::guarded();
     let pids = [orphan.worker.pid, healthy.pid()].map(|pid| pid.to_string());

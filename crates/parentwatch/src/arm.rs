@@ -294,12 +294,12 @@ fn warn_unproven(
 ) {
     let variable = if naming.in_code { "the option parent" } else { ENV_PARENT_PID };
     let used = match parent {
-        ..=1 => format_args!("nobody, since there is no parent to watch"),
-        _ => format_args!("the parent process {parent} alone"),
+        ..=1 => format_args!("nothing, since there is no parent"),
+        _ => format_args!("only the parent process {parent}"),
     };
     let expected = "a living ancestor of this process";
     warn(
-        format_args!("{variable}={named}: expected {expected}, but {reason}; using {used}"),
+        format_args!("{variable}={named}: expected {expected}, but {reason}; watching {used}"),
         stderr,
     );
 }
@@ -342,7 +342,7 @@ fn exhausted(named: Option<Supervisor>, worker: Worker, code: i32) -> Phase {
     }
     warn(
         format_args!(
-            "no thread to be had (error {code}): supervisor {} is not watched, the server runs on",
+            "cannot create a thread (error {code}): supervisor {} is not watched, the program runs on",
             worker.parent
         ),
         None,

@@ -166,10 +166,16 @@ impl fmt::Display for EndError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             EndError::NotAnOrphan(pid) => {
-                write!(f, "{pid}: expected an orphan, as `doctor` lists them; nobody was ended")
+                write!(
+                    f,
+                    "{pid}: expected an orphan from the list of `doctor`; no process was ended"
+                )
             }
             EndError::Ancestor(pid) => {
-                write!(f, "{pid}: this program runs below it and would end too; nobody was ended")
+                write!(
+                    f,
+                    "{pid}: this program runs below it and would end too; no process was ended"
+                )
             }
             EndError::Io(error) => error.fmt(f),
         }

@@ -83,7 +83,7 @@ impl Exec {
             return ExecError::Invalid(what);
         }
         if self.options.on_death.is_some() {
-            return ExecError::Invalid("on_death: expected none, since nobody could run it");
+            return ExecError::Invalid("on_death: expected none: exec cannot run a hook");
         }
         let Some(program) = command.first() else {
             return ExecError::Invalid("command: expected a program and its arguments");
@@ -191,7 +191,7 @@ mod guarded {
         if sys::is_out_of_reach(program, new) {
             warn(
                 format_args!(
-                    "{}: set-user-ID: it runs as another user, whom its guardian cannot end",
+                    "{}: set-user-ID: it runs as another user, so its guardian cannot end it",
                     program.to_string_lossy()
                 ),
                 None,
@@ -202,7 +202,7 @@ mod guarded {
         if limit.is_none() {
             warn(
                 format_args!(
-                    "a limit RLIMIT_RTTIME is in force and stays: helpers that leave the program's tree are not found"
+                    "RLIMIT_RTTIME is set already and stays: helpers that leave the program's tree are not found"
                 ),
                 None,
             );
@@ -249,7 +249,7 @@ mod guarded {
             Err(code) => {
                 warn(
                     format_args!(
-                        "no guardian to be had (error {code}): the program runs unguarded"
+                        "cannot start a guardian (error {code}): the program runs without one"
                     ),
                     None,
                 );
@@ -270,7 +270,7 @@ mod guarded {
     fn no_cgroup(error: &std::io::Error) {
         warn(
             format_args!(
-                "no control group to be had ({error}): the helpers are known by their mark"
+                "cannot create a control group ({error}): helpers are found by their mark"
             ),
             None,
         );
@@ -304,7 +304,7 @@ mod guarded {
         let read = exec.options.environment.take();
         let (environment, _) = read.unwrap_or_else(|| Config::from_lookup(std::env::var_os));
         if environment.enabled {
-            warn(format_args!("no guardian on this system: the program runs unguarded"), None);
+            warn(format_args!("no guardian on this system: the program runs without one"), None);
         }
         Guarded
     }

@@ -416,7 +416,7 @@ func WatchParentDeath(t *testing.T, mode Mode) {
 	}
 	nobody, err := processtree.Command("watch-nobody", mode.Env...).CombinedOutput()
 	if err != nil || string(nobody) != "[]\n" {
-		t.Errorf("%v: %q, expected no death, and nothing to be said", err, nobody)
+		t.Errorf("%v: %q, expected no death and no output", err, nobody)
 	}
 	// The lower 32 bits of the second one are the parent's process id.
 	for _, pid := range []int{os.Getpid(), os.Getppid() | math.MaxInt&^math.MaxUint32} {

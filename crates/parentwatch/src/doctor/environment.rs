@@ -45,17 +45,19 @@ pub(super) fn explain<V: AsRef<OsStr>>(
             ENV_PARENT_WATCH_SCOPE,
             match config.scope {
                 Scope::Tree if cfg!(windows) => "the worker ends with all its descendants",
-                Scope::Group if cfg!(windows) => "the worker alone ends: it is in no process group",
+                Scope::Group if cfg!(windows) => {
+                    "only the worker ends: there are no process groups"
+                }
                 Scope::Tree => "the worker ends with its process group and all its descendants",
                 Scope::Group => "the worker ends with the process group that it leads",
-                Scope::Process => "the worker alone ends",
+                Scope::Process => "only the worker ends",
             }
             .to_owned(),
         ),
         variable(ENV_PARENT_WATCH_GRACE, grace(config.grace)),
         variable(
             ENV_PARENT_WATCH_INTERVAL,
-            format!("the poll tier looks every {}", humantime::format_duration(config.interval)),
+            format!("the poll tier polls every {}", humantime::format_duration(config.interval)),
         ),
     ]
 }
@@ -67,10 +69,10 @@ fn grace(grace: Option<Duration>) -> String {
         Some(grace) if cfg!(windows) => {
             format!("a hook has {}", humantime::format_duration(grace))
         }
-        None => "helpers have 1s to end by themselves, a hook 5s".to_owned(),
-        Some(Duration::ZERO) => "nobody has time to end by itself".to_owned(),
+        None => "a hook has 5s, helpers have 1s to exit".to_owned(),
+        Some(Duration::ZERO) => "no process has time to exit".to_owned(),
         Some(grace) => format!(
-            "the worker, and then its helpers, have {} to end by themselves",
+            "the worker, and then its helpers, have {} to exit",
             humantime::format_duration(grace)
         ),
     }
@@ -82,10 +84,12 @@ fn supervisor(config: &Config) -> String {
     };
     let pid = supervisor.pid();
     match named(supervisor, None) {
-        Named::Alive => format!("the supervisor is process {pid}, which lives"),
-        Named::Gone => format!("process {pid} is gone: what is started from here is an orphan"),
+        Named::Alive => format!("the supervisor is process {pid}, which is alive"),
+        Named::Gone => {
+            format!("process {pid} is dead: a process that is started here is an orphan")
+        }
         Named::Unknown(why) => {
-            format!("process {pid}, of which nothing is known: {why}")
+            format!("process {pid}, whose state is unknown: {why}")
         }
     }
 }
@@ -116,11 +120,7 @@ mod tests {
             (grace.problem.as_deref(), &*grace.meaning),
             (
                 None,
-                if cfg!(windows) {
-                    "a hook does not run"
-                } else {
-                    "nobody has time to end by itself"
-                }
+                if cfg!(windows) { "a hook does not run" } else { "no process has time to exit" }
             )
         );
         assert_eq!(explained.len(), 5);

@@ -40,7 +40,7 @@ fn tier() -> (Tier, String) {
     let (table, pidfd) = match tried.map(thread::JoinHandle::join) {
         Ok(Ok(tried)) => tried,
         Ok(Err(_)) => return (Tier::None, "the thread has failed".to_owned()),
-        Err(error) => return (Tier::None, format!("no thread to be had: {}", text(&error))),
+        Err(error) => return (Tier::None, format!("cannot create a thread: {}", text(&error))),
     };
     match (table, pidfd) {
         _ if cfg!(parentwatch_force_poll) => (Tier::Poll, "this program was built so".to_owned()),
@@ -50,7 +50,7 @@ fn tier() -> (Tier, String) {
         (Err(error), _) => (
             Tier::Poll,
             format!(
-                "no descriptor table of its own (close_range, Linux 5.9, or unshare): {}{}",
+                "no separate descriptor table (close_range, Linux 5.9, or unshare): {}{}",
                 text(&error),
                 because(&error)
             ),

@@ -168,14 +168,16 @@ pub(super) fn named(supervisor: Supervisor, bearer: Option<i32>) -> Named {
     let state =
         |start| if sys::looks_gone(supervisor.pid(), start) { Named::Gone } else { Named::Alive };
     match supervisor.pid_namespace() {
-        _ if own.is_none() || !sys::procfs_is_ours() => Named::Unknown("/proc is not ours"),
+        _ if own.is_none() || !sys::procfs_is_ours() => {
+            Named::Unknown("/proc is of another namespace")
+        }
         None if namespace(bearer, "pid") != own => {
-            Named::Unknown("a number alone, in another PID namespace")
+            Named::Unknown("a plain process id, in another PID namespace")
         }
         None => match state(None) {
-            Named::Gone if own != Some(sys::INITIAL_PID_NAMESPACE) => {
-                Named::Unknown("a number alone proves nothing outside of the initial PID namespace")
-            }
+            Named::Gone if own != Some(sys::INITIAL_PID_NAMESPACE) => Named::Unknown(
+                "a plain process id proves nothing outside the initial PID namespace",
+            ),
             state => state,
         },
         Some(other) if Some(other) != own => Named::Unknown("it is in another PID namespace"),

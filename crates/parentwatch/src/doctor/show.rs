@@ -63,7 +63,7 @@ fn outcome(ended: &Ended) -> String {
     let command = cut(command);
     match (is_gone, helpers) {
         (false, _) => format!(
-            "{BAD}not ended{BAD:#} {pid} ({command}): another user's, or held by the kernel"
+            "{BAD}not ended{BAD:#} {pid} ({command}): of another user, or stuck in the kernel"
         ),
         (true, 0) => format!("ended {pid} ({command})"),
         (true, 1) => format!("ended {pid} ({command}) and 1 helper"),
@@ -84,7 +84,7 @@ fn show(out: &mut impl Write, report: &Report) -> io::Result<()> {
         }
     }
     if cfg!(windows) {
-        return writeln!(out, "\nWorkers and orphans are not looked for on this system.");
+        return writeln!(out, "\nOn this system, doctor does not find workers and orphans.");
     }
     let names = ["PID", "SUPERVISOR", "TIER", "SCOPE", "BY", "COMMAND"];
     let rows: Vec<_> = report.workers.iter().map(worker).collect();
@@ -106,7 +106,7 @@ fn verdict(out: &mut impl Write, report: &Report) -> io::Result<()> {
         );
     }
     if *hidden > 0 {
-        writeln!(out, "Processes that this user may not look into: {hidden}.")?;
+        writeln!(out, "Processes that this user may not examine: {hidden}.")?;
     }
     let sum = |memory: fn(&Orphan) -> Option<u64>| orphans.iter().filter_map(memory).sum::<u64>();
     let pids: Vec<String> = orphans.iter().map(|orphan| orphan.pid.to_string()).collect();
@@ -203,7 +203,7 @@ fn section(out: &mut impl Write, title: &str, names: &[&str], rows: &[Row]) -> i
 fn host(host: &Host) -> Vec<Row> {
     let exec = match &host.no_job {
         None => "a job ends the program and its helpers".into(),
-        Some(why) => styled(format!("helpers are not ended, no job to be had: {why}"), BAD),
+        Some(why) => styled(format!("helpers are not ended, cannot create a job: {why}"), BAD),
     };
     vec![
         tier(host),
@@ -224,27 +224,27 @@ fn host(host: &Host) -> Vec<Row> {
     let namespace = match (host.pid_namespace, host.pid_namespace_is_initial) {
         (Some(inode), true) => format!("{inode}, the initial one"),
         (Some(inode), false) => {
-            format!("{inode}, a container's: a plain PID proves no supervisor's death")
+            format!("{inode}, of a container: a plain PID cannot prove a supervisor's death")
         }
-        (None, _) => "not known".to_owned(),
+        (None, _) => "unknown".to_owned(),
     };
     let seccomp = match seccomp {
         Some(0) => "no filter",
         Some(1) => "strict",
         Some(_) => "a filter",
-        None => "not known",
+        None => "unknown",
     };
     let procfs = match host.procfs_is_ours {
         true => "of this PID namespace".into(),
-        false => styled("not of this PID namespace, or not there: helpers are not found", BAD),
+        false => styled("missing, or of another PID namespace: helpers are not found", BAD),
     };
     let children = match host.children_are_listed {
         true => "listed by the kernel",
-        false => "not listed by the kernel: found by a look at every process",
+        false => "not listed by the kernel: found by examining every process",
     };
     let cgroup = match &host.no_cgroup {
         None => "exec --cgroup works".to_owned(),
-        Some(why) => format!("exec --cgroup does without: {why}"),
+        Some(why) => format!("exec --cgroup runs without one: {why}"),
     };
     vec![
         tier(host),

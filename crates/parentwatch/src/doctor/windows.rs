@@ -35,7 +35,7 @@ pub(super) enum Named {
 pub(super) fn named(supervisor: Supervisor, _bearer: Option<i32>) -> Named {
     match supervisor.pid_namespace() {
         Some(namespace) if Some(namespace) != sys::pid_namespace() => {
-            Named::Unknown("its token is not one of Windows")
+            Named::Unknown("its token is not from Windows")
         }
         _ if sys::looks_gone(supervisor.pid(), supervisor.start_time()) => Named::Gone,
         _ => Named::Alive,

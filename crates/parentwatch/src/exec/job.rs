@@ -49,7 +49,7 @@ pub(super) fn run(
             if config.enabled && !is_in_job {
                 warn(
                     format_args!(
-                        "no job to be had: the helpers of {} are not ended",
+                        "cannot create a job: the helpers of {} are not ended",
                         program.pid()
                     ),
                     None,
