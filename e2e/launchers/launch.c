@@ -1,23 +1,23 @@
 /*
- * Changes what a program starts with, step by step in the order of the command line, then executes the
- * program: the process id, the parent and the start time stay the same.
+ * Changes its own process step by step, in the order of the command line, and then executes a program. The program
+ * keeps the process id, the parent and the start time.
  *
  *   launch [STEP …] -- PROGRAM [ARGUMENT …]
  *
- *   --setsid                   a new session
- *   --group PGID               a member of that process group
+ *   --setsid                   start a new session
+ *   --group PGID               join that process group; 0 makes a new one
  *   --close FD                 close a descriptor
- *   --dup2 FROM TO             replace descriptor TO by FROM
- *   --stderr PATH              stderr is PATH
- *   --ignore N, --default N    the disposition of signal number N
- *   --env NAME=VALUE           one variable; NAME alone removes it
- *   --names-itself token|pid   LOCALAI_BACKEND_PARENT_PID names this process
- *   --user N                   only this user and group, with the right to read every file: the program, or
- *                              its interpreter, may be below a directory that only root can enter
- *   --refuse SYSCALL ERRNO     seccomp: the system call fails
- *   --forbid SYSCALL           seccomp: the system call kills the process
- *   --notify SYSCALL FD        seccomp: the system call waits for an answer; the listener goes to
- *                              the socket FD by SCM_RIGHTS
+ *   --dup2 FROM TO             duplicate descriptor FROM to TO
+ *   --stderr PATH              open PATH as stderr
+ *   --ignore N, --default N    set the disposition of signal number N
+ *   --env NAME=VALUE           set a variable; NAME alone removes it
+ *   --names-itself token|pid   set LOCALAI_BACKEND_PARENT_PID to this process
+ *   --user N                   change to user N and group N only, with the right to read every file: the program or its
+ *                              interpreter may lie below a directory that only root may enter
+ *   --refuse SYSCALL ERRNO     seccomp: make the system call fail
+ *   --forbid SYSCALL           seccomp: make the system call kill the process
+ *   --notify SYSCALL FD        seccomp: make the system call wait for an answer; send the listener to the socket FD by
+ *                              SCM_RIGHTS
  */
 #define _GNU_SOURCE
 #include "protocol.h"
@@ -83,7 +83,7 @@ static unsigned error_number(const char *name) {
     fail(name);
 }
 
-/* One filter for one system call; every other call, and every other architecture, is allowed. */
+/* Installs a filter for one system call. It allows all other calls and all other architectures. */
 static int install_filter(unsigned number, unsigned verdict, unsigned flags) {
     struct sock_filter code[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
