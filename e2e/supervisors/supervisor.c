@@ -1,11 +1,12 @@
 /*
- * A supervisor: starts the processes that the driver asks for, and then dies, or lives on, in every way
- * that a real supervisor can. It also plays the other roles above a worker: subreaper, init of a PID
- * namespace, an intermediate process that exits.
+ * A supervisor. It starts the children that the driver requests, and then dies or lives on in every way that a real
+ * supervisor can. It also takes the other roles above a worker: subreaper, init of a PID namespace, or an intermediate
+ * process that exits.
  *
  *   supervisor --report FD --name NAME [--subreaper] [--leaves-zombies] [--names-itself token|pid]
  *
- * Every child leads its own process group, as LocalAI's workers do, unless the request is spawn-in-group.
+ * Every child leads a new process group, as LocalAI's workers do. Only the request spawn-in-group starts a child in the
+ * supervisor's group.
  */
 #define _GNU_SOURCE
 #include "protocol.h"
@@ -85,7 +86,7 @@ static void reap_children(void) {
     }
 }
 
-/* Serves until the driver is gone. Then no process of the tree may stay. */
+/* Serves until the driver is gone. Then it exits, so that no process of the tree is left. */
 static void serve(void) {
     for (;;) {
         struct pollfd waits[] = {{listener, POLLIN, 0},
@@ -112,7 +113,7 @@ static void *serve_in_thread(void *unused) {
     return NULL;
 }
 
-/* The thread that spawned a worker. It lives until a request ends it. */
+/* The thread that has spawned a worker. It lives until the request end-spawning-thread. */
 static struct {
     pthread_t thread;
     char **command;
@@ -184,7 +185,7 @@ static void answer(int connection, int count, char **words) {
         }
         pthread_join(thread, NULL);
     } else if (strcmp(request, "fill") == 0 && count > 1) {
-        /* Touches every page, which may take longer than the driver waits for a reply. */
+        /* Replies first: touching every page may take longer than the driver waits. */
         reply(connection, "{}");
         if (mmap(NULL, strtoull(words[1], NULL, 10), PROT_READ | PROT_WRITE,
                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0) == MAP_FAILED) {
@@ -239,7 +240,7 @@ int main(int argc, char **argv) {
             return 2;
         }
     }
-    /* One scenario needs a crash, but no core file. */
+    /* One scenario needs a crash, but never its core file. */
     setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
     sem_init(&spawner.spawned, 0, 0);
     sem_init(&spawner.ends, 0, 0);
