@@ -1,8 +1,11 @@
 /*
- * Third control: an event-driven watcher that checks nothing. It takes any process with the process id in
- * LOCALAI_BACKEND_PARENT_PID for the supervisor. It takes a process that it cannot see for dead, and a
- * zombie's state or a readable descriptor for a death. It ends the whole process group, whoever leads it.
- * The suite checks that it kills healthy workers and their neighbours.
+ * Negative control: an event-driven watcher that checks nothing. The suite asserts that it kills healthy workers and
+ * their neighbours. Its faults:
+ *
+ * - It takes the process with the id in LOCALAI_BACKEND_PARENT_PID for the supervisor, even if the id was reused.
+ * - It takes a process that it cannot see for dead.
+ * - It takes the state of a zombie, and a readable descriptor, for a death.
+ * - It ends its whole process group, even if another process leads that.
  */
 #define _GNU_SOURCE
 #include "localai_parentwatch.h"
@@ -28,7 +31,7 @@ static _Noreturn void die(void) {
     _exit(1);
 }
 
-/* The state of a process and its parent; false if /proc does not show it. */
+/* Reads the state of a process and its parent. Returns false if /proc does not show it. */
 static bool look(pid_t pid, char *state, pid_t *above) {
     char path[64];
     snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);

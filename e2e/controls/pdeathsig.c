@@ -1,7 +1,7 @@
 /*
- * Second control: PR_SET_PDEATHSIG(SIGKILL) behind the functions of the library. It watches the thread
- * that spawned the worker, not the supervisor. The suite checks that it kills a healthy worker when only
- * that thread ends.
+ * Negative control: PR_SET_PDEATHSIG(SIGKILL) behind the library's functions. The kernel sends that signal when the
+ * thread ends that has spawned the worker, although the supervisor may live on. The suite asserts that this kills a
+ * healthy worker.
  */
 #define _GNU_SOURCE
 #include "localai_parentwatch.h"

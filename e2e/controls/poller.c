@@ -1,8 +1,8 @@
 /*
- * Negative control: LocalAI's present watcher, behind the functions of the library. A thread polls
- * getppid() every interval (2 s, LOCALAI_BACKEND_PARENT_WATCH_INTERVAL in whole milliseconds), writes a
- * line, and exits. A scenario that this passes proves nothing about the library. The suite checks that it
- * fails where a poller must.
+ * Negative control: LocalAI's present watcher, behind the library's functions. A thread polls getppid() every interval
+ * (2 s by default, else LOCALAI_BACKEND_PARENT_WATCH_INTERVAL in whole milliseconds). When the parent has changed, it
+ * writes a line and exits. The suite asserts that it fails where a poller must. A scenario that it passes does not
+ * distinguish it from the library.
  */
 #define _GNU_SOURCE
 #include "localai_parentwatch.h"
@@ -44,7 +44,7 @@ int32_t localai_parentwatch_start(const localai_parentwatch_options_t *options) 
         interval_ms = (uint64_t)atoi(every);
     }
     if (armed) {
-        return LOCALAI_PARENTWATCH_ARMED; /* A forked child inherits it too, although it has no such thread. */
+        return LOCALAI_PARENTWATCH_ARMED; /* Wrong in a forked child, which does not have the thread. */
     }
     parent = getppid();
     if (parent <= 1) {
@@ -52,7 +52,7 @@ int32_t localai_parentwatch_start(const localai_parentwatch_options_t *options) 
     }
     pthread_t thread;
     if (pthread_create(&thread, NULL, poll_parent, NULL) != 0) {
-        abort(); /* As std::thread does if its exception is not caught. */
+        abort(); /* What an uncaught exception of std::thread does. */
     }
     pthread_detach(thread);
     armed = 1;

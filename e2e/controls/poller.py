@@ -1,6 +1,6 @@
-"""Negative control in Python: LocalAI's present watcher, behind the functions of the library. A thread
-polls getppid() every interval (2 s, LOCALAI_BACKEND_PARENT_WATCH_INTERVAL in whole milliseconds),
-prints a line, and exits.
+"""Negative control in Python: LocalAI's present watcher, behind the library's functions. A thread polls
+getppid() every interval (2 s by default, else LOCALAI_BACKEND_PARENT_WATCH_INTERVAL in whole
+milliseconds). When the parent has changed, it prints a line and exits.
 
     poller.py WORKER.PY …       runs that worker with this watcher
 """
@@ -42,7 +42,7 @@ def start_parent_death_watcher(**_options: object) -> Status:
     global armed_for
     if os.environ.get("LOCALAI_BACKEND_PARENT_WATCH", "").strip().lower() in OFF:
         return Status.DISABLED
-    # A forked child inherits it too, although it has no such thread.
+    # Wrong in a forked child, which does not have the thread.
     if armed_for:
         return Status.ARMED
     parent = os.getppid()

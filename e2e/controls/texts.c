@@ -1,4 +1,4 @@
-/* The rest of the library's interface, which the controls share. */
+/* The functions of the library's interface that all controls share. */
 #include "localai_parentwatch.h"
 #include "protocol.h"
 
