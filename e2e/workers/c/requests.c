@@ -174,7 +174,7 @@ static void answer_threads(int connection, int count) {
     reply(connection, "{}");
 }
 
-/* Another copy of the library in this process, with its own state. */
+/* Loads another copy of the library, which has its own state, and calls its start. */
 static void answer_arm_copy(int connection, const char *path) {
     void *copy = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     int32_t (*start)(const localai_parentwatch_options_t *) = NULL;
@@ -308,7 +308,7 @@ void read_command_line(int argc, char **argv) {
 }
 
 void run_worker(arm_fn *language_arm, answer_fn *language_answer) {
-    /* Memory that a reaper must not keep. */
+    /* Memory that a reaper must release. */
     if (calloc(1, 4 << 20) == NULL) {
         fail("calloc");
     }

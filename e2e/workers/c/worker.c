@@ -1,35 +1,36 @@
 /*
- * The worker in C. Every language's worker has this command line and answers these requests, so that each
- * scenario runs with all of them. The code that C and C++ share is in requests.c.
+ * The worker in C. The workers in all languages have this command line and answer these requests, so each scenario runs
+ * with all of them. requests.c has the part that C and C++ share.
  *
  *   worker --report FD --name NAME [--arm first|request] [--hook return|hang|leave|crash]
  *          [--grace MS] [--library PATH]
  *
- * --arm first (the default) arms first thing in main, before the port is opened; --arm request arms only
- * when the request comes. --hook sets a hook, which reports that it runs and then returns, hangs, ends the
- * process with status 7, or aborts it. --library (C only) loads a library at run time instead of the linked
- * one.
+ * --arm first (the default) arms at the beginning of main, before the port is opened. --arm request arms only on
+ * request. --hook sets a hook. It reports that it runs, and then returns, hangs, exits with status 7, or aborts.
+ * --library (C only) loads that library at run time in place of the linked one.
+ *
+ * Each request and its reply:
  *
  *   ping             {"pid", "ppid"}
  *   info             {"state", "tier", "watched", "scope", "interval_ns", "grace_ns"}
- *   arm              {"status"}: calls start
- *   arm-from-threads {"statuses": […]}: 16 threads call start at once
- *   arm-in-thread    {}: another thread calls start; the reply does not wait for it
- *   arm-copy PATH    {"status"}: loads another copy of the library, and calls its start (not in Go)
+ *   arm              {"status"}: call start
+ *   arm-from-threads {"statuses": […]}: call start in 16 threads at once
+ *   arm-in-thread    {}: call start in another thread, without waiting for it
+ *   arm-copy PATH    {"status"}: load another copy of the library and call its start (not in Go)
  *   token            {"token"}: the token of this process
- *   start CMD …      {"pid"}: a helper in the worker's group; its stdin is a pipe that the worker holds
- *   fork             {"pid"}: a child that goes on as another worker, named child, not armed
- *   handle           {}: SIGUSR1 gets a handler, which reports; SIGUSR2 is blocked, and a sigwait
- *                    thread reports it
+ *   start CMD …      {"pid"}: start a helper in the worker's group; the worker holds the pipe that is its stdin
+ *   fork             {"pid"}: fork a child that serves as a worker too, named child, not armed
+ *   handle           {}: install a handler for SIGUSR1 that reports; block SIGUSR2 and report it from a thread in
+ *                    sigwait
  *   setuid UID       {"result"}
- *   drain MS         {}: SIGTERM begins a graceful stop, which takes that long and has status 9; −1: ignore SIGTERM
- *   replace FD       {}: replaces the descriptor by a readable pipe (dup2)
- *   replace FD PID   {}: replaces it by a pidfd on another process
- *   close FD         {}
- *   threads COUNT    {}: so many more threads, idle
- *   leave-main-thread  {}: the main thread ends, another thread serves on (C and C++ only)
- *   flood            {}: four threads write to the language's own stderr for ever
- *   resist           {}: exit handlers and the handler of SIGTERM never return
+ *   drain MS         {}: on SIGTERM, take that long to stop and exit with status 9; −1 ignores SIGTERM
+ *   replace FD       {}: replace the descriptor by a readable pipe (dup2)
+ *   replace FD PID   {}: replace the descriptor by a pidfd on that process
+ *   close FD         {}: close the descriptor
+ *   threads COUNT    {}: start that many idle threads
+ *   leave-main-thread  {}: end the main thread and serve on another one (C and C++ only)
+ *   flood            {}: write to the language's stderr forever, in four threads
+ *   resist           {}: install exit handlers and a SIGTERM handler that never return
  *   unload           {}: dlclose (with --library)
  *   reload           {}: dlopen again (with --library)
  */

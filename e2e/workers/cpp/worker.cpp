@@ -1,5 +1,5 @@
-// The worker in C++. It has the command line and the requests of e2e/workers/c/worker.c, and arms through
-// parent_watch.h, by LocalAI's name for that function.
+// The worker in C++. For its command line and requests see e2e/workers/c/worker.c. It arms by LocalAI's own function,
+// from parent_watch.h.
 #include "parent_watch.h"
 
 #include <csignal>
@@ -13,8 +13,8 @@
 
 namespace {
 
-// parent_watch.h does not return the status, so ask the library afterwards. It has no options either: with
-// options, call the C function, as a C++ server would.
+// The function in parent_watch.h returns no status, so this reads the status afterwards. It takes no options either.
+// With options, this calls the C function, as a C++ server would.
 const char *arm() {
     if (options.on_death != nullptr || options.grace_ns != 0) {
         return localai_parentwatch_status_text(localai_parentwatch_start(&options));
@@ -59,7 +59,7 @@ void flood() {
 
 void hang_in_handler(int) { hang(); }
 
-// An exit runs the destructors of static objects.
+// exit() runs the destructors of static objects.
 struct Resisting {
     ~Resisting() { hang(); }
 };

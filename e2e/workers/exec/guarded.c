@@ -1,6 +1,6 @@
 /*
- * Not a control: it replaces the library in a worker that `localai-parentwatch exec` runs. It arms nothing, and looks
- * for the guardian of this process. The worker is "armed" if it has one. The guardian's pidfds show what it watches.
+ * The library's functions for a worker that `localai-parentwatch exec` runs. They arm nothing. The status is "armed" if
+ * this process has a guardian. The guardian's open pidfds show which processes it watches. This is not a control.
  */
 #define _GNU_SOURCE
 #include "localai_parentwatch.h"
@@ -12,7 +12,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-/* The text of a file of /proc, up to the first NUL. */
+/* Reads the beginning of a file of /proc as a string. Returns whether anything was read. */
 static int read_text(const char *path, char *text, size_t size) {
     FILE *file = fopen(path, "r");
     size_t length = file == NULL ? 0 : fread(text, 1, size - 1, file);
@@ -42,7 +42,7 @@ static pid_t find_guardian(void) {
     return found;
 }
 
-/* The processes that the guardian has pidfds on, without this one. Returns the number of all its pidfds. */
+/* Stores the processes, other than this one, on which the guardian has pidfds. Returns the number of all its pidfds. */
 static int pidfds(pid_t guardian, int32_t watched[2]) {
     char path[300], text[512];
     int count = 0, others = 0;
@@ -66,7 +66,7 @@ static int pidfds(pid_t guardian, int32_t watched[2]) {
     return count;
 }
 
-/* With the control of this worker, `setpriv --pdeathsig`, the parent-death signal counts as a guardian. */
+/* The control of this worker, `setpriv --pdeathsig`, counts as armed too. */
 static int has_death_signal(void) {
     int number = 0;
     return prctl(PR_GET_PDEATHSIG, &number, 0L, 0L, 0L) == 0 && number != 0;

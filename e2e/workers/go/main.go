@@ -1,6 +1,6 @@
-// The worker in Go. It has the command line and the requests of e2e/workers/c/worker.c, and uses the Go module. Built
-// with the tag "native" it has the native library, else the degraded mode. It has no fork, no hook and no exit handler:
-// Go has none.
+// The worker in Go, with the Go module. For its command line and requests see e2e/workers/c/worker.c. With the build
+// tag "native" it has the native library. Without the tag it runs in the degraded mode. It has no fork, no hook and no
+// exit handlers, since Go has none.
 package main
 
 import (
@@ -58,8 +58,8 @@ func main() {
 	}
 }
 
-// haveThreads makes the runtime create the threads that it will need. Without them the runtime would end the program in
-// a scenario in which no thread can be created later.
+// haveThreads makes the threads that the runtime will need. The runtime ends the program when it cannot make a thread,
+// and a scenario may forbid new threads before the worker arms.
 func haveThreads() {
 	var all sync.WaitGroup
 	for range threads {
@@ -71,7 +71,7 @@ func haveThreads() {
 	all.Wait()
 }
 
-// haveIdleThreads creates so many threads. They stay: a goroutine that is locked to its thread keeps it.
+// haveIdleThreads makes that many threads that stay. A goroutine that is locked to its thread keeps it.
 func haveIdleThreads(count int) {
 	var all sync.WaitGroup
 	for range count {
@@ -95,7 +95,7 @@ func serve(connection net.Conn) {
 		if err != nil {
 			fail(fmt.Errorf("%s: %w", words[0], err))
 		}
-		// Ignore the error: if the driver has closed the connection, it does not need the reply.
+		// The driver may have closed the connection.
 		_, _ = connection.Write(append(encode(reply), '\n'))
 	}
 }
@@ -153,8 +153,8 @@ func answer(request string, arguments []string) (message, error) {
 	return nil, fmt.Errorf("an unknown request")
 }
 
-// listen listens on a free port. Go would set SO_REUSEADDR first, but then another socket with it can bind the same port
-// until this one listens. So it is set last. The accepted connections inherit it.
+// listen listens on a free port. It sets SO_REUSEADDR last: with that option, which Go sets first, another socket may
+// bind the same port until this one listens. Accepted connections inherit the option.
 func listen() (net.Listener, error) {
 	reuse := func(socket syscall.RawConn, value int) error {
 		var refused error
@@ -172,7 +172,7 @@ func listen() (net.Listener, error) {
 	return listener, errors.Join(err, reuse(socket, 1))
 }
 
-// drain makes SIGTERM begin a graceful stop. A negative time makes the program ignore SIGTERM.
+// drain makes SIGTERM begin a graceful stop. If the time is negative, SIGTERM is ignored.
 func drain(length time.Duration) {
 	if length < 0 {
 		signal.Ignore(syscall.SIGTERM)
@@ -221,7 +221,7 @@ func armFromThreads() []string {
 	return statuses
 }
 
-// start starts a helper in this process group. Its stdin is a pipe that stays open as long as this process lives.
+// start starts a helper in this process group. The helper's stdin is a pipe that stays open until this process ends.
 func start(command []string) (message, error) {
 	helper := exec.Command(command[0], command[1:]...)
 	helper.Stdout, helper.Stderr = os.Stdout, os.Stderr
@@ -236,7 +236,7 @@ func start(command []string) (message, error) {
 	return message{"pid": helper.Process.Pid}, nil
 }
 
-// kept has the files that the garbage collector must not close.
+// kept holds what the garbage collector must not close.
 var kept []any
 
 func handle(number os.Signal, event string) {
@@ -249,12 +249,12 @@ func handle(number os.Signal, event string) {
 	}()
 }
 
-// replace replaces a descriptor by a readable pipe or by a pidfd on another process, as a program may do that closes
-// descriptors that it does not know.
+// replace replaces a descriptor by a readable pipe, or by a pidfd on another process. A host program that closes
+// unknown descriptors and opens others has that effect.
 func replace(target int, pid []int) error {
 	var source int
 	if len(pid) > 0 {
-		// pidfd_open has the same number on every architecture but alpha.
+		// pidfd_open has this number on every architecture except alpha.
 		const pidfdOpen = 434
 		descriptor, _, errno := syscall.Syscall(pidfdOpen, uintptr(pid[0]), 0, 0)
 		if errno != 0 {
@@ -274,7 +274,7 @@ func replace(target int, pid []int) error {
 	return syscall.Dup3(source, target, syscall.O_CLOEXEC)
 }
 
-// flood makes four goroutines write to os.Stderr for ever. os.Stderr has a lock.
+// flood starts four goroutines that write to os.Stderr forever. os.Stderr has a lock.
 func flood() {
 	for range 4 {
 		go func() {
@@ -287,7 +287,7 @@ func flood() {
 
 func report(content message) {
 	content["name"] = *name
-	// Never SIGPIPE: the disposition is part of what is tested.
+	// Without SIGPIPE, whose disposition some scenarios test.
 	_ = syscall.Sendto(*reportFD, encode(content), syscall.MSG_NOSIGNAL, nil)
 }
 

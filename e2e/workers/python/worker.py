@@ -1,15 +1,14 @@
-"""The worker in Python. It has the command line and the requests of e2e/workers/c/worker.c, and uses
-the installed wheel. It has additional options and requests for what only Python can do:
+"""The worker in Python, with the installed wheel. For its command line and requests see
+e2e/workers/c/worker.c. It has more for what only Python can do:
 
-    --hook raise|exit       a hook that raises, or calls sys.exit
+    --hook raise|exit       set a hook that raises, or that calls sys.exit
 
-    hold-gil                a report, no reply: a C call holds the interpreter lock for a minute
-    finalize HOW            a report, no reply: the interpreter hangs at its end, because a thread that
-    is
-                            not a daemon, an exit handler or a destructor never returns
-    multiprocessing METHOD  {"pid"}: a child of multiprocessing that goes on as another worker, named
-                            child, not armed
-    share NAME              {}: shared memory of that name, which starts Python's resource tracker
+    hold-gil                a report, no reply: hold the GIL in a C call for a minute
+    finalize HOW            a report, no reply: begin to finalize the interpreter, and hang in a
+                            non-daemon thread, an exit handler or a destructor
+    multiprocessing METHOD  {"pid"}: start a child by multiprocessing that serves as a worker too,
+                            named child, not armed
+    share NAME              {}: make shared memory of that name; this starts Python's resource tracker
 """
 
 import atexit
@@ -37,7 +36,7 @@ def hang(*_: object) -> None:
 
 
 class Reports:
-    """The socket to the driver. It must also work in a destructor at the end of the interpreter."""
+    """The socket to the driver. It must also work in a destructor while the interpreter finalizes."""
 
     def __init__(self, connection: socket.socket, name: str) -> None:
         self.connection = connection
@@ -64,13 +63,13 @@ class Hangs(types.ModuleType):
 
 
 class Worker:
-    """A process that serves: the worker, or a child of it."""
+    """A process that serves: the worker, or its child."""
 
     def __init__(self, reports: Reports, options: dict[str, str]) -> None:
         self.reports = reports
         self.options = options
         self.listener: socket.socket | None = None
-        # Pipes that must stay open: if one is closed, its helper takes this process for gone.
+        # Objects that must stay alive. A closed pipe would tell a helper that this process is gone.
         self.kept: list[object] = []
 
     def run(self, status: str) -> None:
@@ -89,26 +88,25 @@ class Worker:
             self.listener.bind(("127.0.0.1", 0))
             self.listener.listen(BACKLOG)
         except OSError as error:
-            # As the other workers do: exit status 2 means that the worker could not go on.
+            # As in the other workers, exit status 2 means that the worker itself has failed.
             with contextlib.suppress(OSError):
                 os.write(2, f"worker-python: listen: {error}\n".encode())
             sys.exit(2)
-        # Set it last: if both sockets have it, another one can bind the same port until this one
-        # listens.
+        # Set last: with this option, another socket may bind the same port until this one listens.
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         port = self.listener.getsockname()[1]
         self.reports.send("serving", pid=os.getpid(), port=port, status=status)
 
     def serve(self, connection: socket.socket) -> None:
-        """Answers until the driver closes the connection. A forked child returns: the connection is not
-        its own."""
+        """Answers until the driver closes the connection. A forked child returns at once: the
+        connection belongs to its parent."""
         with connection.makefile("rb") as requests:
             while line := requests.readline():
                 request, *arguments = line.rstrip(b"\n").split(SEPARATOR)
                 answer = getattr(self, "answer_" + request.decode().replace("-", "_"))(*arguments)
                 if answer is None:
                     return
-                # If the driver has closed the connection, it does not need the reply.
+                # The driver may have closed the connection.
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                     connection.sendall(json.dumps(answer).encode() + b"\n")
 
@@ -181,8 +179,7 @@ class Worker:
         return {"token": localai_parentwatch.token()}
 
     def answer_start(self, *command: bytes) -> dict:
-        # Pass on the inheritable descriptors, as the other workers do. By default Python would close
-        # them.
+        # The helper inherits all inheritable descriptors, as in the other languages.
         helper = subprocess.Popen(command, stdin=subprocess.PIPE, close_fds=False)
         self.kept.append(helper)
         return {"pid": helper.pid}
@@ -259,12 +256,12 @@ class Worker:
     # -- what only Python can do ----------------------------------------------------------------
 
     def answer_hold_gil(self) -> None:
-        # So that no other thread gets the lock between the two calls below.
+        # Keeps the interpreter from passing the GIL to another thread between the two calls below.
         sys.setswitchinterval(3600)
 
         import ctypes
 
-        # Not with Python's own send, which would release the lock.
+        # Not by Python's socket.send, which releases the GIL.
         packet = self.reports.packet("holding")
         libc = ctypes.PyDLL(None)
         libc.send(self.reports.connection.fileno(), packet, len(packet), socket.MSG_NOSIGNAL)
@@ -282,7 +279,7 @@ class Worker:
         elif how == b"atexit":
             atexit.register(finalizing)
         else:
-            # The interpreter releases the modules at its end.
+            # The interpreter destroys its modules when it finalizes.
             sys.modules["hangs"] = Hangs(self.reports)
         sys.exit(0)
 

@@ -1,4 +1,4 @@
-//! The worker in Rust. It has the command line and the requests of `e2e/workers/c/worker.c`, and uses the crate.
+//! The worker in Rust, with the crate. For its command line and requests see `e2e/workers/c/worker.c`.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::io::{self, BufRead, BufReader, Write};
@@ -17,11 +17,11 @@ use rustix::net;
 const THREADS: usize = 16;
 const BACKLOG: i32 = 16;
 
-/// The socket for reports. The signal handler uses it too.
+/// The socket for the reports. A static, since the signal handler uses it too.
 static REPORT_FD: AtomicI32 = AtomicI32::new(-1);
 
 fn main() {
-    // Memory that a reaper must not keep.
+    // Memory that a reaper must release.
     std::mem::forget(vec![1_u8; 4 << 20]);
     let outcome = Worker::from_command_line().and_then(Worker::run);
     if let Err(error) = outcome {
@@ -112,7 +112,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Serves one connection after another. After a fork it goes on with the child's own port.
+    /// Serves one connection after the other. In a forked child it goes on with the child's own port.
     fn serve(&mut self) -> io::Result<()> {
         loop {
             let Some(listener) = &self.listener else {
@@ -141,7 +141,7 @@ impl Worker {
         }
     }
 
-    /// The reply to one request; none in a forked child, which does not own the connection.
+    /// The reply to a request. `None` in a forked child: the connection belongs to its parent.
     fn answer(&mut self, request: &[u8], arguments: &[&[u8]]) -> io::Result<Option<String>> {
         let first = arguments.first().copied().unwrap_or_default();
         let answer = match request {
@@ -170,7 +170,7 @@ impl Worker {
             }
             b"replace" => replace(parse_bytes(first)?, arguments.get(1).copied())?,
             b"close" => {
-                // SAFETY: a system call with one integer. The test chooses the descriptor.
+                // SAFETY: a number. The test decides whose descriptor it closes.
                 unsafe { libc::close(parse_bytes(first)?) };
                 "{}".to_owned()
             }
@@ -205,8 +205,7 @@ impl Worker {
     }
 
     fn fork(&mut self) -> io::Result<Option<String>> {
-        // SAFETY: no thread of this program holds a lock at this point, and the child goes on with
-        // nothing but what it has made itself.
+        // SAFETY: no thread of this program holds a lock here, and the child only uses what it makes itself.
         match unsafe { libc::fork() } {
             -1 => Err(io::Error::last_os_error()),
             0 => {
@@ -259,12 +258,12 @@ fn arm_from_threads() -> io::Result<String> {
     Ok(format!(r#"{{"statuses":[{}]}}"#, statuses.join(",")))
 }
 
-/// Loads another copy of the library, with its own state, and calls its start.
+/// Loads another copy of the library, which has its own state, and calls its start.
 fn arm_copy(path: &[u8]) -> io::Result<String> {
     type Start = extern "C" fn(options: *const libc::c_void) -> i32;
     type StatusText = extern "C" fn(status: i32) -> *const libc::c_char;
     let path = CString::new(path)?;
-    // SAFETY: the library's functions have these types (localai_parentwatch.h); it is never unloaded.
+    // SAFETY: the library's functions have these types (localai_parentwatch.h). The library is never unloaded.
     let word = unsafe {
         let copy = libc::dlopen(path.as_ptr(), libc::RTLD_NOW);
         let start = libc::dlsym(copy, c"localai_parentwatch_start".as_ptr());
@@ -279,7 +278,7 @@ fn arm_copy(path: &[u8]) -> io::Result<String> {
     Ok(format!(r#"{{"status":"{}"}}"#, word.to_string_lossy()))
 }
 
-/// Starts a helper in this process group. Its stdin is a pipe that stays open as long as this process lives.
+/// Starts a helper in this process group. The helper's stdin is a pipe that stays open until this process ends.
 fn start_helper(command: &[&[u8]]) -> io::Result<String> {
     let mut words = command.iter().map(|word| OsStr::from_bytes(word));
     let program = words.next().ok_or(invalid("no command"))?;
@@ -292,10 +291,10 @@ extern "C" fn handle_signal(_number: libc::c_int) {
     report(r#"{"name":"worker","event":"handled"}"#);
 }
 
-/// SIGUSR1 gets a handler; SIGUSR2 is blocked, and a thread waits for it.
+/// Installs a handler for SIGUSR1. Blocks SIGUSR2 and starts a thread that waits for it.
 fn handle_signals(name: &str) -> io::Result<String> {
-    // SAFETY: the structures are plain data, initialised here, and outlive the calls that read them.
-    // The handler only makes a system call.
+    // SAFETY: the structures are plain data, initialised here, and outlive the calls that read them. The handler only
+    // makes a system call.
     let waited = unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = handle_signal as extern "C" fn(libc::c_int) as usize;
@@ -310,7 +309,7 @@ fn handle_signals(name: &str) -> io::Result<String> {
     let name = name.to_owned();
     thread::Builder::new().spawn(move || {
         let mut number = 0;
-        // SAFETY: both belong to this thread only.
+        // SAFETY: only this thread uses the two.
         while unsafe { libc::sigwait(&waited, &mut number) } == 0 {
             report(&format!(r#"{{"name":"{name}","event":"waited"}}"#));
         }
@@ -328,8 +327,8 @@ extern "C" fn hang_in_handler(_number: libc::c_int) {
     hang();
 }
 
-/// Listens on a free port. The standard library would set SO_REUSEADDR first, but then another socket with it can bind
-/// the same port until this one listens. So it is set last. The accepted connections inherit it.
+/// Listens on a free port. Sets SO_REUSEADDR last: with that option, which the standard library sets first, another
+/// socket may bind the same port until this one listens. Accepted connections inherit the option.
 fn listen() -> io::Result<TcpListener> {
     let socket = net::socket_with(
         net::AddressFamily::INET,
@@ -352,18 +351,18 @@ extern "C" fn drain_in_handler(_number: libc::c_int) {
     unsafe { libc::_exit(9) };
 }
 
-/// Makes SIGTERM begin a graceful stop; -1: ignores SIGTERM.
+/// Makes SIGTERM begin a graceful stop that takes that long. A negative time ignores SIGTERM.
 fn drain(ms: i32) -> String {
     DRAIN_MS.store(ms, std::sync::atomic::Ordering::Relaxed);
     let handler = drain_in_handler as extern "C" fn(libc::c_int) as usize;
-    // SAFETY: the function exists for the life of the program.
+    // SAFETY: the function is never unloaded.
     unsafe { libc::signal(libc::SIGTERM, if ms < 0 { libc::SIG_IGN } else { handler }) };
     "{}".to_owned()
 }
 
-/// Exit handlers and the handler of SIGTERM never return.
+/// Installs an exit handler and a SIGTERM handler that never return.
 fn resist() -> String {
-    // SAFETY: both functions exist for the life of the program.
+    // SAFETY: both functions are never unloaded.
     unsafe {
         libc::signal(libc::SIGTERM, hang_in_handler as extern "C" fn(libc::c_int) as usize);
         libc::atexit(hang);
@@ -371,8 +370,8 @@ fn resist() -> String {
     "{}".to_owned()
 }
 
-/// Replaces a descriptor by a readable pipe or by a pidfd on another process, as a program may do that closes
-/// descriptors that it does not know.
+/// Replaces a descriptor by a readable pipe, or by a pidfd on another process. A host program that closes unknown
+/// descriptors and opens others has that effect.
 fn replace(target: libc::c_int, pid: Option<&[u8]>) -> io::Result<String> {
     let source = match pid {
         Some(pid) => {
@@ -387,14 +386,14 @@ fn replace(target: libc::c_int, pid: Option<&[u8]>) -> io::Result<String> {
             reader.into_raw_fd()
         }
     };
-    // SAFETY: a system call with two integers. The test chooses the descriptor.
+    // SAFETY: both are numbers. The test decides whose descriptor it replaces.
     if unsafe { libc::dup2(source, target) } < 0 {
         return Err(io::Error::last_os_error());
     }
     Ok("{}".to_owned())
 }
 
-/// Four threads that write to the standard library's own stderr, and hold its lock while they block.
+/// Starts four threads that write to the standard library's stderr. They hold its lock while they block.
 fn flood() -> String {
     for _ in 0..4 {
         thread::spawn(|| {
@@ -410,7 +409,7 @@ fn flood() -> String {
 }
 
 fn report(text: &str) {
-    // SAFETY: the buffer is that of the string, and is only read.
+    // SAFETY: the buffer is the string's, and is only read.
     unsafe {
         libc::send(
             REPORT_FD.load(Ordering::Relaxed),
@@ -421,7 +420,7 @@ fn report(text: &str) {
     }
 }
 
-/// Ignores the error: if the driver has closed the connection, it does not need the reply.
+/// Sends a reply. Ignores a failure: the driver may have closed the connection.
 fn send_line(connection: &mut TcpStream, answer: &str) {
     let _ = connection.write_all(format!("{answer}\n").as_bytes());
 }
