@@ -1,1 +1,1 @@
-"""A seeded schedule of scenarios over many trees at once: see README.md."""
+"""Runs a seeded schedule of scenarios in many trees at once. See README.md."""

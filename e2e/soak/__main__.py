@@ -1,5 +1,5 @@
-"""A seeded schedule of scenarios over many trees at once, until the time is over. The exit status is 1
-if a death was missed, a worker was killed by mistake, or anything was left behind."""
+"""Runs a seeded schedule of scenarios in many trees at once, until the time is over. Exits with
+status 1 if a death was missed, a worker was killed by mistake, or anything was left behind."""
 
 import argparse
 import json
@@ -26,23 +26,23 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument(
-        "--seed", type=int, help="which schedule; without it, one that is drawn and told"
+        "--seed", type=int, help="the seed of the schedule; by default it is random, and printed"
     )
-    parser.add_argument("--lanes", type=int, default=LANES, help="how many trees at once")
+    parser.add_argument("--lanes", type=int, default=LANES, help="how many trees run at once")
     parser.add_argument(
         "--worker",
         action="append",
         metavar="NAME",
-        help="only this worker, or this control (repeatable); without it, every worker and no control",
+        help="use only this worker or control (repeatable); the default is all workers and no control",
     )
     parser.add_argument(
         "--only",
         type=int,
         action="append",
         metavar="N",
-        help="only the tree of this number (repeatable)",
+        help="run only the tree with this number (repeatable)",
     )
-    parser.add_argument("--json", action="store_true", help="tell it as JSON")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--build", type=Path, default=TARGET / "e2e", help="the suite's programs")
     parser.add_argument("--prefix", type=Path, default=TARGET / "prefix", help="the installed library")
     return parser.parse_args()
@@ -57,7 +57,7 @@ def main() -> int:
         return 2
     seed = random.SystemRandom().randrange(1 << 31) if options.seed is None else options.seed
     print(f"seed {seed}", file=sys.stderr, flush=True)
-    # The trees are ended then, too.
+    # SIGTERM then also ends all processes that were started.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="parentwatch-soak-") as folder:

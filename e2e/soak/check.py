@@ -1,5 +1,5 @@
-"""Does the soak find faults? It must find watchers that are known to be wrong, trees that leave
-something behind, and workers that never serve. The exit status is 1 if it misses one."""
+"""Checks that the soak finds faults: in watchers that are known to be wrong, in trees that leave
+something behind, and in workers that never serve. Exits with status 1 if it misses one."""
 
 import os
 import subprocess
@@ -22,8 +22,8 @@ TARGET = Path(__file__).parent.parent.parent / "target"
 LANES = 6
 SEED = 1
 
-# By what each watcher is found, and in how many trees. The naive one polls every 50 ms, and what it
-# takes for a death lasts for less.
+# The failure that each control must show, and in how many trees. The naive control needs more trees: it
+# polls every 50 ms, and the states that mislead it last shorter.
 CONTROLS = {
     "poller": ("missed", 24),
     "poller-python": ("missed", 24),
@@ -35,31 +35,31 @@ _HIGH_DESCRIPTOR = 90
 
 
 def leave_process(stage: Stage) -> None:
-    """driver ── sh † ── sleep, which the driver does not know"""
+    """driver ── sh † ── sleep, unknown to the driver"""
     subprocess.run(["sh", "-c", "sleep 3600 &"], check=True)
 
 
 def leave_descriptor(stage: Stage) -> None:
-    """driver, leaks a descriptor"""
+    """driver, opens a descriptor"""
     os.dup(0)
 
 
 def leave_shared_memory(stage: Stage) -> None:
-    """driver, leaves an entry in /dev/shm as a helper would that did not clean up"""
+    """driver, leaves shared memory, as a helper does that did not clean up"""
     Path("/dev/shm", f"{shared_memory_prefix()}left").touch()
 
 
 def never_serve(stage: Stage) -> None:
     """driver ── supervisor ── worker †, or below a wrapper: cannot listen, and ends by itself
 
-    The watcher has ended another one, and the log shows that."""
+    The log also has the line of another worker, which its watcher has ended."""
     stage.tree.see_a_death()
     via = stage.random.choice([[], SHELL_WRAPPER])
     stage.tree.supervisor().worker(via=via, steps=["--refuse", "listen", "EADDRINUSE"])
 
 
 def end_early(stage: Stage) -> None:
-    """driver ── supervisor ── worker †, ends before it serves, with status 1 and without a line"""
+    """driver ── supervisor ── worker †, ends early with the watcher's status, but without its line"""
     stage.tree.supervisor().worker(via=["false"])
 
 
@@ -69,7 +69,7 @@ def be_killed_early(stage: Stage) -> None:
 
 
 class ForgetfulVigil(Vigil):
-    """A vigil with workers that leak a descriptor."""
+    """A vigil over workers that open a descriptor during it."""
 
     def _prove(self) -> None:
         for worker in self.workers:
@@ -101,13 +101,13 @@ held.bind(("127.0.0.1", 0))
 held.set_inheritable(True)
 os.execvp(sys.argv[1], sys.argv[1:])
 """
-"""Executes a program in a network whose only port is bound by a socket that does not listen yet.
-Another socket gets that port if both have SO_REUSEADDR."""
+"""Executes a program in a network namespace with a single port. A socket that does not listen has bound
+that port. Another socket can bind it too if both have SO_REUSEADDR."""
 
 
 def shares_port(programs: Programs, name: str) -> bool:
     """Whether a program serves on the port that another socket has bound. Only one of the two can
-    listen. A program that binds without SO_REUSEADDR gets no port, and ends."""
+    listen. A program that binds without SO_REUSEADDR finds no port and ends."""
     with tempfile.TemporaryDirectory(prefix="parentwatch-soak-") as folder:
         tree = Tree(programs, name, Path(folder, "stderr.log"))
         is_worker = name in programs.workers
@@ -122,7 +122,7 @@ def shares_port(programs: Programs, name: str) -> bool:
 
 
 def ports_are_shared(programs: Programs) -> int:
-    """How many programs take a port that another socket has bound."""
+    """Returns how many programs take a port that another socket has bound."""
     may = ["unshare", "--net", "sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_nonlocal_bind"]
     if subprocess.run(may, capture_output=True, check=False).returncode != 0:
         print("SKIPPED: ports of others: needs the right to make a network namespace and to change it")

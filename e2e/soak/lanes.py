@@ -1,5 +1,5 @@
-"""Runs trees at the same time: each lane is a process that plays its share of the schedule, one tree
-after another, and is the subreaper of its trees. Lanes do not see each other's processes."""
+"""Runs trees in parallel lanes. Each lane is a process that plays its share of the schedule, one tree
+after the other. It is the subreaper of what it starts, so lanes do not see each other's processes."""
 
 import contextlib
 import multiprocessing
@@ -24,7 +24,7 @@ from soak.plays import PATIENCE, Stage, shared_memory_prefix
 from soak.schedule import Entry, Schedule
 
 _STUCK_SECONDS = 180.0
-"""How long a lane may take after the end for the tree that it has begun."""
+"""How many seconds a lane may still take for its last tree once the time is over."""
 
 _KINDS = (
     (StillAlive, "missed"),
@@ -37,7 +37,7 @@ _KINDS = (
 
 @dataclass(frozen=True)
 class Soak:
-    """What to play, with which workers, and until when (`time.monotonic`)."""
+    """What to play, with which programs, and until when (`end`, by `time.monotonic`)."""
 
     schedule: Schedule
     programs: Programs
@@ -45,7 +45,7 @@ class Soak:
     lanes: int
     end: float
     only: Sequence[int] = ()
-    """Only these trees, whatever the time."""
+    """If set, plays just these trees, however long they take."""
 
     def share(self, lane: int) -> Iterator[int]:
         indices: Iterable[int] = self.only[lane :: self.lanes] if self.only else count(lane, self.lanes)
@@ -56,7 +56,7 @@ class Soak:
 
 
 def play(soak: Soak, entry: Entry) -> Outcome:
-    """One tree, from its start until nothing is left of it."""
+    """Plays one tree, from its start until nothing of it is left."""
     folder = soak.folder / str(entry.index)
     folder.mkdir()
     descriptors = len(os.listdir("/proc/self/fd"))
@@ -86,7 +86,7 @@ def play(soak: Soak, entry: Entry) -> Outcome:
 
 @contextlib.contextmanager
 def _failures_told(stage: Stage) -> Iterator[None]:
-    """Turns an exception into a failure of this tree, and goes on with the next one."""
+    """Turns an exception into a failure of this tree, so that the lane can go on."""
     try:
         yield
     except Exception as error:
@@ -110,8 +110,8 @@ def _play_lane(soak: Soak, lane: int, results: Connection) -> None:
 
 
 def run(soak: Soak) -> Outcome:
-    """Plays the schedule in all lanes, and sums up."""
-    # The processes of a broken lane are now below this process.
+    """Plays the schedule in all lanes. Returns the sum of their outcomes."""
+    # This process adopts what a broken lane leaves behind.
     set_subreaper(True)
     total = Outcome()
     try:
@@ -136,7 +136,7 @@ def run(soak: Soak) -> Outcome:
 
 
 class _Lane:
-    """A lane, as the process that sums up sees it."""
+    """A lane, as the main process sees it."""
 
     def __init__(self, soak: Soak, number: int) -> None:
         context = multiprocessing.get_context("fork")
@@ -147,7 +147,7 @@ class _Lane:
         self._last = "before the first tree"
 
     def take(self, total: Outcome) -> None:
-        """Receives an outcome, or the name of the tree that has begun."""
+        """Receives an outcome, or the name of the tree that has just begun."""
         message = self.results.recv()
         if isinstance(message, Outcome):
             total.add(message)

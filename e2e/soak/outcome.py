@@ -1,16 +1,22 @@
-"""The outcome of one tree, or of many."""
+"""The outcome of one tree or of many."""
 
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 FAILURES = ("missed", "false kill", "wrong exit", "leak", "error", "broken")
-"""Still alive at the deadline; gone by mistake; ended in another way than the contract says; left
-behind by the tree. The last two say nothing about the watcher: an error of the soak or of the machine,
-and a worker that could not serve and ended by itself."""
+"""The kinds of failures:
+
+missed: a process that must end still lives at the deadline.
+false kill: a process that must live has ended.
+wrong exit: a process has ended in another way than the contract says.
+leak: the tree has left something behind.
+error: the soak itself or the machine has failed. That is no fault of the watcher.
+broken: a worker could not serve and ended by itself. That is no fault of the watcher either.
+"""
 
 MOST_BROKEN = 5
-"""If more workers never served, the run fails."""
+"""How many broken workers a run may have. More fail the run."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Detection:
-    """One worker that went, and the seconds from the death until the driver saw it."""
+    """The end of one worker: how many seconds after the death the driver saw it."""
 
     seconds: float
     worker: str
@@ -40,15 +46,15 @@ class Outcome:
     trees: Counter[str] = field(default_factory=Counter)
     """The number of trees, by play."""
     caused: int = 0
-    """The processes that had to end: workers and their helpers."""
+    """How many processes had to end: workers and their helpers."""
     seen: int = 0
     events: Counter[str] = field(default_factory=Counter)
-    """The events of living supervisors, by scenario."""
+    """The number of events in the lives of supervisors, by scenario."""
     chances: Counter[str] = field(default_factory=Counter)
-    """The events, once for each worker that each could have misled and that lived on."""
+    """The events, each counted once for every worker that it could have misled and that lived on."""
     detections: list[Detection] = field(default_factory=list)
     left: Counter[str] = field(default_factory=Counter)
-    """What was left: processes, descriptors, and entries of /dev/shm."""
+    """The number of processes, descriptors and /dev/shm entries that were left behind."""
     failures: list[Failure] = field(default_factory=list)
 
     def add(self, other: "Outcome") -> None:

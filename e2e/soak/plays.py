@@ -1,7 +1,7 @@
-"""What happens in a tree, and what the outcome must be. The scenarios are those of the suite, drawn at
-random, mixed and repeated.
+"""The plays: what happens in a tree, and what must come of it. They are the scenarios of the suite,
+drawn at random, mixed and repeated.
 
-In the pictures, † marks the process that dies, and the process in (brackets) adopts the orphan.
+In the pictures, † marks the process that dies, and (brackets) the process that adopts the orphans.
 """
 
 import contextlib
@@ -25,10 +25,11 @@ from driver.tree import GRACE, INTERVAL, Tree
 from soak.outcome import Detection, Failure, Outcome
 
 PATIENCE = 30.0
-"""Seconds after which a death counts as missed. The machine is busier than in a test."""
+"""How many seconds a process that must end may still live. More than in a test, since the machine is
+busier."""
 
 BY_ITSELF = Exit(status=9)
-"""How a worker ends that completes its graceful stop."""
+"""How a worker exits that completes its graceful stop."""
 
 _MOST_WORKERS = 3
 _MOST_SPAWNING_THREADS = 2
@@ -38,7 +39,7 @@ _START_SECONDS_ELSE = 0.02
 
 
 class Stage:
-    """A tree, its random choices, and the record of what happens in it."""
+    """A tree, the source of its random choices, and its outcome."""
 
     def __init__(self, tree: Tree, random: Random, folder: Path, entry: str) -> None:
         self.tree = tree
@@ -51,8 +52,8 @@ class Stage:
         self.outcome.failures.append(Failure(what, self._entry, str(text), self.tree.log()))
 
     def must_go(self, *processes: Process, expected: Exit | None = None) -> None:
-        """Checks that each ends as expected. None: a worker as the contract says, any other process in
-        any way."""
+        """Asserts that each process ends as expected. None expects of a worker what the contract
+        says, and any end of another process."""
         self.outcome.caused += len(processes)
         deadline = Deadline(self.tree.patience)
         for process in processes:
@@ -75,7 +76,7 @@ class Stage:
         ]
 
     def adopter(self) -> Supervisor | None:
-        """A subreaper above the supervisor, or None for the driver."""
+        """The adopter above the supervisor: sometimes a subreaper, otherwise None for the driver."""
         if self.random.random() < 0.25:
             return self.tree.supervisor("subreaper", subreaper=True)
         return None
@@ -88,7 +89,7 @@ class Stage:
         return below.supervisor("supervisor", **options)
 
     def ends(self, supervisor: Supervisor) -> None:
-        """Ends the supervisor in one of the possible ways (F01, F02, F03, F17)."""
+        """Ends the supervisor in one of several ways (F01, F02, F03, F17)."""
         way = self.random.choice(["killed", "killed", "zombie", "exits", "crashes", "stopped"])
         if way == "exits":
             supervisor.exit_cleanly()
@@ -101,7 +102,7 @@ class Stage:
 
 
 def shared_memory_prefix() -> str:
-    """The prefix of the names in /dev/shm that the trees of this lane may use."""
+    """The prefix of all names that the trees of this lane use in /dev/shm."""
     return f"parentwatch-soak-{os.getpid()}-"
 
 
@@ -118,15 +119,15 @@ def supervisor_dies(stage: Stage) -> None:
 
 
 def supervisor_dies_while_worker_starts(stage: Stage) -> None:
-    """(driver) ── supervisor, names itself † ── worker, at any moment of its start"""
+    """(driver) ── supervisor, names itself † ── worker, at a random moment of its start"""
     supervisor = stage.supervisor(named=True)
-    # There is no condition to wait for: the moment is random.
+    # A random moment, not a condition.
     moment = stage.random.random() * _START_SECONDS.get(stage.tree.language, _START_SECONDS_ELSE)
     started = supervisor.spawn(*stage.tree.worker_command("worker"))
     worker = Process(stage.tree, "starting worker", started)
     time.sleep(moment)
     supervisor.kill(reap=stage.random.random() < 0.5)
-    # Under exec it may not have begun, or get SIGTERM.
+    # With exec, the program may not run yet, or may end by SIGTERM.
     anyhow = stage.tree.is_control or stage.tree.is_guarded
     stage.must_go(worker, expected=None if anyhow else BY_THE_WATCHER)
 
@@ -154,7 +155,7 @@ def supervisor_above_wrapper_dies(stage: Stage) -> None:
 
 
 def wrapper_dies(stage: Stage) -> None:
-    """(driver) ── supervisor, names itself ── wrapper † ── worker, has no grace"""
+    """(driver) ── supervisor, names itself ── wrapper † ── worker, without a grace"""
     supervisor = stage.supervisor(named=True)
     wrapper, worker = supervisor.wrapped_worker(env={GRACE: "0"})
     wrapper.kill()
@@ -194,7 +195,7 @@ def stderr_is_no_good(stage: Stage) -> None:
 
 
 def forking_worker_dies(stage: Stage) -> None:
-    """(driver) ── supervisor ── worker † ── child, forked, arms: has no grace, as below a wrapper"""
+    """(driver) ── supervisor ── worker † ── child, forked, arms, without a grace"""
     worker = stage.supervisor().worker(env={GRACE: "0"})
     worker.ask("fork")
     child = stage.tree.await_worker("child")
@@ -267,15 +268,16 @@ def guarded_program_dies(stage: Stage) -> None:
 
 
 class Vigil:
-    """Workers that live through one event after another. A wrong watcher takes each of these events for
-    the death of the supervisor. An event counts as a chance for a worker at the end: when a later death
-    was noticed, polling watchers have polled again, and the worker still serves."""
+    """Workers that live through many events. A wrong watcher takes each of these for the death of the
+    supervisor. In the end, an event counts as a chance for every worker that it could have misled, if
+    that worker still serves. By then another worker has noticed a later death, and watchers in the poll
+    tier have polled again."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         wraps = stage.tree.language not in DEGRADED and stage.random.random() < 0.25
         self._via = SHELL_WRAPPER if wraps else []
-        # What looks every so often shall look during the events.
+        # In the poll tier, poll often enough to do so during the events.
         self._env = {INTERVAL: "10ms"} if stage.tree.tier == "poll" else {}
         self._supervisor = stage.supervisor(stage.adopter(), named=True if wraps else None)
         self._unproven: dict[Worker, Counter[str]] = {}
@@ -318,13 +320,13 @@ class Vigil:
             self._stage.fails("false kill", f"{worker} is gone; it had lived through {last}")
 
     def _let_look(self) -> None:
-        """In the poll tier, waits until every watcher has polled in the current state."""
+        """In the poll tier, waits until every watcher has polled in the present state."""
         if self._stage.tree.tier == "poll":
             for worker in self.workers:
                 try:
                     worker.await_looks(1)
                 except DiedByMistake:
-                    # It has not polled, so this is no chance. If it lives, it has no watcher.
+                    # It has not polled. If the worker lives, it has no watcher: that is a failure.
                     if not worker.pidfd.has_ended():
                         raise
             self._lose_the_dead()
@@ -377,7 +379,7 @@ class Vigil:
         self._supervisor.leave_main_thread()
         self._let_look()
         self._chance("N14")
-        # Only another thread answers now. When it execs, it becomes the main thread.
+        # Now another thread answers. By an exec it becomes the main thread.
         self._supervisor.start_anew()
         self._chance("N02, from a second thread")
 
@@ -392,11 +394,11 @@ class Vigil:
 
 
 def descriptors_while_asked(worker: Worker) -> int:
-    """How many descriptors the worker has while it serves one connection. It serves one at a time."""
+    """How many descriptors the worker has while it serves a connection. It serves one at a time."""
     found: list[procfs.Descriptor] = []
 
     def settled() -> bool:
-        """Whether no file of /proc is open: a polling watcher opens one for a moment."""
+        """Whether no file of /proc is open: a watcher in the poll tier opens them for an instant."""
         found[:] = procfs.descriptors(worker.pid)
         return not any(descriptor.target.startswith("/proc/") for descriptor in found)
 
@@ -417,7 +419,7 @@ def supervisor_lives(stage: Stage) -> None:
 
 @dataclass(frozen=True)
 class Play:
-    """One kind of tree, its weight, and the workers that cannot play it (scenarios.toml)."""
+    """A kind of tree: how often it is drawn, and which workers can play it (see scenarios.toml)."""
 
     run: Callable[[Stage], None]
     weight: int = 1

@@ -1,4 +1,4 @@
-"""The report of a run, as text and as JSON."""
+"""Reports a run as text or as JSON."""
 
 import os
 import platform
@@ -72,15 +72,15 @@ class Run:
         return "\n".join(lines)
 
     def failures_as_text(self, most: int) -> str:
-        """The first failures, each with the end of its tree's log and the command that plays it
-        again."""
+        """The first failures. Each has the end of its tree's log, and the seed and tree number with
+        which it can be played again."""
         lines = []
         for failure in self.outcome.failures[:most]:
             lines += [
                 f"FAILED, {failure.what}, seed {self.seed}, {failure.entry}:",
                 failure.text.rstrip(),
             ]
-            # The driver's own failures include the log.
+            # The text of the driver's failures already has the log.
             if failure.log not in failure.text:
                 lines += failure.log.splitlines()[-_LOG_LINES:]
         if (more := len(self.outcome.failures) - most) > 0:

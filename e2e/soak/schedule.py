@@ -1,4 +1,4 @@
-"""The n-th tree, as a function of only the seed and n."""
+"""Decides what the n-th tree is. That depends only on the seed and n."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ class Entry:
     worker: str
     tier: str
     random: Random = field(repr=False, compare=False)
-    """The source of the play's own choices."""
+    """The source of the play's own random choices."""
 
     def __str__(self) -> str:
         return f"tree {self.index}: {self.play}, {self.worker}, {self.tier} tier"
@@ -34,7 +34,7 @@ class Schedule:
     plays: Mapping[str, Play] = field(default_factory=lambda: PLAYS)
 
     def entry(self, index: int) -> Entry:
-        # Seeded by a text, which is hashed, so that neighbouring trees have nothing in common.
+        # Random hashes a text, so the choices of neighbouring trees are independent.
         drawn = Random(f"{self.seed}/{index}")
         worker = drawn.choice(self.workers)
         fitting = [name for name, play in self.plays.items() if play.fits(worker)]
