@@ -145,7 +145,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="parentwatch-soak-") as folder:
             return run(Soak(schedule, programs, Path(folder), LANES, time.monotonic(), only))
 
-    def tell(name: str, what: str, outcome: Outcome) -> int:
+    def expect(name: str, what: str, outcome: Outcome) -> int:
         found = [failure for failure in outcome.failures if failure.what == what]
         if not found:
             print(f"wrong {name}: no {what} in {outcome.trees.total()} trees")
@@ -154,15 +154,15 @@ def main() -> int:
         return 0
 
     for control, (what, trees) in CONTROLS.items():
-        wrong += tell(control, what, soak(Schedule(SEED, [control]), list(range(trees))))
+        wrong += expect(control, what, soak(Schedule(SEED, [control]), list(range(trees))))
     for name, play in LEAKS.items():
-        wrong += tell(name, "leak", soak(Schedule(SEED, ["c"], {name: Play(play)}), [0]))
+        wrong += expect(name, "leak", soak(Schedule(SEED, ["c"], {name: Play(play)}), [0]))
     for name, play in ENDS_EARLY.items():
-        wrong += tell(name, "false kill", soak(Schedule(SEED, ["c"], {name: Play(play)}), [0]))
+        wrong += expect(name, "false kill", soak(Schedule(SEED, ["c"], {name: Play(play)}), [0]))
     for worker in Cells(Path(__file__).parent.parent).workers:
         schedule = Schedule(SEED, [worker], {"never serves": Play(never_serve)})
         outcome = soak(schedule, list(range(MOST_BROKEN)))
-        wrong += tell(f"never serves, {worker}", "broken", outcome)
+        wrong += expect(f"never serves, {worker}", "broken", outcome)
         if not outcome.is_good:
             print(f"wrong never serves, {worker}: {MOST_BROKEN} broken workers fail the run")
             wrong += 1

@@ -317,10 +317,10 @@ mod tests {
         assert!(matches!(token(format!("{pid}@{start}@1")), Named::Unknown(_)));
         assert_eq!(token(format!("{pid}")), Named::Alive);
         // No process id is that high (proc(5), pid_max).
-        let nobody = token(format!("{}", i32::MAX));
+        let no_process = token(format!("{}", i32::MAX));
         match namespace == sys::INITIAL_PID_NAMESPACE {
-            true => assert_eq!(nobody, Named::Gone),
-            false => assert!(matches!(nobody, Named::Unknown(_))),
+            true => assert_eq!(no_process, Named::Gone),
+            false => assert!(matches!(no_process, Named::Unknown(_))),
         }
         assert_eq!(token(format!("{}@1@{namespace}", i32::MAX)), Named::Gone);
     }
