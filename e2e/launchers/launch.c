@@ -7,7 +7,7 @@
  *   --setsid                   start a new session
  *   --group PGID               join that process group; 0 makes a new one
  *   --close FD                 close a descriptor
- *   --dup2 FROM TO             duplicate descriptor FROM to TO
+ *   --dup2 FROM TO             replace descriptor TO by a copy of FROM
  *   --stderr PATH              open PATH as stderr
  *   --ignore N, --default N    set the disposition of signal number N
  *   --env NAME=VALUE           set a variable; NAME alone removes it

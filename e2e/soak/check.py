@@ -40,7 +40,7 @@ def leave_process(stage: Stage) -> None:
 
 
 def leave_descriptor(stage: Stage) -> None:
-    """driver, opens a descriptor"""
+    """driver, leaks a descriptor"""
     os.dup(0)
 
 
@@ -69,7 +69,7 @@ def be_killed_early(stage: Stage) -> None:
 
 
 class ForgetfulVigil(Vigil):
-    """A vigil over workers that open a descriptor during it."""
+    """A vigil over workers that leak a descriptor."""
 
     def _prove(self) -> None:
         for worker in self.workers:
