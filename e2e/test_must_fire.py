@@ -324,7 +324,7 @@ def test_f05_died_before_arming_and_its_pid_is_reused(tree: Tree) -> None:
     supervisor.await_later_tick()
     supervisor.kill()
     worker.await_adoption(supervisor.pid)
-    init.let_next_pid_be(number)
+    init.set_next_pid(number)
     assert init.supervisor("stranger").ask("ping")["pid"] == number
     arm_without_reply(worker)
     worker.assert_gone()
@@ -359,12 +359,12 @@ def test_f06_supervisor_dies_before_the_handle(
         session.send("arm")
         held = listener.next_call(Deadline())
         while held.arguments[0] != supervisor.pid:
-            listener.let_go(held)
+            listener.allow(held)
             held = listener.next_call(Deadline())
         supervisor.kill(reap=remains == "reaped")
         worker.await_adoption(supervisor.pid)
-        listener.let_go(held)
-        listener.let_all_go_until_ready(worker.pidfd, Deadline())
+        listener.allow(held)
+        listener.allow_calls_until_ready(worker.pidfd, Deadline())
         worker.assert_gone()
 
 
@@ -379,8 +379,8 @@ def test_f06_supervisor_dies_before_the_thread(tree: Tree, supervisor: Superviso
         held = listener.next_call(Deadline())
         supervisor.kill()
         worker.await_adoption(supervisor.pid)
-        listener.let_go(held)
-        listener.let_all_go_until_ready(worker.pidfd, Deadline())
+        listener.allow(held)
+        listener.allow_calls_until_ready(worker.pidfd, Deadline())
         worker.assert_gone()
 
 
@@ -771,12 +771,12 @@ def test_f14_forked_while_another_thread_arms(tree: Tree, supervisor: Supervisor
         child = fork(worker)
         with child.session() as session:
             session.send("arm")
-            listener.let_all_go_until_ready(session, Deadline())
+            listener.allow_calls_until_ready(session, Deadline())
             assert session.reply()["status"] == "armed"
-        listener.let_go(held)
+        listener.allow(held)
         child.assert_armed(watched=[worker.pid])
         worker.kill()
-        listener.let_all_go_until_ready(child.pidfd, Deadline())
+        listener.allow_calls_until_ready(child.pidfd, Deadline())
         child.assert_gone()
 
 

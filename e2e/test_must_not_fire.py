@@ -382,9 +382,9 @@ def test_n10_named_where_proc_is_another_namespace_s(
     other_stranger = tree.supervisor("other-stranger")
     other_stranger.await_later_tick()
     init = tree.supervisor("init", via=PID_NAMESPACE)
-    init.let_next_pid_be(stranger.pid)
+    init.set_next_pid(stranger.pid)
     supervisor = init.supervisor("supervisor", names_itself=name)
-    init.let_next_pid_be(other_stranger.pid)
+    init.set_next_pid(other_stranger.pid)
     worker = supervisor.worker(via=SHELL_WRAPPER if wrapped else None)
     parent = Process(tree, "wrapper", worker.parent()) if wrapped else supervisor
     worker.assert_armed()
@@ -519,7 +519,7 @@ def test_n11_proc_changes_once_armed(tree: Tree, proc: str, tier: str) -> None:
         subprocess.run([*mount, "-t", "tmpfs", "tmpfs", "/proc"], check=True)
     else:
         init = tree.supervisor("init", via=PID_NAMESPACE_WITH_PROC)
-        init.let_next_pid_be(supervisor.pid)
+        init.set_next_pid(supervisor.pid)
         assert init.supervisor("stranger").ask("ping")["pid"] == supervisor.pid
         inside = ["nsenter", "--target", str(init.pid), "--pid"]
         subprocess.run([*inside, *mount, "-t", "proc", "proc", "/proc"], check=True)

@@ -103,17 +103,17 @@ def test_h02_armed_while_another_thread_is_stuck_in_it(tree: Tree, supervisor: S
     assert worker.arm() == ("not_started" if tree.is_degraded else "armed")
     assert worker.info()["tier"] == "none"
     worker.assert_serving()
-    listener.let_go(held)
+    listener.allow(held)
 
     def has_armed() -> bool:
-        listener.let_waiting_go()
+        listener.allow_waiting_calls()
         return worker.info()["tier"] == "event"
 
     wait_until(has_armed, "the held thread has armed")
     assert worker.arm() == "armed"
     worker.assert_armed(watched=[supervisor.pid])
     supervisor.kill()
-    listener.let_all_go_until_ready(worker.pidfd, Deadline())
+    listener.allow_calls_until_ready(worker.pidfd, Deadline())
     worker.assert_gone()
     listener.close()
 

@@ -269,7 +269,7 @@ class Supervisor(Endpoint):
         self.spawn(*(via or []), *command, request=request)
         return self.tree.await_supervisor(name)
 
-    def let_next_pid_be(self, number: int) -> None:
+    def set_next_pid(self, number: int) -> None:
         """Makes the next process of this PID namespace get that pid."""
         shell = self.spawn("sh", "-c", f"echo {number - 1} >/proc/sys/kernel/ns_last_pid")
         while self.tree.await_report(self.name, "reaped").content["pid"] != shell:
@@ -300,7 +300,7 @@ class Supervisor(Endpoint):
 
         wait_until(has_become, f"{self} has become {name}")
 
-    def start_anew(self, request: str = "exec") -> None:
+    def exec_itself(self, request: str = "exec") -> None:
         """Execs its own program again. The process keeps its children and gets another port."""
         self.ask(request, *self.tree.supervisor_command(self.name))
         self.port = self.tree.await_report(self.name, "serving").content["port"]

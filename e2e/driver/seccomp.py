@@ -46,20 +46,20 @@ class Listener:
         identifier, _pid, _flags, _number, _arch, _ip, *arguments = _NOTIFICATION.unpack(buffer)
         return HeldCall(identifier, tuple(arguments))
 
-    def let_go(self, call: HeldCall) -> None:
+    def allow(self, call: HeldCall) -> None:
         """Lets the kernel make the call."""
         answer = bytearray(_ANSWER.pack(call.identifier, 0, 0, _CONTINUE))
         with contextlib.suppress(FileNotFoundError):  # The thread was killed meanwhile.
             fcntl.ioctl(self._fd, _NOTIF_SEND, answer)
 
-    def let_waiting_go(self) -> None:
+    def allow_waiting_calls(self) -> None:
         """Lets the kernel make all calls that are waiting now."""
         poller = select.poll()
         poller.register(self._fd, select.POLLIN)
         while poller.poll(0):
-            self.let_go(self.next_call(Deadline()))
+            self.allow(self.next_call(Deadline()))
 
-    def let_all_go_until_ready(self, awaited: Pidfd | Session, deadline: Deadline) -> None:
+    def allow_calls_until_ready(self, awaited: Pidfd | Session, deadline: Deadline) -> None:
         """Lets the kernel make all calls until the process has ended or the reply has come."""
         poller = select.poll()
         poller.register(awaited, select.POLLIN)
@@ -70,7 +70,7 @@ class Listener:
                 return
             if ready.get(self._fd, 0) & select.POLLIN:
                 try:
-                    self.let_go(self.next_call(deadline))
+                    self.allow(self.next_call(deadline))
                 except FileNotFoundError:
                     continue
             elif self._fd in ready:

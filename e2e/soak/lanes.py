@@ -65,9 +65,9 @@ def play(soak: Soak, entry: Entry) -> Outcome:
     tree.patience = CONTROL_PATIENCE if tree.is_control else PATIENCE
     stage = Stage(tree, entry.random, folder, str(entry))
     stage.outcome.trees[entry.play] += 1
-    with _failures_told(stage):
+    with _failures_recorded(stage):
         soak.schedule.plays[entry.play].run(stage)
-    with _failures_told(stage):
+    with _failures_recorded(stage):
         try:
             tree.close(failed=bool(stage.outcome.failures))
         except LeftBehind:
@@ -85,7 +85,7 @@ def play(soak: Soak, entry: Entry) -> Outcome:
 
 
 @contextlib.contextmanager
-def _failures_told(stage: Stage) -> Iterator[None]:
+def _failures_recorded(stage: Stage) -> Iterator[None]:
     """Turns an exception into a failure of this tree, so that the lane can go on."""
     try:
         yield

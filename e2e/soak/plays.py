@@ -289,7 +289,7 @@ class Vigil:
     def run(self) -> None:
         for _ in range(self._stage.random.randint(*_ROUNDS)):
             self._stage.random.choice(self._EVENTS)(self)
-            self._lose_the_dead()
+            self._drop_dead_workers()
             if not self._unproven:
                 return
         self._prove()
@@ -314,7 +314,7 @@ class Vigil:
         for worker in self.workers if workers is None else workers:
             self._unproven[worker][event] += 1
 
-    def _lose_the_dead(self) -> None:
+    def _drop_dead_workers(self) -> None:
         for worker in [worker for worker in self.workers if worker.pidfd.has_ended()]:
             last = list(self._unproven.pop(worker))
             self._stage.fails("false kill", f"{worker} is gone; it had lived through {last}")
@@ -329,7 +329,7 @@ class Vigil:
                     # It has not polled. If the worker lives, it has no watcher: that is a failure.
                     if not worker.pidfd.has_ended():
                         raise
-            self._lose_the_dead()
+            self._drop_dead_workers()
 
     def _prove(self) -> None:
         self._stage.outcome.caused += 1
@@ -357,11 +357,11 @@ class Vigil:
             self._chance("N01", [worker])
 
     def _supervisor_execs(self) -> None:
-        self._supervisor.start_anew()
+        self._supervisor.exec_itself()
         self._chance("N02")
 
     def _supervisor_execs_from_a_thread(self) -> None:
-        self._supervisor.start_anew("exec-from-thread")
+        self._supervisor.exec_itself("exec-from-thread")
         self._chance("N02, from a second thread")
 
     def _supervisor_is_stopped(self) -> None:
@@ -380,7 +380,7 @@ class Vigil:
         self._let_look()
         self._chance("N14")
         # Now another thread answers. By an exec it becomes the main thread.
-        self._supervisor.start_anew()
+        self._supervisor.exec_itself()
         self._chance("N02, from a second thread")
 
     _EVENTS = (
