@@ -76,6 +76,10 @@ examples-check: demo-packages ## check format, vet and tests of the examples and
 		{ [[ -z $$unformatted ]] || { echo "not formatted by gofmt: $$unformatted" >&2; exit 1; }; }
 	@for module in $(GO_EXAMPLES); do scripts/retry.sh go mod tidy -C "$$module" -diff; go vet -C "$$module" ./...; done
 	@go vet -C examples/worker-go -tags degraded ./...
+	@# LocalAI is built for these too.
+	@for system in darwin windows; do for module in $(GO_EXAMPLES); do \
+		GOOS=$$system CGO_ENABLED=0 go vet -C "$$module" ./...; \
+	done; done
 	@$(MAKE) --no-print-directory demo-build
 	@! grep -q INTERP < <(readelf -lW $(DEMO)/worker-go-degraded) || { echo "$(DEMO)/worker-go-degraded is not static" >&2; exit 1; }
 	@# go test caches results, but does not notice when a worker changes.

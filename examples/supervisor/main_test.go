@@ -7,7 +7,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
+
+// patience is for what is going to happen, sooner or later.
+const patience = 2 * time.Minute
 
 // A command line that makes no sense is answered by one line on stderr and status 2.
 func TestUsageErrors(t *testing.T) {

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
-	"syscall"
 	"time"
 
 	process "github.com/mudler/go-processmanager"
@@ -229,15 +228,7 @@ func (w *worker) explain(err error) error {
 
 // freePorts finds ports of the loopback address that nobody listens on, all different.
 func freePorts(count int) ([]int, error) {
-	// Without the SO_REUSEADDR that Go sets. With it, another socket that has it may bind the same port until this
-	// one listens, and who listens second fails.
-	config := net.ListenConfig{Control: func(_, _ string, socket syscall.RawConn) error {
-		var refused error
-		err := socket.Control(func(fd uintptr) {
-			refused = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 0)
-		})
-		return errors.Join(err, refused)
-	}}
+	config := net.ListenConfig{Control: exclusive}
 	ports := make([]int, count)
 	for i := range ports {
 		listener, err := config.Listen(context.Background(), "tcp4", "127.0.0.1:0")

@@ -44,12 +44,8 @@ var exampleWorkers = []exampleWorker{
 	{name: "python, asyncio", program: "worker-python/run.sh", args: []string{"--aio"}, speaks: "worker-python", helpers: 3},
 }
 
-const (
-	// patience is for what is going to happen, sooner or later.
-	patience = 2 * time.Minute
-	// atOnce is how long a worker may outlive its supervisor here: less than a graceful stop waits for its load.
-	atOnce = 10 * time.Second
-)
+// atOnce is how long a worker may outlive its supervisor here: less than a graceful stop waits for its load.
+const atOnce = 10 * time.Second
 
 // supervisorVariable makes this test program a supervisor: one that can be killed.
 const supervisorVariable = "EXAMPLE_SUPERVISOR"
