@@ -31,11 +31,11 @@ release-wheels: $(VENV)/.wheel
 	@$(VENV)/bin/maturin sdist --out dist
 
 .PHONY: notices
-notices: ## write THIRD-PARTY-LICENSES anew: the licences of what is linked into what is released
+notices: ## write THIRD-PARTY-LICENSES: the licences of all code that a release links
 	@scripts/notices.sh THIRD-PARTY-LICENSES
 
 .PHONY: check-notices
-check-notices: ## THIRD-PARTY-LICENSES is current, and is in every tarball and wheel that lies in dist/
+check-notices: ## check that THIRD-PARTY-LICENSES is current, and in every tarball and wheel in dist/
 	@mkdir -p target
 	@scripts/notices.sh target/notices || exit $$(($$? != 77)); diff THIRD-PARTY-LICENSES target/notices || \
 		{ echo 'THIRD-PARTY-LICENSES is old: make notices writes it anew' >&2; exit 1; }
@@ -45,18 +45,18 @@ check-notices: ## THIRD-PARTY-LICENSES is current, and is in every tarball and w
 			{ echo "$$file: the licences of others" >&2; exit 1; }; \
 	done
 
-# For this processor, whose tarballs tell enough of the others'.
+# The other processor has the same compiler and the same scripts.
 REPRODUCED := 'tarball TARGET=x86_64-unknown-linux-gnu.$(GLIBC)' 'tarball TARGET=x86_64-unknown-linux-musl'
 .PHONY: check-reproducible
-check-reproducible: ## after `make release`: files of it are built again in another folder, and have the same bytes
+check-reproducible: ## build tarballs of `make release` again in another folder, and compare the bytes
 	@SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) scripts/check-reproducible.sh $(REPRODUCED)
 
 .PHONY: release-sums
 release-sums:
 	@cd dist && rm -f *.sha256 SHA256SUMS && sha256sum -- * >../target/SHA256SUMS && mv ../target/SHA256SUMS .
 
-# For systems other than Linux: the shared library, the program, and the header. They are in LINKED, below
-# target/cross/TARGET. NAMES are the files of the library.
+# For systems other than Linux: $1 names the system. Below target/cross/$2 are the files of the shared library, $3, and the
+# program, $4. $5 is the licence of a C library that is linked into them.
 RELEASE_LIBRARY = scripts/cross.sh rustc $1 --quiet --locked -p parentwatch-capi --profile release-library --crate-type cdylib
 RELEASE_PROGRAM = scripts/cross.sh build $1 --quiet --locked -p parentwatch-cli --profile release-program
 define RELEASE_OTHER

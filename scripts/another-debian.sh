@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# another-debian.sh SUITE [NAME PACKAGES]: prints the folder of another Debian, SUITE, and makes it when it is not there:
-# target/NAME/SUITE, with PACKAGES; else target/elsewhere/SUITE, with gcc and Python, and without Rust. One line that begins
-# with SKIPPED: and status 77 where there is no such Debian to be had.
+# another-debian.sh SUITE [NAME PACKAGES]: installs another Debian, SUITE, once, and prints its folder: target/NAME/SUITE,
+# with PACKAGES. By default it is target/elsewhere/SUITE, with gcc and Python but without Rust. If it cannot be installed,
+# the script prints one line that begins with SKIPPED:, and the exit status is 77.
 set -euo pipefail
 suite=${1:?another-debian.sh: expected the name of a release of Debian}
 cd "$(dirname "$0")/.."
@@ -15,7 +15,7 @@ skip() {
 
 ((EUID == 0)) || skip 'debootstrap and chroot need root'
 scripts/install-packages.sh debootstrap || skip 'there is no debootstrap'
-# Complete when the file says so.
+# The file marks it as complete.
 if [[ $(cat "$root/.ready" 2>/dev/null) != "$packages" ]]; then
   rm -rf "$root"
   mkdir -p "$root"

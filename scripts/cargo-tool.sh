@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# cargo-tool.sh CRATE VERSION [OPTION...]: has the programs of a crate of crates.io in target/tools/bin. They are built once,
-# by cargo install with OPTION. One line that begins with SKIPPED: and status 77 where that cannot be done.
+# cargo-tool.sh CRATE VERSION [OPTION...]: installs the programs of a crate from crates.io into target/tools/bin, once.
+# OPTION is for cargo install. If it fails, it prints one line that begins with SKIPPED:, and the exit status is 77.
 set -euo pipefail
 crate=${1:?cargo-tool.sh: expected a crate}
 version=${2:?cargo-tool.sh: expected its version}
 shift 2
 cd "$(dirname "$0")/.."
 tools=$PWD/target/tools
-# What is there may be of another version.
+# The program does not tell its version: this file does.
 [[ ! -e $tools/$crate-$version ]] || exit 0
 echo "building $crate (once, takes minutes)" >&2
 mkdir -p "$tools"

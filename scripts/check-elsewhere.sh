@@ -9,24 +9,7 @@ shift
 (($#)) || { echo 'check-elsewhere.sh: expected files of a release' >&2; exit 2; }
 mapfile -t files < <(realpath "$@")
 cd "$(dirname "$0")/.."
-root=target/elsewhere/$suite
-
-skip() {
-  echo "SKIPPED: the tarballs on Debian $suite: $*"
-  exit 77
-}
-
-((EUID == 0)) || skip 'debootstrap and chroot need root'
-scripts/install-packages.sh debootstrap || skip 'there is no debootstrap'
-packages=gcc,libc6-dev,musl-tools,pkg-config,python3
-# The file marks it as complete.
-if [[ $(cat "$root/.ready" 2>/dev/null) != "$packages" ]]; then
-  rm -rf "$root"
-  mkdir -p "$root"
-  debootstrap --variant=minbase --include="$packages" "$suite" "$root" >"$root.log" 2>&1 ||
-    skip "debootstrap: $(grep -m 1 '^E:' "$root.log" || tail -n 1 "$root.log")"
-  echo "$packages" >"$root/.ready"
-fi
+root=$(scripts/another-debian.sh "$suite") || { status=$?; echo "$root"; exit "$status"; }
 
 rm -rf "${root:?}/try"
 mkdir "$root/try"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# check-reproducible.sh GOALS...: do the same sources make the same bytes in another folder? Each of GOALS is what make is
-# to do in a copy of this tree. What that writes into its dist/ is compared with the files in ours.
+# check-reproducible.sh GOALS...: do the same sources make the same bytes in another folder? Runs make with each of GOALS, a
+# list, in a copy of this tree, and compares the files in the dist/ of the copy with those in ours.
 # SOURCE_DATE_EPOCH is the time of the sources.
 set -euo pipefail
 (($#)) || { echo 'check-reproducible.sh: expected what make is to do' >&2; exit 2; }
@@ -11,10 +11,9 @@ copy=$work/a-copy-of-the-sources
 trap 'rm -rf "$work"' EXIT
 rm -rf "$work"
 mkdir -p "$copy/target"
-# What git knows or would add: with what is not committed yet.
+# The files in git, with changes that are not committed yet.
 git ls-files -z --cached --others --exclude-standard | tar --null --files-from - -c | tar -C "$copy" -x
-# What was fetched and built once. cargo has the place of the compiler's library in the names of functions, unless that is
-# below the sources.
+# Compilers and tools are not fetched again. They lie below the copy, as in a fresh clone.
 for kept in cross-toolchain tools; do
   [[ ! -e target/$kept ]] || cp -al "target/$kept" "$copy/target/"
 done
