@@ -12,6 +12,13 @@ DENY := $(PUBLISH)/deny-$(CARGO_DENY)/bin/cargo-deny
 .PHONY: check-publish
 check-publish: ## check the crates as crates.io would get them
 	@scripts/check-publish.sh $(CRATES)
+	@# The names alone. `make check-notices`, which needs the toolchain of cross.sh, compares the texts.
+	@cargo tree --locked -p parentwatch-capi -p parentwatch-cli -p parentwatch-python -e normal --prefix none --format '{p}' \
+			--target x86_64-unknown-linux-gnu --target aarch64-apple-darwin --target x86_64-pc-windows-gnu | \
+		sed -nE '/^parentwatch/!s/^([^ ]+) v([^ ]+).*/\1 \2/p' | sort -u | while read -r crate; do \
+			grep -qwF "$$crate" THIRD-PARTY-LICENSES || \
+				{ echo "THIRD-PARTY-LICENSES has no licence of $$crate: make notices writes it" >&2; exit 1; }; \
+		done
 
 # Only the crates that crates.io does not have yet, so that a release that failed half way can be continued.
 .PHONY: publish-crates
