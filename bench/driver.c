@@ -311,7 +311,7 @@ static bool wait_until_readable(int pidfd, int milliseconds) {
 /* Nanoseconds since the supervisor was killed. The worker has ended. */
 static int64_t reap_worker(struct tree *tree) {
     siginfo_t info;
-    /* A death pipe tells of a supervisor that has yet to give away its children: the worker may be none of ours yet. */
+    /* A death pipe closes before the kernel gives the dead supervisor's children to us: wait for that. */
     while (waitid(P_PIDFD, (id_t)tree->worker_fd, &info, WEXITED) < 0) {
         if (errno != ECHILD || waitpid(tree->supervisor, NULL, 0) < 0) {
             fail("waitid");

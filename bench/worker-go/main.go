@@ -38,7 +38,9 @@ func main() {
 		os.Exit(2)
 	}
 	text := new(bytes.Buffer)
-	binary.Write(text, binary.NativeEndian, report{kind, int32(os.Getpid()), armed, tierEvent, [5]int64{took.Nanoseconds()}})
+	binary.Write(text, binary.NativeEndian, report{
+		kind, int32(os.Getpid()), armed, tierEvent, [5]int64{took.Nanoseconds()},
+	})
 	os.Stdout.Write(text.Bytes())
 	if kind == workerReady {
 		// Until the driver is gone.
