@@ -52,7 +52,7 @@ test-long: toolchains
 	@scripts/test.sh kernels 'make kernels' soak 'make soak' sanitize 'make sanitize' mutations 'make mutations' \
 		deny 'make check-deny' 'what a Mac runs' 'scripts/test-macos.sh' arm64 'make test-arm64' musl 'make check-musl' \
 		Windows 'make test-windows' 'macOS, linked' 'make check-macos' 'macOS, shim' 'make test-macos-shim' \
-		book 'make book' release 'make release' README 'make check-readme'
+		book 'make book' bench 'make bench ARGS=--quick' release 'make release' README 'make check-readme'
 
 .PHONY: check-format check-lint check-docs check-core check-core-poll check-library check-c-abi
 check-format:
