@@ -3,8 +3,11 @@
 # Panic messages would contain the paths of the dependencies on this machine: replace them.
 SHIPPED := RUSTFLAGS="$${RUSTFLAGS:-} --remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=cargo"
 
-.PHONY: wheel
-wheel: toolchains $(VENV)/.wheel ## build the Python package in dist/: a wheel for this kind of machine, and its sources
+.PHONY: wheel wheel-toolchains
+wheel-toolchains:
+	@scripts/require-toolchains.sh rust python
+
+wheel: wheel-toolchains $(VENV)/.wheel ## build the Python package in dist/: a wheel for this kind of machine, and its sources
 	@# The source distribution has the lock file of the whole workspace. Cargo reduces it when it builds from there.
 	@mkdir -p dist && out=$$(mktemp -d target/wheel.XXXXXX) && trap 'rm -rf "$$out"' EXIT && \
 		$(SHIPPED) $(VENV)/bin/maturin build --quiet --locked --out "$$out" && \

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# require-toolchains.sh [rust]
+# require-toolchains.sh [rust] [go] [python]
 #
-# Checks the toolchains that no target installs by itself: Rust, Go and Python, or only Rust. Each must be at least as new
-# as the project requires. For each that is missing or too old it prints one line with the command that installs it, and
-# the exit status is 1.
+# Checks the toolchains that no target installs by itself: those that are named, or all three. Each must be at least as
+# new as the project requires. For each that is missing or too old it prints one line with the command that installs it,
+# and the exit status is 1.
 set -euo pipefail
-only=${1:-}
+wanted=" ${*:-rust go python} "
 cd "$(dirname "$0")/.."
 
 rust_wanted=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
@@ -47,10 +47,15 @@ version_of() {
     { "$@" 2>/dev/null || true; } | grep -oE '[0-9]+\.[0-9]+(\.[0-9]+)?' | head -n 1 || true
 }
 
-require rustc "$(version_of rustc --version)" "$rust_wanted" "$rust_install"
-require cargo "$(version_of cargo --version)" "$rust_wanted" "$rust_install"
-[[ $only != rust ]] || exit "$missing"
-# The version of the installed Go, not of one that it would download.
-require go "$(GOTOOLCHAIN=local version_of go version)" "$go_wanted" "$go_install"
-require python3 "$(version_of python3 --version)" "$python_wanted" "$python_install"
+if [[ $wanted == *" rust "* ]]; then
+    require rustc "$(version_of rustc --version)" "$rust_wanted" "$rust_install"
+    require cargo "$(version_of cargo --version)" "$rust_wanted" "$rust_install"
+fi
+if [[ $wanted == *" go "* ]]; then
+    # The version of the installed Go, not of one that it would download.
+    require go "$(GOTOOLCHAIN=local version_of go version)" "$go_wanted" "$go_install"
+fi
+if [[ $wanted == *" python "* ]]; then
+    require python3 "$(version_of python3 --version)" "$python_wanted" "$python_install"
+fi
 exit "$missing"
