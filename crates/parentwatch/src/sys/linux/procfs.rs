@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::super::{Stat, WATCHER_NAME, nap};
 use super::numbers::Numbers;
 use super::pieces::Pieces;
-use super::{disposition, is_absent, own_pid};
+use super::{disposition, errno, is_absent, own_pid};
 
 /// The inode of the PID namespace that the system booted with: `PROC_PID_INIT_INO` of the kernel's
 /// `include/linux/proc_ns.h`. It is stable since Linux 3.8: CRIU and systemd rely on it.
@@ -117,7 +117,18 @@ pub(crate) fn processes() -> impl Iterator<Item = i32> {
 
 /// The members of a process group. Looks at all processes, which is slow with thousands of them.
 pub(crate) fn members(group: i32) -> impl Iterator<Item = i32> {
-    processes().filter(move |pid| stat(*pid).is_some_and(|stat| stat.group == group))
+    processes().filter(move |pid| group_of(*pid) == Some(group))
+}
+
+/// getpgid(2) is much faster than `/proc/PID/stat`. A security module may refuse it.
+fn group_of(pid: i32) -> Option<i32> {
+    // SAFETY: a system call of an integer.
+    let group = unsafe { libc::syscall(libc::SYS_getpgid, pid) };
+    match i32::try_from(group) {
+        Ok(group) if group >= 0 => Some(group),
+        _ if errno() == libc::ESRCH => None,
+        _ => stat(pid).map(|stat| stat.group),
+    }
 }
 
 /// The threads of this process, the main thread first if it has not ended.
@@ -361,6 +372,20 @@ mod tests {
         let line = b"42 (parent-watch) S 7 43 42 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 9 0 12345 99\n";
         let reaper = parse_stat(line).unwrap();
         assert_eq!((reaper.is_reaper, reaper.group), (true, 43));
+    }
+
+    #[test]
+    fn a_zombie_is_a_member_of_its_group_until_it_is_reaped() {
+        use std::os::unix::process::CommandExt;
+        let sleep = std::process::Command::new("/bin/sleep").arg("60").process_group(0).spawn();
+        let mut sleep = sleep.unwrap();
+        let pid = i32::try_from(sleep.id()).unwrap();
+        let found = || members(pid).collect::<Vec<_>>();
+        let living = found();
+        sleep.kill().unwrap();
+        let killed = found();
+        sleep.wait().unwrap();
+        assert_eq!([living, killed, found()], [vec![pid], vec![pid], vec![]]);
     }
 
     /// The next test runs this one in a process of its own. Tests do not run on the main thread.
