@@ -7,7 +7,7 @@ DIST := dist/$(DIST_NAME).tar.gz
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 
 .PHONY: dist
-dist: lib ## pack headers, libraries, CMake and pkg-config files into a tarball for this kind of machine, with a checksum
+dist: tarball ## pack headers, libraries, CMake and pkg-config files into a tarball for this kind of machine, with a checksum
 	@scripts/install-packages.sh binutils gcc libc6-dev make pkg-config
 	@cd dist && sha256sum '$(DIST_NAME).tar.gz' >'$(DIST_NAME).tar.gz.sha256'
 	@scripts/check-dist.sh '$(DIST)' $(TARGET)
