@@ -133,6 +133,7 @@ toolchains:
 -include make/windows.mk
 -include make/macos.mk
 -include make/release.mk
+-include make/packages.mk
 -include make/docs.mk
 
 .PHONY: clean
