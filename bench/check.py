@@ -22,10 +22,12 @@ def load(folder: Path) -> pd.DataFrame:
     return pd.concat([table, figures.of_gpu(pd.read_csv(folder / "gpu.csv"))], ignore_index=True)
 
 
-def judge(target: dict, rows: pd.DataFrame) -> dict:
-    """One target and one guard: what was measured, and whether that will do."""
+def judge(target: dict, rows: pd.DataFrame, others: pd.DataFrame) -> dict:
+    """One target and one guard: what was measured, and whether that will do. Others: `to`."""
     values = rows[target["figure"]].dropna()
     measured = values.median() if len(values) else math.nan
+    if "to" in target:
+        measured /= others[target["figure"]].median()
     if math.isnan(measured):
         verdict = "NOT MEASURED"
     elif "exactly" in target:
@@ -37,7 +39,7 @@ def judge(target: dict, rows: pd.DataFrame) -> dict:
     names = [f"{target['figure']}_low", f"{target['figure']}_high"]
     if target["figure"] == "median":
         names = ["low", "high"]
-    if len(rows) == 1 and set(names) <= set(rows):
+    if len(rows) == 1 and "to" not in target and set(names) <= set(rows):
         low, high = rows[names].iloc[0]
         interval = "" if low == high or math.isnan(low) else f"[{low:.4g}, {high:.4g}]"
     limit = (
@@ -58,10 +60,11 @@ def judge_all(table: pd.DataFrame) -> list[dict]:
     for target in tomllib.loads(TARGETS.read_text())["target"]:
         guards = target["guard"] if isinstance(target["guard"], list) else [target["guard"]]
         for guard in guards:
-            chosen = (table["measure"] == target["measure"]) & (table["guard"] == guard)
+            chosen = table["measure"] == target["measure"]
             if "case" in target:
                 chosen &= table["case"] == target["case"]
-            verdicts.append(judge(target, table[chosen]))
+            of = {it: table[chosen & (table["guard"] == it)] for it in (guard, target.get("to"))}
+            verdicts.append(judge(target, of[guard], of[target.get("to")]))
     return verdicts
 
 

@@ -15,6 +15,8 @@ import plots
 from names import GUARDS, SITUATIONS, three, time_text
 
 RESULTS = check.RESULTS
+# The commit of the GPU table in bench/gpu.csv.
+BEFORE_SCOPE_TREE = "8368fe8"
 # The book has no files but those of docs/.
 SOURCE = "https://github.com/mudler/localai-parentwatch/blob/main/bench"
 
@@ -278,6 +280,13 @@ class Page:
                         else f"{row['median_ms']:.0f} [{row['low_ms']:.0f}, {row['high_ms']:.0f}]"
                     )
                 self.table(list(cells.values()))
+            if commit == BEFORE_SCOPE_TREE:
+                self.say(
+                    "**Never**: that commit ended the worker's process group alone.",
+                    "Scope `tree` has come since.",
+                    "An engine in a session of its own ends too (scenario F22).",
+                    "That was not measured again on a GPU.",
+                )
         self.say(
             "Nearly all of the time is the GPU driver's. It frees the memory once the process is gone.",
             f"[What these rows are]({SOURCE}/gpu.md).",
