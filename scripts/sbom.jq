@@ -1,7 +1,7 @@
 # One list out of those that cargo-cyclonedx writes for each crate. $version is ours, $shipped what cargo-tree names:
 # cargo-cyclonedx lists some that only other systems need. See scripts/packages.sh.
 
-# Where the sources were is nobody's business.
+# Remove the paths of the machine that built it.
 walk(if type == "string" then
     sub("^path\\+file://.*/(?<crate>[^/#]+)#(?<version>[^ ]+)"; "\(.crate)@\(.version)") | sub("\\?download_url=file://[^#]*"; "")
   else . end)
