@@ -42,7 +42,7 @@ GIB = 1 << 30
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__.splitlines()[0])
-    for name in ("library", "archive", "program", "wheel"):
+    for name in ("so", "archive", "program", "wheel"):
         parser.add_argument(f"--{name}", type=Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--quick", action="store_true", help="one short run, to see that it works")
     parser.add_argument(
@@ -129,14 +129,14 @@ def measure(arguments: argparse.Namespace, resident: list[str]) -> Path:
 
 def sizes(arguments: argparse.Namespace) -> pd.DataFrame:
     files = {
-        "shared library": arguments.library,
+        "shared library": arguments.so,
         "static library": arguments.archive,
         "wheel": arguments.wheel,
         "program": arguments.program,
     }
     rows = [(name, "now", path) for name, path in files.items()]
     if arguments.against:
-        rows.append(("shared library", "before", arguments.against / "lib" / arguments.library.name))
+        rows.append(("shared library", "before", arguments.against / "lib" / arguments.so.name))
     return pd.DataFrame(
         {
             "measure": "size",

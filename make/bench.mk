@@ -8,7 +8,7 @@ BENCH_PROGRAMS := $(addprefix $(BENCH)/,driver supervisor worker worker-static w
 .PHONY: bench
 bench: bench-packages ## latency, crowds, idling, arming, sizes, with pictures, into docs/benchmarks (ARGS=--quick: 80 s, into target)
 	@$(MAKE) --no-print-directory bench-build
-	@$(BENCH_PYTHON) bench/run.py --library '$(PREFIX_TEST)/lib/$(SONAME)' \
+	@$(BENCH_PYTHON) bench/run.py --so '$(PREFIX_TEST)/lib/$(SONAME)' \
 		--archive '$(PREFIX_TEST)/lib/liblocalai_parentwatch.a' \
 		--program '$(PREFIX_TEST)/bin/localai-parentwatch' --wheel dist/localai_parentwatch-*.whl $(ARGS)
 
