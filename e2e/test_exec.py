@@ -271,7 +271,7 @@ def test_x04_signal(programs: Programs, tree: Tree, number: signal.Signals) -> N
     ("arguments", "status", "line"),
     [
         (["--", "no-such-program"], 127, "no-such-program: No such file or directory"),
-        (["--", "/etc/passwd"], 126, "/etc/passwd: Permission denied"),
+        (["--", "/proc/version"], 126, "/proc/version: Permission denied"),
         (["--grace", "soon", "true"], 2, "invalid value 'soon' for '--grace <DURATION>'"),
         (["--wrong", "true"], 2, "unexpected argument '--wrong' found; usage: "),
         ([], 2, "the following required arguments were not provided: <CMD>...; usage: "),

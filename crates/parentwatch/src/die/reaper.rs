@@ -21,6 +21,11 @@ const SIGTERM_PATIENCE: Duration = Duration::from_secs(2);
 /// How many seconds a resource tracker gets to clean up, once every other helper has been killed. It holds no
 /// memory or device worth hurrying for.
 const TRACKER_SECONDS: u32 = 5;
+/// How much processor time the worker may take to look for helpers. It is too short only if they fork faster than they
+/// are found. It is not time on the clock, which a busy machine gives to others.
+const SEARCH: Duration = Duration::from_secs(1);
+/// The same for the reaper, when it kills them.
+const LAST_SEARCH: Duration = Duration::from_secs(10);
 /// How often the reaper checks whether helpers are left.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -79,7 +84,7 @@ impl Helpers {
         if has_tree {
             // Before SIGTERM: once a process has ended, its children have another parent. One look: later looks find
             // processes that a fork loop adds, and the worker must not wait for those.
-            tree.look(&mut |_| {});
+            tree.look(cpu_time_after(SEARCH), &mut |_| {});
         }
         Helpers { group, tree, has_tree, grace, has_own_table: true }
     }
@@ -94,16 +99,16 @@ impl Helpers {
         Helpers { group: None, tree, has_tree: scope != Scope::Process, grace, has_own_table: true }
     }
 
-    /// How many helpers of the tree are held so far. There is an upper bound.
+    /// How many helpers were found in the tree so far.
     #[cfg(feature = "doctor")]
-    pub fn count(&mut self) -> usize {
-        self.tree.helpers().len()
+    pub fn found(&self) -> usize {
+        self.tree.found()
     }
 
     /// Sends SIGTERM to all.
     pub fn terminate_all(&mut self) {
         self.terminate_group();
-        self.terminate(|_| true);
+        self.terminate(cpu_time_after(SEARCH), |_| true);
     }
 
     /// A process that never had a child has no helpers. No process in a group that it leads is its own.
@@ -118,7 +123,7 @@ impl Helpers {
         if !self.may_exist() {
             return None;
         }
-        self.collect(|_| {});
+        self.collect(cpu_time_after(SEARCH), |_| {});
         self.fork_reaper(First::AwaitWorker, patience.saturating_add(WORKER_PATIENCE))
     }
 
@@ -144,13 +149,14 @@ impl Helpers {
         };
         // The group gets SIGTERM in one call, below.
         let group = self.group.as_ref().map(|group| group.id);
-        self.terminate(|helper| Some(helper.group) != group);
+        let until = cpu_time_after(SEARCH);
+        self.terminate(until, |helper| Some(helper.group) != group);
         match place {
             Place::Outside(child) => {
                 let has_members = self.group.as_ref().is_some_and(Group::has_members);
                 if has_members {
                     self.terminate_group();
-                    self.terminate(|_| true);
+                    self.terminate(until, |_| true);
                 }
                 if has_members || !self.tree.is_empty() {
                     let reaper = self.fork_reaper(First::Nothing, WORKER_PATIENCE);
@@ -197,18 +203,18 @@ impl Helpers {
         self.resume();
     }
 
-    fn collect(&mut self, on_new: impl FnMut(&mut Helper)) {
+    fn collect(&mut self, until: Duration, on_new: impl FnMut(&mut Helper)) {
         if self.has_tree {
-            self.tree.collect(on_new);
+            self.tree.collect(until, on_new);
         }
     }
 
-    /// Sends SIGTERM to each helper that `whom` selects and that has not had it, until a look finds no new one.
-    fn terminate(&mut self, whom: impl Fn(&Helper) -> bool) {
+    /// Sends SIGTERM to each helper that `whom` selects and that has not had it.
+    fn terminate(&mut self, until: Duration, whom: impl Fn(&Helper) -> bool) {
         for helper in self.tree.helpers().iter_mut().filter(|helper| whom(helper)) {
             helper.terminate();
         }
-        self.collect(|helper| {
+        self.collect(until, |helper| {
             if whom(helper) {
                 helper.terminate();
             }
@@ -286,12 +292,12 @@ impl Helpers {
         if sys::HAS_SUBREAPERS {
             return;
         }
+        let until = cpu_time_after(SEARCH);
         for _ in 0..ROUNDS {
-            if self.has_tree {
-                self.tree.look(&mut |_| {});
-            }
+            let has_more =
+                self.has_tree && self.tree.look(until, &mut |_| {}) && sys::cpu_time() < until;
             self.hold_group();
-            if self.stop(|_| true) == 0 {
+            if self.stop(|_| true) == 0 && !has_more {
                 break;
             }
         }
@@ -348,7 +354,11 @@ impl Helpers {
         let until = sys::uptime().saturating_add(patience);
         loop {
             let has_members = self.group.as_ref().is_some_and(Group::has_members);
-            if !has_members && self.tree.is_empty() && self.tree.look_for_marks(&mut |_| {}) == 0 {
+            let search_until = cpu_time_after(SEARCH);
+            if !has_members
+                && self.tree.is_empty()
+                && !self.tree.look_for_marks(search_until, &mut |_| {})
+            {
                 return true;
             }
             if sys::uptime() >= until {
@@ -356,7 +366,7 @@ impl Helpers {
             }
             sys::nap(LOOK);
             if self.has_tree {
-                self.tree.look(&mut |_| {});
+                self.tree.look(search_until, &mut |_| {});
             }
         }
     }
@@ -364,12 +374,13 @@ impl Helpers {
     /// A tracker cleans up when the other helpers, which hold its pipe, are gone. They are stopped first, so that they
     /// start no others during the walk.
     fn kill_all_but_trackers(&mut self) {
+        let until = cpu_time_after(LAST_SEARCH);
         for _ in 0..ROUNDS {
             self.hold_group();
             if self.stop(|helper| !sys::is_resource_tracker(helper.pid)) == 0 {
                 break;
             }
-            self.collect(|_| {});
+            self.collect(until, |_| {});
         }
         for helper in self.tree.helpers().iter().filter(|helper| helper.is_stopped) {
             helper.signal(libc::SIGKILL);
@@ -390,6 +401,10 @@ impl Helpers {
             });
         }
     }
+}
+
+fn cpu_time_after(search: Duration) -> Duration {
+    sys::cpu_time().saturating_add(search)
 }
 
 fn is_living_tracker(helper: &Helper) -> bool {

@@ -1,5 +1,7 @@
 //! Finds and holds the helpers: the descendants of the worker, and the processes that carry its mark.
 
+use std::time::Duration;
+
 use crate::sys::{self, Mark, OpenError, Pidfd, Stat};
 
 /// A helper, identified by its pidfd or, without one, by its start time.
@@ -58,7 +60,7 @@ impl Helper {
 
 /// How many helpers can be held. More are killed at once.
 const MOST: usize = 256;
-/// How often a walk is repeated at most. Each finds what was forked during the one before.
+/// How often a look is repeated at most. Each finds what was forked during the one before.
 pub(super) const ROUNDS: usize = 50;
 
 pub(super) struct Tree {
@@ -66,6 +68,9 @@ pub(super) struct Tree {
     root: Option<i32>,
     held: [Helper; MOST],
     count: usize,
+    /// How many were found so far.
+    #[cfg(feature = "doctor")]
+    found: usize,
     sight: Option<Sight>,
     mark: Option<Mark>,
     /// If set, the mark counts only in this process group.
@@ -99,6 +104,8 @@ impl Tree {
             root: Some(root),
             held: [nobody; MOST],
             count: 0,
+            #[cfg(feature = "doctor")]
+            found: 0,
             sight: None,
             mark: None,
             marked_in: None,
@@ -128,27 +135,37 @@ impl Tree {
         self.helpers().iter().all(Helper::has_ended)
     }
 
-    /// Looks for helpers until a look finds no new one. Calls `on_new` with each.
-    pub fn collect(&mut self, mut on_new: impl FnMut(&mut Helper)) {
+    #[cfg(feature = "doctor")]
+    pub fn found(&self) -> usize {
+        self.found
+    }
+
+    /// Looks for helpers until a look finds no new one, or until that time on the clock [`sys::cpu_time`]. Calls
+    /// `on_new` with each.
+    pub fn collect(&mut self, until: Duration, mut on_new: impl FnMut(&mut Helper)) {
         for _ in 0..ROUNDS {
-            if self.look(&mut on_new) + self.look_for_marks(&mut on_new) == 0 {
+            let may_be_more =
+                self.look(until, &mut on_new) | self.look_for_marks(until, &mut on_new);
+            if !may_be_more || sys::cpu_time() >= until {
                 break;
             }
         }
     }
 
-    /// One look at the mark of every process. Returns how many new helpers it found.
-    pub fn look_for_marks(&mut self, on_new: &mut dyn FnMut(&mut Helper)) -> usize {
-        let Some(mark) = self.mark.filter(|_| self.sight() != Sight::Blind) else { return 0 };
+    /// One look at the mark of every process. Otherwise like `look`.
+    pub fn look_for_marks(&mut self, until: Duration, on_new: &mut dyn FnMut(&mut Helper)) -> bool {
+        let Some(mark) = self.mark.filter(|_| self.sight() != Sight::Blind) else { return false };
+        self.forget_ended();
         let group = self.marked_in;
-        sys::processes()
-            .filter(|pid| {
-                let belongs = |_: &Tree, stat: &Stat| {
-                    group.is_none_or(|group| stat.group == group) && mark.is_carried_by(*pid)
-                };
-                mark.is_carried_by(*pid) && self.add(*pid, belongs, on_new)
-            })
-            .count()
+        let mut may_be_more = false;
+        for pid in sys::processes() {
+            let belongs = |_: &Tree, stat: &Stat| {
+                group.is_none_or(|group| stat.group == group) && mark.is_carried_by(pid)
+            };
+            may_be_more |= sys::cpu_time() >= until
+                || (mark.is_carried_by(pid) && self.add(pid, belongs, on_new));
+        }
+        may_be_more
     }
 
     fn sight(&mut self) -> Sight {
@@ -159,35 +176,35 @@ impl Tree {
         })
     }
 
-    /// One look for descendants. Returns how many new ones it found.
-    pub fn look(&mut self, on_new: &mut dyn FnMut(&mut Helper)) -> usize {
+    /// One look for descendants. Returns whether another may find more: it found a new one, or stopped at that time on
+    /// the clock [`sys::cpu_time`]. It must stop some time: a helper may fork faster than a look finds its children.
+    pub fn look(&mut self, until: Duration, on_new: &mut dyn FnMut(&mut Helper)) -> bool {
+        self.forget_ended();
+        let mut may_be_more = false;
+        let mut add = |tree: &mut Tree, child| {
+            may_be_more |= sys::cpu_time() >= until || tree.add_child(child, on_new);
+        };
         match self.sight() {
-            Sight::Blind => 0,
-            Sight::Lists => self.walk(on_new),
-            Sight::EveryProcess => self.scan(on_new),
+            Sight::Blind => {}
+            Sight::Lists => self.walk(&mut add),
+            Sight::EveryProcess => sys::processes().for_each(|pid| add(self, pid)),
         }
+        may_be_more
     }
 
     /// Walks down the lists of children.
-    fn walk(&mut self, on_new: &mut dyn FnMut(&mut Helper)) -> usize {
-        let mut new = 0;
+    fn walk(&mut self, add: &mut dyn FnMut(&mut Tree, i32)) {
         if let Some(root) = self.root {
-            sys::children(root, |child| new += usize::from(self.add_child(child, on_new)));
+            sys::children(root, |child| add(self, child));
         }
         let mut next = 0;
         while let Some(helper) = self.held.get(..self.count).and_then(|held| held.get(next)) {
             if !helper.is_member_alone && !helper.has_ended() {
                 let pid = helper.pid;
-                sys::children(pid, |child| new += usize::from(self.add_child(child, on_new)));
+                sys::children(pid, |child| add(self, child));
             }
             next += 1;
         }
-        new
-    }
-
-    /// Looks at every process, where the kernel has no such lists.
-    fn scan(&mut self, on_new: &mut dyn FnMut(&mut Helper)) -> usize {
-        sys::processes().filter(|pid| self.add_child(*pid, on_new)).count()
     }
 
     fn add_child(&mut self, pid: i32, on_new: &mut dyn FnMut(&mut Helper)) -> bool {
@@ -252,6 +269,10 @@ impl Tree {
             is_stopped: false,
             was_running: false,
         };
+        #[cfg(feature = "doctor")]
+        {
+            self.found += 1;
+        }
         match self.room() {
             Some(room) => {
                 on_new(&mut helper);
@@ -283,15 +304,22 @@ impl Tree {
     }
 
     fn room(&mut self) -> Option<&mut Helper> {
-        if self.count < MOST {
-            self.count += 1;
-            return self.held.get_mut(self.count - 1);
+        let room = self.held.get_mut(self.count)?;
+        self.count += 1;
+        Some(room)
+    }
+
+    /// Makes room for others.
+    fn forget_ended(&mut self) {
+        let count = std::mem::take(&mut self.count);
+        for next in 0..count {
+            let Some(helper) = self.held.get(next).copied() else { break };
+            if helper.has_ended() {
+                helper.pidfd.inspect(|pidfd| pidfd.close());
+            } else if let Some(room) = self.room() {
+                *room = helper;
+            }
         }
-        let ended = self.held.iter_mut().find(|helper| helper.has_ended())?;
-        if let Some(pidfd) = ended.pidfd.take() {
-            pidfd.close();
-        }
-        Some(ended)
     }
 }
 
@@ -322,9 +350,9 @@ mod tests {
             let mut tree = Tree::below(root);
             tree.sight = Some(sight);
             // For a moment after it was forked a process may not be listed.
-            let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+            let deadline = std::time::Instant::now() + Duration::from_secs(10);
             while tree.helpers().len() < 3 && std::time::Instant::now() < deadline {
-                tree.collect(|_| {});
+                tree.collect(Duration::MAX, |_| {});
             }
             tree
         };
@@ -337,11 +365,48 @@ mod tests {
         shell.kill().unwrap();
         shell.wait().unwrap();
         assert_eq!(seen, [3; 2]);
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
         while !listed.is_empty() || !scanned.is_empty() {
             assert!(std::time::Instant::now() < deadline, "they do not end");
             sys::nap(std::time::Duration::from_millis(1));
         }
+    }
+
+    #[test]
+    fn a_look_stops_at_its_time() {
+        let mut child = Command::new("/bin/cat").stdin(Stdio::piped()).spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        for sight in [Sight::Lists, Sight::EveryProcess] {
+            let mut tree = Tree::below(sys::own_pid());
+            tree.sight = Some(sight);
+            let late = Duration::ZERO;
+            assert!(tree.look(late, &mut |_| unreachable!("it is late")), "there may be more");
+            tree.collect(late, |_| unreachable!("it is late"));
+            let mut is_found = false;
+            tree.look(Duration::MAX, &mut |helper| is_found |= helper.pid == pid);
+            assert!(is_found);
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_helper_that_has_ended_makes_room() {
+        let mut child = Command::new("/bin/cat").stdin(Stdio::piped()).spawn().unwrap();
+        let mut tree = Tree::below(sys::own_pid());
+        for _ in 0..MOST {
+            tree.hold(i32::try_from(child.id()).unwrap());
+        }
+        tree.forget_ended();
+        assert!(tree.room().is_none());
+        child.kill().unwrap();
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        while !tree.is_empty() && std::time::Instant::now() < deadline {
+            sys::nap(Duration::from_millis(1));
+        }
+        tree.forget_ended();
+        assert_eq!(tree.helpers().len(), 0);
+        child.wait().unwrap();
     }
 
     #[test]

@@ -226,7 +226,7 @@ pub(super) fn end(pids: &[i32]) -> Result<Vec<Ended>, EndError> {
 fn end_one(orphan: Orphan, start: u64) -> Ended {
     let Orphan { pid, command, .. } = orphan;
     let is_the_one = |stat: &Stat| stat.start == start;
-    let mut held = 0;
+    let mut found = 0;
     if let Some(stat) = living(pid).filter(is_the_one) {
         let leads = stat.group == pid && sys::process_group() != pid;
         let group = Some(pid).filter(|_| leads);
@@ -236,7 +236,7 @@ fn end_one(orphan: Orphan, start: u64) -> Ended {
         if living(pid).filter(is_the_one).is_some() {
             helpers.terminate_all();
             helpers.finish();
-            held = helpers.count();
+            found = helpers.found();
         }
     }
     let until = sys::uptime().saturating_add(KERNEL_PATIENCE);
@@ -244,7 +244,7 @@ fn end_one(orphan: Orphan, start: u64) -> Ended {
     while !is_gone() && sys::uptime() < until {
         sys::nap(Duration::from_millis(10));
     }
-    Ended { pid, command, helpers: held.saturating_sub(1), is_gone: is_gone() }
+    Ended { pid, command, helpers: found, is_gone: is_gone() }
 }
 
 /// The environment with which the process was started. Once the main thread has ended, only the other threads show it.

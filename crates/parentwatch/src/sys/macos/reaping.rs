@@ -159,9 +159,18 @@ pub(crate) fn is_parent(pid: i32) -> bool {
 
 /// The time on `CLOCK_MONOTONIC`.
 pub(crate) fn uptime() -> Duration {
+    time_on(libc::CLOCK_MONOTONIC)
+}
+
+/// The processor time that this thread has used.
+pub(crate) fn cpu_time() -> Duration {
+    time_on(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+fn time_on(clock: libc::clockid_t) -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: room for the answer.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
 }
