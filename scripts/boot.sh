@@ -93,7 +93,8 @@ printf '%q ' "$@" >"$work/command/command"
 # The kernel unpacks one archive after another.
 { cat "$cache/root.cpio" && archive "$folder" && archive "$work/command"; } >"$work/initrd"
 limit=${BOOT_TIMEOUT:-600}
-timeout "$limit" "${qemu[@]}" -cpu max -accel tcg,thread=multi -smp 2 -m 3G -nodefaults -display none -serial stdio \
+# --foreground: Ctrl-C ends the machine too.
+timeout --foreground "$limit" "${qemu[@]}" -cpu max -accel tcg,thread=multi -smp 2 -m 3G -nodefaults -display none -serial stdio \
   -no-reboot -kernel "$cache/vmlinuz" -initrd "$work/initrd" -append "console=$console quiet panic=-1" </dev/null |
   sed -u 's/\r*$//' | tee "$work/said" | sed -u '/^boot: status /,$d' || true
 status=$(sed -n 's/^boot: status \([0-9]*\)$/\1/p' "$work/said")
