@@ -524,6 +524,8 @@ def test_x10_supervisor_died_before(tree: Tree, supervisor: Supervisor, tier: st
     assert_no_guardian()
 
 
+# An emulated processor takes more than a minute.
+@pytest.mark.timeout(300)
 def test_x11_no_zombie_is_left(programs: Programs, tree: Tree) -> None:
     """driver, a subreaper that reaps ══ 200 programs, one after another, stopped by SIGTERM"""
     for _ in range(200):

@@ -22,6 +22,7 @@ from driver.deadline import PATIENCE, Deadline, wait_until
 from driver.failures import DiedByMistake, StillAlive
 from driver.limits import TaskLimit
 from driver.pidfd import Exit
+from driver.programs import Programs
 from driver.roles import NOBODY, SHELL_WRAPPER, TRACKER, Supervisor, Worker
 from driver.seccomp import Listener
 from driver.stderr import STDERR_FD, STDERR_KINDS, Stderr
@@ -371,9 +372,12 @@ def test_f06_supervisor_dies_before_the_handle(
 @pytest.mark.not_for(
     "go-native", "go-degraded", because="its runtime creates its own threads with the same call"
 )
-def test_f06_supervisor_dies_before_the_thread(tree: Tree, supervisor: Supervisor) -> None:
+def test_f06_supervisor_dies_before_the_thread(
+    programs: Programs, tree: Tree, supervisor: Supervisor
+) -> None:
     """(driver) ── supervisor † ── worker, held by seccomp while it creates the watcher's thread"""
-    worker = supervisor.worker(arm="request", steps=["--notify", "clone3", str(REPORT_FD)])
+    steps = ["--notify", programs.thread_call, str(REPORT_FD)]
+    worker = supervisor.worker(arm="request", steps=steps)
     with listener_of(tree) as listener, worker.session() as session:
         session.send("arm")
         held = listener.next_call(Deadline())
@@ -718,9 +722,11 @@ def test_f13_newer_calls_refused(tree: Tree, supervisor: Supervisor, call: str, 
     tree.wait_for_strangers_to_end()
 
 
-def test_f13_clone3_refused(supervisor: Supervisor) -> None:
+def test_f13_clone3_refused(programs: Programs, supervisor: Supervisor) -> None:
     """(driver) ── supervisor † ── worker, clone3 fails with ENOSYS: the C library falls back to
     clone"""
+    if programs.thread_call != "clone3":
+        pytest.skip("needs a C library that calls clone3")
     worker = supervisor.worker(steps=["--refuse", "clone3", "ENOSYS"])
     worker.assert_armed(watched=[supervisor.pid])
     supervisor.kill()
@@ -912,7 +918,7 @@ def test_f15_reaper_holds_nothing_of_the_worker(
 ) -> None:
     """(driver) ── supervisor † ── worker ── helper, named as Python's tracker, so the reaper stays"""
     helper = worker.start_helper(TRACKER, "--ignores-term")
-    assert procfs.large_mappings(worker.pid), "a worker has an arena per thread"
+    assert procfs.large_mappings(worker.pid), "a worker has 4 MiB"
     supervisor.kill()
     worker.assert_gone_before(helper)
     known = {process.pid for process in tree.processes}

@@ -9,6 +9,7 @@ import pytest
 from driver import procfs
 from driver.deadline import Deadline, wait_until
 from driver.limits import TaskLimit
+from driver.programs import Programs
 from driver.roles import NOBODY, SHELL_WRAPPER, Supervisor, Worker
 from driver.seccomp import Listener
 from driver.stderr import STDERR_KINDS, Stderr
@@ -66,9 +67,9 @@ def test_h01_no_second_thread(supervisor: Supervisor, task_limit: TaskLimit) -> 
 
 
 @pytest.mark.not_for("go-native", because="its runtime creates its own threads with the same call")
-def test_h01_no_thread_by_seccomp(tree: Tree, supervisor: Supervisor) -> None:
+def test_h01_no_thread_by_seccomp(programs: Programs, tree: Tree, supervisor: Supervisor) -> None:
     """driver ── supervisor ── worker, clone3 fails with EPERM: the C library has no fallback"""
-    worker = supervisor.worker(arm="request", steps=["--refuse", "clone3", "EPERM"])
+    worker = supervisor.worker(arm="request", steps=["--refuse", programs.thread_call, "EPERM"])
     assert worker.arm() == "exhausted"
     worker.assert_serving()
     assert worker.info()["state"] == "exhausted"

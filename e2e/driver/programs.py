@@ -1,6 +1,10 @@
 """The programs that process trees consist of, and where the build has put them."""
 
+import signal
+import subprocess
+import sys
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 COMPILED = ("c", "cpp", "rust", "go-native", "go-degraded", "poller", "pdeathsig", "naive")
@@ -65,6 +69,15 @@ class Programs:
     @property
     def launch(self) -> str:
         return str(self.build / "launch")
+
+    @cached_property
+    def thread_call(self) -> str:
+        """The system call by which the C library makes a thread: clone3, or clone on other processors
+        than x86-64 until some release of glibc."""
+        thread = "import threading; threading.Thread(target=int).start()"
+        command = [self.launch, "--forbid", "clone3", "--", sys.executable, "-c", thread]
+        killed = subprocess.run(command, check=False).returncode == -signal.SIGSYS
+        return "clone3" if killed else "clone"
 
     @property
     def shared_library(self) -> str:

@@ -51,8 +51,8 @@ static unsigned system_call_number(const char *name) {
         const char *name;
         unsigned number;
     } calls[] = {
-        {"clone3", SYS_clone3},           {"close_range", SYS_close_range},
-        {"listen", SYS_listen},
+        {"clone", SYS_clone},             {"clone3", SYS_clone3},
+        {"close_range", SYS_close_range}, {"listen", SYS_listen},
         {"pidfd_getfd", SYS_pidfd_getfd}, {"pidfd_open", SYS_pidfd_open},
         {"pwritev2", SYS_pwritev2},       {"pidfd_send_signal", SYS_pidfd_send_signal},
         {"setpgid", SYS_setpgid},         {"unshare", SYS_unshare},

@@ -22,7 +22,7 @@ static REPORT_FD: AtomicI32 = AtomicI32::new(-1);
 
 fn main() {
     // Memory that a reaper must release.
-    std::mem::forget(vec![1_u8; 4 << 20]);
+    std::mem::forget(std::hint::black_box(vec![1_u8; 4 << 20]));
     let outcome = Worker::from_command_line().and_then(Worker::run);
     if let Err(error) = outcome {
         let _ = writeln!(io::stderr(), "worker-rust: {error}");
