@@ -1,7 +1,7 @@
 # Tests on Debian's own kernel (6.1 in Debian 12), under QEMU: see scripts/boot.sh.
 
 # The short part, for `make test`: a tree for each way to notice a death and for each rule about descriptors.
-KERNELS_SHORT := f01_supervisor_sigkilled or f13_pidfd_open or f22_helper_outside or f23_helper_forks or n15_host or n17_group or h08_descriptors or x01_program_exits or x02_nested
+KERNELS_SHORT := f01_supervisor_sigkilled or f13_pidfd_open or f15_reaper_holds or f22_helper_outside or f23_helper_forks or n15_host or n17_group or h08_descriptors or x01_program_exits or x02_nested
 # All tests except one that is about large numbers, not about kernels: it takes minutes, and gigabytes of memory.
 KERNELS_LONG := not f19_a_thousand_workers
 KERNELS_WORKERS ?= c cpp rust go-native go-degraded exec

@@ -14,6 +14,9 @@ const LARGE: usize = 1 << 20;
 /// A mapping this large (8 TiB) is the shadow memory of a sanitizer. It lies below all other mappings. The sanitizer's
 /// wrappers of system calls need the memory that it has allocated.
 const SHADOW: usize = 1 << 43;
+/// How much is kept around a needed address: as much as the watcher's whole stack.
+const AROUND: usize = 256 << 10;
+const LARGEST_PAGE: usize = 64 << 10;
 
 /// Unmaps memory and devices, in a process that only makes system calls from here on.
 ///
@@ -21,11 +24,17 @@ const SHADOW: usize = 1 << 43;
 /// zero-initialised mapping.
 pub(crate) unsafe fn release_memory() {
     let on_the_stack = 0_u8;
-    // Addresses in this thread's stack, in its thread-local storage, in our code, and in libc's code.
-    let needed = [
+    // Addresses in this thread's stack, in its thread-local storage, and in libc's record of it, to which the kernel
+    // writes (rseq(2)).
+    let data = [
         (&raw const on_the_stack).addr(),
         // SAFETY: the address of this thread's errno.
         unsafe { libc::__errno_location() }.addr(),
+        // SAFETY: the address of this thread's record.
+        unsafe { libc::pthread_self() } as usize,
+    ];
+    // Addresses in our code and in libc's.
+    let code = [
         (release_memory as unsafe fn() as *const ()).addr(),
         (libc::__errno_location as *const ()).addr(),
     ];
@@ -36,15 +45,18 @@ pub(crate) unsafe fn release_memory() {
         let Some(mapping) = Mapping::parse(line) else { continue };
         let size = mapping.end - mapping.begin;
         is_sanitized |= size >= SHADOW;
-        let is_needed = needed.iter().any(|address| mapping.contains(*address));
+        let runs_here = code.iter().any(|it| mapping.contains(*it));
+        let is_needed = runs_here || data.iter().any(|it| mapping.contains(*it));
         let is_data = object.goes_on_with(&mapping, is_needed);
         let is_memory = mapping.is_anonymous && !mapping.is_constant;
         let is_large = is_memory && !is_data && !is_sanitized && size >= LARGE;
-        let can_go = mapping.is_shared || mapping.is_device || is_large;
-        if can_go && !is_needed && !mapping.is_code {
-            // The raw system call: a program may wrap libc's munmap(2) and keep records on the heap.
-            // SAFETY: the caller promises that this memory is no longer used.
-            unsafe { libc::syscall(libc::SYS_munmap, mapping.begin, size) };
+        let can_go = is_large || ((mapping.is_shared || mapping.is_device) && !is_needed);
+        if can_go && !runs_here && !mapping.is_code {
+            for (begin, end) in mapping.without(&data) {
+                // The raw system call: a program may wrap libc's munmap(2) and keep records on the heap.
+                // SAFETY: the caller promises that this memory is no longer used.
+                unsafe { libc::syscall(libc::SYS_munmap, begin, end - begin) };
+            }
         }
     }
 }
@@ -157,6 +169,21 @@ impl Mapping {
     fn contains(&self, address: usize) -> bool {
         (self.begin..self.end).contains(&address)
     }
+
+    /// What is left without the surroundings of the needed addresses. The kernel may make one mapping of a stack and the
+    /// memory next to it.
+    fn without(&self, needed: &[usize]) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let within = || needed.iter().copied().filter(|address| self.contains(*address));
+        let parts = match (within().min(), within().max()) {
+            (Some(lowest), Some(highest)) => {
+                let kept_from = lowest.saturating_sub(AROUND) / LARGEST_PAGE * LARGEST_PAGE;
+                let kept_to = highest.saturating_add(AROUND) / LARGEST_PAGE * LARGEST_PAGE;
+                [(self.begin, kept_from), (kept_to, self.end)]
+            }
+            _ => [(self.begin, self.end), (0, 0)],
+        };
+        parts.into_iter().filter(|(begin, end)| begin < end)
+    }
 }
 
 fn number(digits: &[u8], radix: u32) -> Option<u64> {
@@ -218,6 +245,21 @@ mod tests {
         for broken in ["", "x", "10-20", "10-20 rw-p 0 0:0", "g-h rw-p 0 0:0 0"] {
             assert_eq!(Mapping::parse(broken.as_bytes()), None, "{broken}");
         }
+    }
+
+    #[test]
+    fn what_surrounds_a_needed_address_is_kept() {
+        let stack = parse("10000000-10800000 rw-p 0 00:00 0");
+        let left = |needed: &[usize]| stack.without(needed).collect::<Vec<_>>();
+        assert_eq!(left(&[]), [(0x1000_0000, 0x1080_0000)]);
+        assert_eq!(left(&[0xfff_ffff, 0x1080_0000]), left(&[]), "they are beside it");
+        let (on_the_stack, errno) = (0x1043_0f00, 0x1044_1234);
+        let expected = [(0x1000_0000, 0x103f_0000), (0x1048_0000, 0x1080_0000)];
+        assert_eq!(left(&[on_the_stack, errno]), expected);
+        assert_eq!(left(&[0x1000_4000]), [(0x1004_0000, 0x1080_0000)]);
+        assert_eq!(left(&[0x107f_f000]), [(0x1000_0000, 0x107b_0000)]);
+        let small = parse("10000000-10040000 rw-p 0 00:00 0");
+        assert_eq!(small.without(&[0x1003_f000]).count(), 0);
     }
 
     /// Returns which of the mappings count as needed data.
