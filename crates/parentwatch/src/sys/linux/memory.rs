@@ -262,6 +262,64 @@ mod tests {
         assert_eq!(small.without(&[0x1003_f000]).count(), 0);
     }
 
+    #[test]
+    fn memory_around_a_stack_is_released() {
+        use std::ffi::c_void;
+        const SIZE: usize = 8 << 20;
+        const STACK: usize = 1 << 20;
+
+        /// Whether the first and the last part of that memory are mapped.
+        fn ends_are_mapped(memory: *mut c_void) -> [bool; 2] {
+            let mut residency = 0;
+            [memory, memory.wrapping_byte_add(SIZE - LARGEST_PAGE)]
+                // SAFETY: only queries one page. There is room for the answer.
+                .map(|page| unsafe { libc::mincore(page, 1, &raw mut residency) } == 0)
+        }
+
+        extern "C" fn fork_and_release(memory: *mut c_void) -> *mut c_void {
+            assert_eq!(ends_are_mapped(memory), [true; 2]);
+            let mut status = 0;
+            // SAFETY: the child only makes system calls, and needs nothing of this process but its stack. There is room
+            // for its status.
+            unsafe {
+                let child = super::super::QuietChild::fork(|| {
+                    release_memory();
+                    let kept = ends_are_mapped(memory).into_iter().map(i32::from).sum::<i32>();
+                    libc::syscall(libc::SYS_exit_group, kept);
+                });
+                libc::waitpid(child.unwrap().pid(), &raw mut status, libc::__WALL);
+            }
+            assert!(libc::WIFEXITED(status), "it ended by signal {}", libc::WTERMSIG(status));
+            assert_eq!(libc::WEXITSTATUS(status), 0, "parts that it kept");
+            std::ptr::null_mut()
+        }
+
+        // SAFETY: a new mapping. A thread has the middle of it as its stack, and has ended when it is unmapped.
+        unsafe {
+            let (access, flags) =
+                (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+            let memory = libc::mmap(std::ptr::null_mut(), SIZE, access, flags, -1, 0);
+            assert_ne!(memory, libc::MAP_FAILED);
+            let mut attributes = std::mem::zeroed();
+            libc::pthread_attr_init(&raw mut attributes);
+            libc::pthread_attr_setstack(
+                &raw mut attributes,
+                memory.wrapping_byte_add(SIZE / 2),
+                STACK,
+            );
+            let mut thread = std::mem::zeroed();
+            let made = libc::pthread_create(
+                &raw mut thread,
+                &raw const attributes,
+                fork_and_release,
+                memory,
+            );
+            assert_eq!(made, 0);
+            libc::pthread_join(thread, std::ptr::null_mut());
+            libc::munmap(memory, SIZE);
+        }
+    }
+
     /// Returns which of the mappings count as needed data.
     fn data(needed: usize, lines: &[&str]) -> Vec<bool> {
         let mut object = Object::default();
