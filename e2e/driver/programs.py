@@ -76,8 +76,11 @@ class Programs:
         than x86-64 until some release of glibc."""
         thread = "import threading; threading.Thread(target=int).start()"
         command = [self.launch, "--forbid", "clone3", "--", sys.executable, "-c", thread]
-        killed = subprocess.run(command, check=False).returncode == -signal.SIGSYS
-        return "clone3" if killed else "clone"
+        ran = subprocess.run(command, check=False)
+        if ran.returncode == -signal.SIGSYS:
+            return "clone3"
+        ran.check_returncode()
+        return "clone"
 
     @property
     def shared_library(self) -> str:

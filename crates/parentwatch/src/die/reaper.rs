@@ -21,10 +21,10 @@ const SIGTERM_PATIENCE: Duration = Duration::from_secs(2);
 /// How many seconds a resource tracker gets to clean up, once every other helper has been killed. It holds no
 /// memory or device worth hurrying for.
 const TRACKER_SECONDS: u32 = 5;
-/// How much processor time the worker may take to look for helpers. It is too short only if they fork faster than they
-/// are found. It is not time on the clock, which a busy machine gives to others.
+/// How much processor time one search for helpers may take. It is too short only if they fork faster than they are
+/// found. It is not time on the clock, which a busy machine gives to others.
 const SEARCH: Duration = Duration::from_secs(1);
-/// The same for the reaper, when it kills them.
+/// The same when the helpers are stopped, to be killed.
 const LAST_SEARCH: Duration = Duration::from_secs(10);
 /// How often the reaper checks whether helpers are left.
 const LOOK: Duration = Duration::from_millis(10);

@@ -19,6 +19,17 @@ pub(super) struct Helper {
     was_running: bool,
 }
 
+const NOBODY: Helper = Helper {
+    pid: 0,
+    pidfd: None,
+    start: 0,
+    group: 0,
+    is_member_alone: false,
+    has_had_sigterm: false,
+    is_stopped: false,
+    was_running: false,
+};
+
 impl Helper {
     pub fn has_ended(&self) -> bool {
         match self.pidfd {
@@ -90,19 +101,9 @@ enum Sight {
 
 impl Tree {
     pub fn below(root: i32) -> Tree {
-        let nobody = Helper {
-            pid: 0,
-            pidfd: None,
-            start: 0,
-            group: 0,
-            is_member_alone: false,
-            has_had_sigterm: false,
-            is_stopped: false,
-            was_running: false,
-        };
         Tree {
             root: Some(root),
-            held: [nobody; MOST],
+            held: [NOBODY; MOST],
             count: 0,
             #[cfg(feature = "doctor")]
             found: 0,
@@ -259,16 +260,7 @@ impl Tree {
             pidfd.inspect(|pidfd| pidfd.close());
             return false;
         };
-        let mut helper = Helper {
-            pid,
-            pidfd,
-            start: stat.start,
-            group: stat.group,
-            is_member_alone: false,
-            has_had_sigterm: false,
-            is_stopped: false,
-            was_running: false,
-        };
+        let mut helper = Helper { pid, pidfd, start: stat.start, group: stat.group, ..NOBODY };
         #[cfg(feature = "doctor")]
         {
             self.found += 1;
@@ -295,10 +287,7 @@ impl Tree {
                 pidfd: Pidfd::open(pid).ok(),
                 start: stat.map_or(0, |stat| stat.start),
                 group: stat.map_or(0, |stat| stat.group),
-                is_member_alone: false,
-                has_had_sigterm: false,
-                is_stopped: false,
-                was_running: false,
+                ..NOBODY
             };
         }
     }
@@ -377,14 +366,18 @@ mod tests {
         let mut child = Command::new("/bin/cat").stdin(Stdio::piped()).spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         for sight in [Sight::Lists, Sight::EveryProcess] {
-            let mut tree = Tree::below(sys::own_pid());
-            tree.sight = Some(sight);
+            let below = || Tree { sight: Some(sight), ..Tree::below(sys::own_pid()) };
+            // For a moment after it was forked a process may not be listed.
+            let deadline = std::time::Instant::now() + Duration::from_secs(10);
+            let mut is_found = false;
+            while !is_found && std::time::Instant::now() < deadline {
+                below().look(Duration::MAX, &mut |helper| is_found |= helper.pid == pid);
+            }
+            assert!(is_found);
             let late = Duration::ZERO;
+            let mut tree = below();
             assert!(tree.look(late, &mut |_| unreachable!("it is late")), "there may be more");
             tree.collect(late, |_| unreachable!("it is late"));
-            let mut is_found = false;
-            tree.look(Duration::MAX, &mut |helper| is_found |= helper.pid == pid);
-            assert!(is_found);
         }
         child.kill().unwrap();
         child.wait().unwrap();

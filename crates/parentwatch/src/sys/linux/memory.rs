@@ -20,8 +20,9 @@ const LARGEST_PAGE: usize = 64 << 10;
 
 /// Unmaps memory and devices, in a process that only makes system calls from here on.
 ///
-/// # Safety This process must no longer use the heap, shared memory, another thread's stack, or a large
-/// zero-initialised mapping.
+/// # Safety
+/// This process must no longer use the heap, shared memory, a large zero-initialised mapping, another thread's stack,
+/// or more than 256 KiB of its own.
 pub(crate) unsafe fn release_memory() {
     let on_the_stack = 0_u8;
     // Addresses in this thread's stack, in its thread-local storage, and in libc's record of it, to which the kernel
