@@ -383,6 +383,15 @@ mod tests {
         child.wait().unwrap();
     }
 
+    #[cfg(not(any(target_os = "macos", parentwatch_macos_shim)))]
+    #[test]
+    fn a_look_for_marks_stops_at_its_time() {
+        let mut tree = Tree::marked(Some(Mark::new()), None);
+        let nobody = &mut |_: &mut Helper| unreachable!("nobody carries it");
+        assert!(!tree.look_for_marks(Duration::MAX, nobody));
+        assert!(tree.look_for_marks(Duration::ZERO, nobody), "there may be more");
+    }
+
     #[test]
     fn a_helper_that_has_ended_makes_room() {
         let mut child = Command::new("/bin/cat").stdin(Stdio::piped()).spawn().unwrap();
