@@ -3,6 +3,8 @@ package parentwatch
 import (
 	"os"
 	"os/exec"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -26,6 +28,16 @@ func TestUnconfirmedWake(t *testing.T) {
 	watcher := newGoWatcher()
 	watcher.become(Armed, TierEvent, config{}, ppid)
 	go watcher.watch(other, ppid, config{interval: time.Hour})
+	// The poller forgets a wake-up that comes before the wait. A parent that has died by then is seen without one.
+	stacks := make([]byte, 1<<20)
+	processtree.Eventually(t, "the watcher waits", func() bool {
+		for _, stack := range strings.Split(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
+			if strings.Contains(stack, "[IO wait]") && strings.Contains(stack, "(*handle).wait") {
+				return true
+			}
+		}
+		return false
+	})
 	child.Process.Kill()
 	processtree.Eventually(t, "the parent is polled", func() bool { return Tier(watcher.Status().Tier) == TierPoll })
 }

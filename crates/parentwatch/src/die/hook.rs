@@ -4,10 +4,9 @@ use std::ffi::c_void;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::sys::{self, HOOK_NAME, SignalsBlocked, Word};
+use crate::sys::{self, HOOK_NAME, HookMark, SignalsBlocked, Word};
 
 /// What a program wants to do before it exits.
 pub(crate) struct Hook {
@@ -56,13 +55,7 @@ impl fmt::Debug for Hook {
 /// The hook's own thread. It is made when arming, while a thread can still be had, and sleeps until then.
 #[derive(Clone)]
 pub(crate) struct HookThread {
-    shared: Arc<Shared>,
-}
-
-#[derive(Default)]
-struct Shared {
-    stage: Word,
-    thread: AtomicI32,
+    stage: Arc<Word>,
 }
 
 const ASLEEP: u32 = 0;
@@ -77,42 +70,38 @@ const STACK: usize = 1 << 20;
 impl HookThread {
     /// Call it with all signals blocked: the thread inherits the mask. Returns the error number if there is no thread.
     pub(crate) fn spawn(hook: Hook, blocked: &SignalsBlocked) -> Result<HookThread, i32> {
-        sys::mark_hook();
-        let shared = Arc::new(Shared::default());
-        let own = Arc::clone(&shared);
+        // Before there is a thread: another copy may look before the thread has run at all.
+        let mark = HookMark::new();
+        let stage = Arc::new(Word::default());
+        let own = Arc::clone(&stage);
         sys::spawn_thread(HOOK_NAME, STACK, blocked, move || {
-            own.thread.store(sys::thread_id(), Ordering::Relaxed);
-            while own.stage.get() == ASLEEP {
-                own.stage.wait(ASLEEP, None);
+            while own.get() == ASLEEP {
+                own.wait(ASLEEP, None);
             }
-            if own.stage.get() == WANTED {
+            if own.get() == WANTED {
                 // A hook that panics is done.
                 let _ = catch_unwind(AssertUnwindSafe(hook.run));
-                own.stage.replace(DONE);
             }
+            drop(mark);
+            own.replace(DONE);
         })?;
-        Ok(HookThread { shared })
+        Ok(HookThread { stage })
     }
 
     /// Runs the hook and waits until it is done, `grace` at most.
     pub(crate) fn run(&self, grace: Duration) {
         let until = Instant::now() + grace;
-        self.shared.stage.replace(WANTED);
-        while self.shared.stage.get() == WANTED {
+        self.stage.replace(WANTED);
+        while self.stage.get() == WANTED {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
             }
-            self.shared.stage.wait(WANTED, Some(left));
+            self.stage.wait(WANTED, Some(left));
         }
     }
 
-    /// The thread's id, once it has begun. 0 before.
-    pub(crate) fn thread(&self) -> i32 {
-        self.shared.thread.load(Ordering::Relaxed)
-    }
-
     pub(crate) fn cancel(&self) {
-        self.shared.stage.replace(CANCELLED);
+        self.stage.replace(CANCELLED);
     }
 }

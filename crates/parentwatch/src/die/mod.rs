@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::{DEFAULT_GRACE, Scope};
 use crate::state::Tier;
-use crate::sys::{self, OwnTable};
+use crate::sys::{self, HookMark, OwnTable};
 use hook::HookThread;
 use line::Line;
 
@@ -111,7 +111,7 @@ impl Death {
             (None, Some(grace)) if may_stop && !sys::sigterm_ends_this_process() => {
                 Some((Time::GracefulStop, grace))
             }
-            (None, grace) if sys::has_other_hook(0) => {
+            (None, grace) if HookMark::exists() => {
                 Some((Time::HookOfAnotherCopy, grace.unwrap_or(DEFAULT_GRACE)))
             }
             (None, _) => None,
@@ -138,19 +138,16 @@ impl Time<'_> {
     fn spend(&self, length: Duration) {
         const LOOK: Duration = Duration::from_millis(1);
         let until = Instant::now() + length;
-        let own_hook = match self {
-            Time::Hook(hook) => {
-                hook.run(length);
-                hook.thread()
-            }
+        match self {
+            Time::Hook(hook) => hook.run(length),
             Time::GracefulStop => {
                 sys::begin_graceful_stop();
                 sys::nap(length);
                 return;
             }
-            Time::HookOfAnotherCopy => 0,
-        };
-        while sys::has_other_hook(own_hook) && Instant::now() < until {
+            Time::HookOfAnotherCopy => {}
+        }
+        while HookMark::exists() && Instant::now() < until {
             sys::nap(LOOK);
         }
     }

@@ -45,7 +45,7 @@ pub(crate) const HAS_ADOPTERS: bool = cfg!(not(windows));
 /// The name of the watcher's thread. The reaper inherits it. By this name a walk over the helpers recognises a reaper,
 /// even that of another copy of this library.
 pub(crate) const WATCHER_NAME: &CStr = c"parent-watch";
-/// The name of the hook's thread. By this name another copy of this library sees that a hook exists.
+/// The name of the hook's thread.
 pub(crate) const HOOK_NAME: &CStr = c"parent-hook";
 
 /// Why no handle on a process could be opened.

@@ -63,13 +63,15 @@ impl OwnTable {
     }
 }
 
-/// Always false: hooks of another copy of this library are only detected on Linux.
-pub(crate) fn has_other_hook(_own_hook: i32) -> bool {
-    false
-}
+/// Hooks of another copy of this library are only detected on Linux.
+pub(crate) struct HookMark;
 
-pub(crate) fn mark_hook() {}
+impl HookMark {
+    pub(crate) fn new() -> Option<HookMark> {
+        None
+    }
 
-pub(crate) fn thread_id() -> i32 {
-    0
+    pub(crate) fn exists() -> bool {
+        false
+    }
 }

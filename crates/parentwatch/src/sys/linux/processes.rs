@@ -6,8 +6,7 @@ use std::ffi::c_void;
 use std::mem::MaybeUninit;
 use std::time::Duration;
 
-use super::super::HOOK_NAME;
-use super::{Pidfd, errno, has_thread, wait};
+use super::{Pidfd, errno, wait};
 
 /// Descendants can be found in every process group.
 pub(crate) const HAS_TREE: bool = true;
@@ -62,12 +61,6 @@ pub(crate) fn has_child() -> bool {
     // SAFETY: room for the answer. The call neither blocks nor reaps.
     let asked = unsafe { libc::waitid(libc::P_ALL, 0, found.as_mut_ptr(), options) };
     asked == 0 || errno() != libc::ECHILD
-}
-
-/// The calling thread's id.
-pub(crate) fn thread_id() -> i32 {
-    // SAFETY: no arguments, no failure.
-    i32::try_from(unsafe { libc::syscall(libc::SYS_gettid) }).unwrap_or(0)
 }
 
 /// A child that sends no SIGCHLD. Only a wait with `__WALL` or `__WCLONE` sees it (wait(2)), so the program's waits do
@@ -164,40 +157,82 @@ impl QuietChild {
     }
 }
 
-/// Marks this process: a copy of this library in it has a hook. The mark is a page at an address that every copy can
-/// compute and that hardly anything else uses. A forked child does not have it.
-pub(crate) fn mark_hook() {
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
-    // SAFETY: the call replaces no mapping. Linux before 4.17 ignores the flag and takes the address as a hint
-    // (mmap(2)).
-    unsafe {
-        let page = libc::mmap(mark(), 1, libc::PROT_NONE, flags, -1, 0);
-        if page != libc::MAP_FAILED {
-            libc::madvise(page, 1, libc::MADV_DONTFORK);
+/// While it exists, other copies of this library in this process see that this one has a hook that is not done. It is a
+/// page at an address that every copy can compute and that hardly anything else uses. A forked child does not have it.
+pub(crate) struct HookMark(*mut u32);
+
+// SAFETY: the page belongs to the process, not to a thread.
+unsafe impl Send for HookMark {}
+
+/// The number in the page.
+const MARK: u32 = 0x4057_9ac3;
+
+impl HookMark {
+    /// `None`: all places are in use, and other copies do not see the hook.
+    pub(crate) fn new() -> Option<HookMark> {
+        HookMark::places().find_map(HookMark::at)
+    }
+
+    fn at(place: *mut u32) -> Option<HookMark> {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+        // SAFETY: the call replaces no mapping. Linux before 4.17 takes the address as a hint (mmap(2)): the page may
+        // then be elsewhere, and is ours all the same.
+        unsafe {
+            let page = libc::mmap(place.cast(), size_of_val(&MARK), access, flags, -1, 0);
+            if page == libc::MAP_FAILED {
+                return None;
+            }
+            libc::madvise(page, size_of_val(&MARK), libc::MADV_DONTFORK);
+            let mark = HookMark(page.cast());
+            mark.0.write(MARK);
+            (mark.0 == place).then_some(mark)
         }
+    }
+
+    /// In the lower part of every address space. They are derived from the random bytes that the kernel gives each
+    /// program (getauxval(3), `AT_RANDOM`).
+    fn places() -> impl Iterator<Item = *mut u32> {
+        const COPIES: usize = 8;
+        /// The largest page of any processor.
+        const PAGE: usize = 64 << 10;
+        // SAFETY: the entry of the auxiliary vector is the address of 16 bytes, or 0.
+        let random = unsafe {
+            let bytes = libc::getauxval(libc::AT_RANDOM) as *const usize;
+            if bytes.is_null() { 0 } else { bytes.read_unaligned() }
+        };
+        let (from, span) = (usize::MAX >> 30, usize::MAX >> 28);
+        let first = (from + random % span) / PAGE * PAGE;
+        (0..COPIES).map(move |number| (first + number * PAGE) as *mut u32)
+    }
+
+    /// Whether a copy of this library in this process has a hook that is not done.
+    pub(crate) fn exists() -> bool {
+        HookMark::places().any(|place| is_mapped(place) && holds_mark(place))
     }
 }
 
-/// Whether another copy of this library in this process has a hook that is not done. Checks the mark first, since a
-/// look at all threads is slow.
-pub(crate) fn has_other_hook(own_hook: i32) -> bool {
-    let mut residency = 0;
-    // SAFETY: only queries one page, which need not be mapped. There is room for the answer.
-    let is_marked = unsafe { libc::mincore(mark(), 1, &raw mut residency) == 0 };
-    is_marked && has_thread(HOOK_NAME, own_hook)
+impl Drop for HookMark {
+    fn drop(&mut self) {
+        // SAFETY: the page is ours and used nowhere else.
+        unsafe { libc::munmap(self.0.cast(), size_of_val(&MARK)) };
+    }
 }
 
-/// The address of the mark, in the lower part of every address space. It is derived from the random bytes that the
-/// kernel gives each program (getauxval(3), `AT_RANDOM`).
-fn mark() -> *mut c_void {
-    // SAFETY: the entry of the auxiliary vector is the address of 16 bytes, or 0.
-    let random = unsafe {
-        let bytes = libc::getauxval(libc::AT_RANDOM) as *const usize;
-        if bytes.is_null() { 0 } else { bytes.read_unaligned() }
-    };
-    const PAGE: usize = 64 << 10;
-    let (from, span) = (usize::MAX >> 30, usize::MAX >> 28);
-    ((from + random % span) / PAGE * PAGE) as *mut c_void
+fn is_mapped(page: *mut u32) -> bool {
+    let mut residency = 0;
+    // SAFETY: only queries one page, which need not be mapped. There is room for the answer.
+    unsafe { libc::mincore(page.cast(), 1, &raw mut residency) == 0 }
+}
+
+/// The kernel compares: another's page may be unreadable. The call fails at once if there is another number (EAGAIN)
+/// or none that can be read (EFAULT, futex(2)).
+fn holds_mark(page: *mut u32) -> bool {
+    let wait = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+    let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the call does not change the page. The time is valid.
+    let waited = unsafe { libc::syscall(libc::SYS_futex, page, wait, MARK, &raw const at_once) };
+    waited == 0 || matches!(errno(), libc::ETIMEDOUT | libc::EINTR)
 }
 
 /// Ends a forked child with status 0.
@@ -237,4 +272,58 @@ fn time_on(clock: libc::clockid_t) -> Duration {
 pub(crate) fn change_to_root() {
     // SAFETY: a C string.
     unsafe { libc::syscall(libc::SYS_chdir, c"/".as_ptr()) };
+}
+
+#[cfg(all(test, not(parentwatch_macos_shim)))]
+mod tests {
+    use std::time::Instant;
+
+    use super::super::{SharedNumber, SignalsBlocked};
+    use super::*;
+    use crate::die::hook::{Hook, HookThread};
+    use crate::sys::nap;
+
+    // One test: the marks are those of the whole process.
+    #[test]
+    fn other_copies_see_a_hook_from_arming_until_it_is_done() {
+        let spawn = || HookThread::spawn(Hook::closure(|| {}), &SignalsBlocked::all()).unwrap();
+        for _ in 0..200 {
+            let hook = spawn();
+            assert!(HookMark::exists(), "armed");
+            hook.run(Duration::from_secs(60));
+            assert!(!HookMark::exists(), "done");
+        }
+
+        let (cancelled, other) = (spawn(), spawn());
+        cancelled.cancel();
+        assert!(HookMark::exists(), "the other is not done");
+        let is_seen_in_child = SharedNumber::new().unwrap();
+        is_seen_in_child.set(-1);
+        // SAFETY: the child only makes system calls.
+        let child =
+            unsafe { QuietChild::fork(|| is_seen_in_child.set(i32::from(HookMark::exists()))) };
+        child.unwrap().reap_for_sure();
+        assert_eq!(is_seen_in_child.get(), 0);
+
+        other.cancel();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while HookMark::exists() {
+            assert!(Instant::now() < deadline, "cancelled");
+            nap(Duration::from_millis(1));
+        }
+
+        // Pages of somebody else, which cannot be read, are in all places.
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+        let places: Vec<_> = HookMark::places().map(<*mut u32>::cast).collect();
+        for place in places.iter().copied() {
+            // SAFETY: new mappings, which nothing uses.
+            assert_eq!(unsafe { libc::mmap(place, 1, libc::PROT_NONE, flags, -1, 0) }, place);
+        }
+        assert!(!HookMark::exists());
+        assert!(HookMark::new().is_none());
+        for place in places {
+            // SAFETY: mapped above.
+            unsafe { libc::munmap(place, 1) };
+        }
+    }
 }

@@ -131,36 +131,46 @@ fn group_of(pid: i32) -> Option<i32> {
     }
 }
 
-/// The threads of this process, the main thread first if it has not ended.
-pub(crate) fn threads() -> impl Iterator<Item = i32> {
-    Numbers::of(c"/proc/self/task").into_iter().flatten()
+/// Asks about the threads of this process, the main thread first if it has not ended. Returns the first answer.
+pub(crate) fn find_thread<T>(about: impl FnMut(i32) -> Option<T>) -> Option<T> {
+    find_thread_in(c"/proc/self/task", about)
 }
 
-/// Whether this process has a thread of that name, other than the thread `but`.
-pub(crate) fn has_thread(named: &CStr, but: i32) -> bool {
-    thread_of(own_pid(), named, but).is_some()
+/// When a thread ends during a listing, the kernel may leave out others (`first_tid` and `next_tid` of its
+/// fs/proc/base.c). Then it lists fewer threads than there were. Such a listing is repeated.
+fn find_thread_in<T>(folder: &CStr, mut about: impl FnMut(i32) -> Option<T>) -> Option<T> {
+    for _ in 0..16 {
+        let threads = Numbers::of(folder)?;
+        let expected = threads.links().saturating_sub(2);
+        let mut listed = 0;
+        for thread in threads {
+            listed += 1;
+            if let Some(answer) = about(thread) {
+                return Some(answer);
+            }
+        }
+        if listed >= expected {
+            break;
+        }
+    }
+    None
 }
 
 /// The id of that process's watcher thread, if it has one.
 pub(crate) fn watcher_of(pid: i32) -> Option<i32> {
-    thread_of(pid, WATCHER_NAME, 0)
-}
-
-fn thread_of(pid: i32, named: &CStr, but: i32) -> Option<i32> {
-    let threads = Path::new(format_args!("/proc/{pid}/task"));
-    let mut threads = threads.as_c_str().and_then(Numbers::of).into_iter().flatten();
-    threads.find(|&thread| {
+    let folder = Path::new(format_args!("/proc/{pid}/task"));
+    find_thread_in(folder.as_c_str()?, |thread| {
         let mut buffer = [0; 16];
         let path = Path::new(format_args!("/proc/{pid}/task/{thread}/comm"));
-        let found = path.as_c_str().and_then(|path| read(path, &mut buffer));
-        thread != but && found.and_then(|found| found.strip_suffix(b"\n")) == Some(named.to_bytes())
+        let name = read(path.as_c_str()?, &mut buffer)?;
+        (name.strip_suffix(b"\n") == Some(WATCHER_NAME.to_bytes())).then_some(thread)
     })
 }
 
 /// Whether a SIGTERM would end this process at once: its disposition is the default, and a thread would take it.
 pub(crate) fn sigterm_ends_this_process() -> bool {
     disposition(libc::SIGTERM) == libc::SIG_DFL
-        && threads().any(|thread| takes(thread, libc::SIGTERM))
+        && find_thread(|thread| takes(thread, libc::SIGTERM).then_some(())).is_some()
 }
 
 /// Whether the thread would take the signal: it neither blocks the signal nor waits for it in sigwait(3). For an
@@ -444,7 +454,8 @@ mod tests {
         use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
         let (id, is_over) = (AtomicI32::new(0), AtomicBool::new(false));
         // Not the main thread: it makes threads, and pthread_create(3) blocks all signals for a moment.
-        assert!(takes(super::super::thread_id(), libc::SIGTERM));
+        // SAFETY: no arguments, no failure.
+        assert!(takes(unsafe { libc::gettid() }, libc::SIGTERM));
         std::thread::scope(|threads| {
             threads.spawn(|| {
                 let time = libc::timespec { tv_sec: 0, tv_nsec: 1_000_000 };
@@ -468,6 +479,39 @@ mod tests {
             is_over.store(true, Ordering::SeqCst);
             assert_eq!(wrong, 0, "looks by which the thread takes the signal");
         });
+    }
+
+    #[test]
+    fn a_thread_is_found_while_others_end() {
+        use std::sync::mpsc;
+        let (ids, started) = mpsc::channel();
+        let begin = || {
+            let (end, ended) = mpsc::channel::<()>();
+            let ids = ids.clone();
+            let thread = std::thread::spawn(move || {
+                // SAFETY: no arguments, no failure.
+                ids.send(unsafe { libc::gettid() }).unwrap();
+                ended.recv().unwrap_err();
+            });
+            (end, thread)
+        };
+        let mut first: Vec<_> = (0..100).map(|_| begin()).collect();
+        started.iter().take(100).for_each(drop);
+        let _last = begin();
+        let last = started.recv().unwrap();
+        // The first ones end once the kernel has listed about forty threads.
+        let mut listed = 0;
+        let found = find_thread(|thread| {
+            listed += 1;
+            if listed == 30 {
+                for (end, thread) in first.drain(..) {
+                    drop(end);
+                    thread.join().unwrap();
+                }
+            }
+            (thread == last).then_some(())
+        });
+        assert_eq!(found, Some(()));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::ffi::CStr;
 
-use super::procfs::{Path, mode_of, status_line, threads};
+use super::procfs::{Path, find_thread, mode_of, status_line};
 use super::{OwnTable, SignalsBlocked, errno, send_once, type_of, write_once};
 
 /// Writes the line if that is possible at once, and drops it otherwise. Raises no signal. With its own descriptor
@@ -18,7 +18,7 @@ pub(crate) fn write_to_stderr(line: &[u8], table: Option<&OwnTable>) {
     let opened = match table {
         None => open_once_more(c"/proc/thread-self/fd/2"),
         // The first thread that has a stderr: a main thread that has ended has none.
-        Some(_) => threads().find_map(|thread| {
+        Some(_) => find_thread(|thread| {
             open_once_more(Path::new(format_args!("/proc/self/task/{thread}/fd/2")).as_c_str()?)
         }),
     };
