@@ -75,7 +75,9 @@ core() { # TARGET_DIR ARGUMENT...
 }
 
 core_with_address() {
-  RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address core "$out/core-address" --target "$host"
+  # The skipped test unmaps the memory of a forked child, also that of AddressSanitizer, which the test's code uses.
+  RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address core "$out/core-address" --target "$host" \
+    -- --skip memory_around_a_stack_is_released
 }
 
 core_with_poll() { RUSTFLAGS='--cfg parentwatch_force_poll' core target/force-poll; }

@@ -190,10 +190,11 @@ impl HookMark {
         }
     }
 
-    /// In the lower part of every address space. They are derived from the random bytes that the kernel gives each
-    /// program (getauxval(3), `AT_RANDOM`).
+    /// All over the address space: a program may have reserved a large part of it (CUDA, sanitizers). They are derived
+    /// from the random bytes that the kernel gives each program (getauxval(3), `AT_RANDOM`).
     fn places() -> impl Iterator<Item = *mut u32> {
-        const COPIES: usize = 8;
+        // An address space of 39 bits has only the last three.
+        const BITS: [u32; 8] = [45, 44, 43, 42, 40, 37, 36, 34];
         /// The largest page of any processor.
         const PAGE: usize = 64 << 10;
         // SAFETY: the entry of the auxiliary vector is the address of 16 bytes, or 0.
@@ -201,9 +202,8 @@ impl HookMark {
             let bytes = libc::getauxval(libc::AT_RANDOM) as *const usize;
             if bytes.is_null() { 0 } else { bytes.read_unaligned() }
         };
-        let (from, span) = (usize::MAX >> 30, usize::MAX >> 28);
-        let first = (from + random % span) / PAGE * PAGE;
-        (0..COPIES).map(move |number| (first + number * PAGE) as *mut u32)
+        let spans = BITS.into_iter().filter_map(|bits| 1usize.checked_shl(bits));
+        spans.map(move |span| ((span + random % span) / PAGE * PAGE) as *mut u32)
     }
 
     /// Whether a copy of this library in this process has a hook that is not done.
@@ -314,16 +314,14 @@ mod tests {
 
         // Pages of somebody else, which cannot be read, are in all places.
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
-        let places: Vec<_> = HookMark::places().map(<*mut u32>::cast).collect();
-        for place in places.iter().copied() {
-            // SAFETY: new mappings, which nothing uses.
-            assert_eq!(unsafe { libc::mmap(place, 1, libc::PROT_NONE, flags, -1, 0) }, place);
-        }
+        // SAFETY: new mappings, which nothing uses.
+        let map = |place| unsafe { libc::mmap(place, 1, libc::PROT_NONE, flags, -1, 0) };
+        let taken: Vec<_> = HookMark::places().map(|place| map(place.cast())).collect();
         assert!(!HookMark::exists());
         assert!(HookMark::new().is_none());
-        for place in places {
+        for page in taken.into_iter().filter(|page| *page != libc::MAP_FAILED) {
             // SAFETY: mapped above.
-            unsafe { libc::munmap(place, 1) };
+            unsafe { libc::munmap(page, 1) };
         }
     }
 }
