@@ -173,28 +173,35 @@ impl HookMark {
         HookMark::places().find_map(HookMark::at)
     }
 
+    /// Uses raw system calls: ThreadSanitizer ends a program in which libc's mmap returns such an address.
     fn at(place: *mut u32) -> Option<HookMark> {
-        let access = libc::PROT_READ | libc::PROT_WRITE;
+        #[cfg(not(target_arch = "arm"))]
+        use libc::SYS_mmap;
+        #[cfg(target_arch = "arm")]
+        use libc::SYS_mmap2 as SYS_mmap;
+        let access = libc::c_long::from(libc::PROT_READ | libc::PROT_WRITE);
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+        let (flags, no_file, offset) = (libc::c_long::from(flags), -1_isize, 0_isize);
         // SAFETY: the call replaces no mapping. Linux before 4.17 takes the address as a hint (mmap(2)): the page may
         // then be elsewhere, and is ours all the same.
         unsafe {
-            let page = libc::mmap(place.cast(), size_of_val(&MARK), access, flags, -1, 0);
-            if page == libc::MAP_FAILED {
+            let page =
+                libc::syscall(SYS_mmap, place, size_of_val(&MARK), access, flags, no_file, offset);
+            if page == -1 {
                 return None;
             }
-            libc::madvise(page, size_of_val(&MARK), libc::MADV_DONTFORK);
-            let mark = HookMark(page.cast());
+            let mark = HookMark(page as *mut u32);
+            libc::madvise(mark.0.cast(), size_of_val(&MARK), libc::MADV_DONTFORK);
             mark.0.write(MARK);
             (mark.0 == place).then_some(mark)
         }
     }
 
-    /// All over the address space: a program may have reserved a large part of it (CUDA, sanitizers). They are derived
-    /// from the random bytes that the kernel gives each program (getauxval(3), `AT_RANDOM`).
+    /// In two parts of the address space, since a program may have reserved one: AddressSanitizer reserves the lower
+    /// one, CUDA may. An address space of 39 bits has only that. The places are derived from the random bytes that the
+    /// kernel gives each program (getauxval(3), `AT_RANDOM`).
     fn places() -> impl Iterator<Item = *mut u32> {
-        // An address space of 39 bits has only the last three.
-        const BITS: [u32; 8] = [45, 44, 43, 42, 40, 37, 36, 34];
+        const COPIES: usize = 4;
         /// The largest page of any processor.
         const PAGE: usize = 64 << 10;
         // SAFETY: the entry of the auxiliary vector is the address of 16 bytes, or 0.
@@ -202,8 +209,12 @@ impl HookMark {
             let bytes = libc::getauxval(libc::AT_RANDOM) as *const usize;
             if bytes.is_null() { 0 } else { bytes.read_unaligned() }
         };
-        let spans = BITS.into_iter().filter_map(|bits| 1usize.checked_shl(bits));
-        spans.map(move |span| ((span + random % span) / PAGE * PAGE) as *mut u32)
+        // A processor with 32 bits has neither.
+        let parts = [44, 36].into_iter().filter_map(|bits| 1usize.checked_shl(bits));
+        parts.flat_map(move |part| {
+            let first = (part + random % part) / PAGE * PAGE;
+            (0..COPIES).map(move |number| (first + number * PAGE) as *mut u32)
+        })
     }
 
     /// Whether a copy of this library in this process has a hook that is not done.
@@ -215,7 +226,7 @@ impl HookMark {
 impl Drop for HookMark {
     fn drop(&mut self) {
         // SAFETY: the page is ours and used nowhere else.
-        unsafe { libc::munmap(self.0.cast(), size_of_val(&MARK)) };
+        unsafe { libc::syscall(libc::SYS_munmap, self.0, size_of_val(&MARK)) };
     }
 }
 
