@@ -403,6 +403,10 @@ class Worker(Endpoint):
         assert info["state"] == "armed", info
         if self.tree.is_control:
             return
+        # `start` returns after 1 s even if the watcher's thread has not run.
+        deadline = Deadline()
+        while info["tier"] == "none" and not deadline.passed():
+            info = self.info()
         assert info["tier"] == (tier or self.tree.tier), info
         # Which processes a guardian polls is not visible from outside.
         if watched is not None and not (self.tree.is_guarded and info["tier"] == "poll"):

@@ -105,8 +105,9 @@ def test_watch_of_a_wrong_type(arguments: tuple, error: type[Exception]) -> None
 def is_asleep(pid: int, thread: int, tier: str) -> bool:
     """Whether the thread sleeps in the watch, and no longer runs Python. In the event tier, one thread
     of the process polls the descriptor and wakes all waiting threads."""
-    calls = trees.sleeps(pid)
-    return calls.get(thread) == ("poll" if tier == "poll" else "futex") and "poll" in calls.values()
+    # The poll first: before it, that thread wakes the waiting ones once more.
+    expected = "poll" if tier == "poll" else "futex"
+    return "poll" in trees.sleeps(pid).values() and trees.sleeps(pid).get(thread) == expected
 
 
 # The poll tier: no descriptor can be opened, not even the first one in an empty table.

@@ -189,7 +189,9 @@ def test_doctor_finds_and_ends_an_orphan(start) -> None:
     assert set(orphans) <= set(found())
     text = trees.run([CONSOLE, "doctor"]).stdout
     assert "\x1b" not in text
-    assert f"doctor --end {' '.join(map(str, found()))}" in text
+    # Tests beside this one leave orphans for a moment.
+    _, _, end = text.partition("doctor --end ")
+    assert set(orphans) <= {int(pid) for pid in end.splitlines()[0].split() if pid.isdigit()}
     ran = trees.run([CONSOLE, "doctor", "--end", *map(str, orphans)])
     assert (ran.returncode, ran.stderr) == (0, "")
     assert worker.line() == "", "somebody is left"

@@ -33,9 +33,9 @@ def look():
     return [names.count("parent-watch"), names.count("parent-hook"), len(pidfds)]
 def seen(expected):
     end = time.monotonic() + 60
-    while look() != expected and time.monotonic() < end:
+    while (found := look()) != expected and time.monotonic() < end:
         time.sleep(0.005)
-    return look()
+    return found
 """
 
 

@@ -211,7 +211,8 @@ impl Guardian<'_> {
         if sys::watcher_of(pid).is_some() {
             // The worker uses the library too. It ends by itself, with its own line and hook.
             self.wait_for_worker(grace.unwrap_or(DEFAULT_GRACE));
-        } else {
+        } else if !sys::is_ending(pid) {
+            // The watcher of a worker that is ending may have written the line.
             self.tell(gone);
         }
         self.end(helpers)

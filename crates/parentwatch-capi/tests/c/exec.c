@@ -87,10 +87,11 @@ static void test_end(enum victim victim, bool polls) {
                 refuse_pidfd_open();
             }
             localai_parentwatch_options_t options = {.size = sizeof options, .grace_ns = 100000000};
+            program = getpid();
+            CHECK(write(report[1], &program, sizeof program) == sizeof program);
             localai_parentwatch_exec(argv, NULL, &options);
             _exit(2);
         }
-        CHECK(write(report[1], &program, sizeof program) == sizeof program);
         for (;;) pause();
     }
     close(report[1]);
