@@ -722,6 +722,19 @@ def test_f13_newer_calls_refused(tree: Tree, supervisor: Supervisor, call: str, 
     tree.wait_for_strangers_to_end()
 
 
+@pytest.mark.not_for("go-degraded", because="it ends only the process itself")
+def test_f13_filter_that_kills(tree: Tree, supervisor: Supervisor) -> None:
+    """(driver) ── supervisor † ── worker, killed by seccomp for a call that systemd's filter
+    @system-service does not allow ── helper, ignores SIGTERM"""
+    worker = supervisor.worker(steps=["--forbid", "mincore", "--forbid", "pidfd_getfd"])
+    helper = worker.start_helper("helper", "--ignores-term")
+    worker.assert_armed()
+    supervisor.kill()
+    worker.assert_gone_before(helper)
+    helper.assert_gone(Exit(signal=signal.SIGKILL))
+    tree.wait_for_strangers_to_end()
+
+
 def test_f13_clone3_refused(programs: Programs, supervisor: Supervisor) -> None:
     """(driver) ── supervisor † ── worker, clone3 fails with ENOSYS: the C library falls back to
     clone"""

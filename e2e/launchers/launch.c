@@ -53,9 +53,10 @@ static unsigned system_call_number(const char *name) {
     } calls[] = {
         {"clone", SYS_clone},             {"clone3", SYS_clone3},
         {"close_range", SYS_close_range}, {"listen", SYS_listen},
-        {"pidfd_getfd", SYS_pidfd_getfd}, {"pidfd_open", SYS_pidfd_open},
-        {"pwritev2", SYS_pwritev2},       {"pidfd_send_signal", SYS_pidfd_send_signal},
-        {"setpgid", SYS_setpgid},         {"unshare", SYS_unshare},
+        {"mincore", SYS_mincore},         {"pidfd_getfd", SYS_pidfd_getfd},
+        {"pidfd_open", SYS_pidfd_open},   {"pidfd_send_signal", SYS_pidfd_send_signal},
+        {"pwritev2", SYS_pwritev2},       {"setpgid", SYS_setpgid},
+        {"unshare", SYS_unshare},
     };
     for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
         if (strcmp(name, calls[i].name) == 0) {

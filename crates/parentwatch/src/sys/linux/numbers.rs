@@ -2,7 +2,7 @@
 //! system calls and a fixed buffer, since the reaper calls it too.
 
 use std::ffi::CStr;
-use std::mem::{MaybeUninit, offset_of};
+use std::mem::offset_of;
 
 use super::procfs::open;
 
@@ -24,16 +24,6 @@ impl Numbers {
     /// The descriptor of the open directory.
     pub(super) fn descriptor(&self) -> i32 {
         self.fd
-    }
-
-    /// The number of links to the directory. Those of a process's threads have one for each thread and two more.
-    pub(super) fn links(&self) -> usize {
-        let mut stat = MaybeUninit::<libc::stat>::uninit();
-        // SAFETY: fstat initialises it when it succeeds.
-        let links = unsafe {
-            (libc::fstat(self.fd, stat.as_mut_ptr()) == 0).then(|| stat.assume_init().st_nlink)
-        };
-        links.and_then(|links| usize::try_from(links).ok()).unwrap_or(0)
     }
 
     /// The name of the next entry.

@@ -6,7 +6,7 @@ use std::ffi::c_void;
 use std::mem::MaybeUninit;
 use std::time::Duration;
 
-use super::{Pidfd, errno, wait};
+use super::{Pidfd, errno, own_pid, wait};
 
 /// Descendants can be found in every process group.
 pub(crate) const HAS_TREE: bool = true;
@@ -158,23 +158,23 @@ impl QuietChild {
 }
 
 /// While it exists, other copies of this library in this process see that this one has a hook that is not done. It is a
-/// page at an address that every copy can compute and that hardly anything else uses. A forked child does not have it.
+/// page at an address that every copy can compute and that hardly anything else uses. It holds a number. A forked child
+/// does not have it.
 pub(crate) struct HookMark(*mut u32);
 
 // SAFETY: the page belongs to the process, not to a thread.
 unsafe impl Send for HookMark {}
 
-/// The number in the page.
-const MARK: u32 = 0x4057_9ac3;
-
 impl HookMark {
-    /// `None`: all places are in use, and other copies do not see the hook.
+    /// `None`: there is no page at any place, and other copies do not see the hook.
     pub(crate) fn new() -> Option<HookMark> {
         HookMark::places().find_map(HookMark::at)
     }
 
     /// Uses raw system calls: ThreadSanitizer ends a program in which libc's mmap returns such an address.
     fn at(place: *mut u32) -> Option<HookMark> {
+        const SIZE: usize = size_of::<u32>();
+        // Never called with addresses of 32 bits, where the call differs.
         #[cfg(not(target_arch = "arm"))]
         use libc::SYS_mmap;
         #[cfg(target_arch = "arm")]
@@ -185,65 +185,59 @@ impl HookMark {
         // SAFETY: the call replaces no mapping. Linux before 4.17 takes the address as a hint (mmap(2)): the page may
         // then be elsewhere, and is ours all the same.
         unsafe {
-            let page =
-                libc::syscall(SYS_mmap, place, size_of_val(&MARK), access, flags, no_file, offset);
+            let page = libc::syscall(SYS_mmap, place, SIZE, access, flags, no_file, offset);
             if page == -1 {
                 return None;
             }
             let mark = HookMark(page as *mut u32);
-            libc::madvise(mark.0.cast(), size_of_val(&MARK), libc::MADV_DONTFORK);
-            mark.0.write(MARK);
+            libc::madvise(mark.0.cast(), SIZE, libc::MADV_DONTFORK);
+            mark.0.write(HookMark::number());
             (mark.0 == place).then_some(mark)
         }
     }
 
-    /// In two parts of the address space, since a program may have reserved one: AddressSanitizer reserves the lower
-    /// one, CUDA may. An address space of 39 bits has only that. The places are derived from the random bytes that the
-    /// kernel gives each program (getauxval(3), `AT_RANDOM`).
+    /// In two parts of the address space, since a program may have reserved one: AddressSanitizer has, on x86-64 the
+    /// lower one. An address space of 39 bits has only that. The address of `AT_RANDOM` (getauxval(3)) on the main stack
+    /// is random and stays the same. Its bytes do not: Go's runtime overwrites them.
     fn places() -> impl Iterator<Item = *mut u32> {
         const COPIES: usize = 4;
         /// The largest page of any processor.
         const PAGE: usize = 64 << 10;
-        // SAFETY: the entry of the auxiliary vector is the address of 16 bytes, or 0.
-        let random = unsafe {
-            let bytes = libc::getauxval(libc::AT_RANDOM) as *const usize;
-            if bytes.is_null() { 0 } else { bytes.read_unaligned() }
-        };
-        // A processor with 32 bits has neither.
-        let parts = [44, 36].into_iter().filter_map(|bits| 1usize.checked_shl(bits));
+        // SAFETY: only reads an entry of the auxiliary vector.
+        let random = unsafe { libc::getauxval(libc::AT_RANDOM) } as usize;
+        let parts = [45, 36].into_iter().filter_map(|bits| 1usize.checked_shl(bits));
         parts.flat_map(move |part| {
             let first = (part + random % part) / PAGE * PAGE;
             (0..COPIES).map(move |number| (first + number * PAGE) as *mut u32)
         })
     }
 
+    /// A child that has inherited the page all the same has another process id.
+    fn number() -> u32 {
+        0x4057_9ac3 ^ own_pid().cast_unsigned()
+    }
+
     /// Whether a copy of this library in this process has a hook that is not done.
     pub(crate) fn exists() -> bool {
-        HookMark::places().any(|place| is_mapped(place) && holds_mark(place))
+        let (wait, number) = (libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG, HookMark::number());
+        let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        HookMark::places().any(|place| {
+            // The kernel compares, and fails at once if another number is there (EAGAIN) or none that can be read
+            // (EFAULT, futex(2)). mincore(2) would say more of the place, but systemd's `@system-service` filter, which
+            // kills, does not allow it.
+            // SAFETY: the call does not change the page. The time is valid.
+            let waited =
+                unsafe { libc::syscall(libc::SYS_futex, place, wait, number, &raw const at_once) };
+            waited == 0 || matches!(errno(), libc::ETIMEDOUT | libc::EINTR)
+        })
     }
 }
 
 impl Drop for HookMark {
     fn drop(&mut self) {
         // SAFETY: the page is ours and used nowhere else.
-        unsafe { libc::syscall(libc::SYS_munmap, self.0, size_of_val(&MARK)) };
+        unsafe { libc::syscall(libc::SYS_munmap, self.0, size_of::<u32>()) };
     }
-}
-
-fn is_mapped(page: *mut u32) -> bool {
-    let mut residency = 0;
-    // SAFETY: only queries one page, which need not be mapped. There is room for the answer.
-    unsafe { libc::mincore(page.cast(), 1, &raw mut residency) == 0 }
-}
-
-/// The kernel compares: another's page may be unreadable. The call fails at once if there is another number (EAGAIN)
-/// or none that can be read (EFAULT, futex(2)).
-fn holds_mark(page: *mut u32) -> bool {
-    let wait = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
-    let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the call does not change the page. The time is valid.
-    let waited = unsafe { libc::syscall(libc::SYS_futex, page, wait, MARK, &raw const at_once) };
-    waited == 0 || matches!(errno(), libc::ETIMEDOUT | libc::EINTR)
 }
 
 /// Ends a forked child with status 0.

@@ -96,10 +96,10 @@ pub(crate) fn children_are_listed() -> bool {
     exists(c"/proc/thread-self/children")
 }
 
-/// Calls `each` with every child of the process, including zombies. If a child ends meanwhile, others may be missing.
+/// Calls `each` with every child of the process, including zombies, once or more. If a child ends meanwhile, others may
+/// be missing.
 pub(crate) fn children(pid: i32, mut each: impl FnMut(i32)) {
-    let threads = Path::new(format_args!("/proc/{pid}/task"));
-    for thread in threads.as_c_str().and_then(Numbers::of).into_iter().flatten() {
+    find_thread_of(pid, |thread| {
         let path = Path::new(format_args!("/proc/{pid}/task/{thread}/children"));
         let mut words = path.as_c_str().and_then(Pieces::words);
         while let Some(word) = words.as_mut().and_then(Pieces::next) {
@@ -107,7 +107,8 @@ pub(crate) fn children(pid: i32, mut each: impl FnMut(i32)) {
                 each(child);
             }
         }
-    }
+        None::<()>
+    });
 }
 
 /// The process ids in `/proc`.
@@ -131,25 +132,28 @@ fn group_of(pid: i32) -> Option<i32> {
     }
 }
 
-/// Asks about the threads of this process, the main thread first if it has not ended. Returns the first answer.
+/// Asks about the threads of this process, the main thread first. Returns the first answer.
 pub(crate) fn find_thread<T>(about: impl FnMut(i32) -> Option<T>) -> Option<T> {
     find_thread_in(c"/proc/self/task", about)
 }
 
+fn find_thread_of<T>(pid: i32, about: impl FnMut(i32) -> Option<T>) -> Option<T> {
+    find_thread_in(Path::new(format_args!("/proc/{pid}/task")).as_c_str()?, about)
+}
+
 /// When a thread ends during a listing, the kernel may leave out others (`first_tid` and `next_tid` of its
-/// fs/proc/base.c). Then it lists fewer threads than there were. Such a listing is repeated.
+/// fs/proc/base.c). So it is asked again until the next listing is the same, 16 times at most.
 fn find_thread_in<T>(folder: &CStr, mut about: impl FnMut(i32) -> Option<T>) -> Option<T> {
+    let and = |(count, sum): (u64, i64), thread: i32| (count + 1, sum + i64::from(thread));
     for _ in 0..16 {
-        let threads = Numbers::of(folder)?;
-        let expected = threads.links().saturating_sub(2);
-        let mut listed = 0;
-        for thread in threads {
-            listed += 1;
+        let mut listed = (0, 0);
+        for thread in Numbers::of(folder)? {
             if let Some(answer) = about(thread) {
                 return Some(answer);
             }
+            listed = and(listed, thread);
         }
-        if listed >= expected {
+        if Numbers::of(folder)?.fold((0, 0), and) == listed {
             break;
         }
     }
@@ -158,8 +162,7 @@ fn find_thread_in<T>(folder: &CStr, mut about: impl FnMut(i32) -> Option<T>) -> 
 
 /// The id of that process's watcher thread, if it has one.
 pub(crate) fn watcher_of(pid: i32) -> Option<i32> {
-    let folder = Path::new(format_args!("/proc/{pid}/task"));
-    find_thread_in(folder.as_c_str()?, |thread| {
+    find_thread_of(pid, |thread| {
         let mut buffer = [0; 16];
         let path = Path::new(format_args!("/proc/{pid}/task/{thread}/comm"));
         let name = read(path.as_c_str()?, &mut buffer)?;
@@ -170,7 +173,6 @@ pub(crate) fn watcher_of(pid: i32) -> Option<i32> {
 /// Whether the process will not run on: each of its threads is exiting or has SIGKILL pending. A large process takes a
 /// while to end. A thread that has just taken SIGKILL looks as if it ran on, for an instant.
 pub(crate) fn is_ending(pid: i32) -> bool {
-    let folder = Path::new(format_args!("/proc/{pid}/task"));
     let runs_on = |thread| {
         let path = Path::new(format_args!("/proc/{pid}/task/{thread}/stat"));
         let mut line = [0; 1024];
@@ -179,8 +181,7 @@ pub(crate) fn is_ending(pid: i32) -> bool {
         let pending = field(line, 31).and_then(parse_integer)?;
         (flags & PF_EXITING == 0 && pending & (1 << (libc::SIGKILL - 1)) == 0).then_some(())
     };
-    let folder = folder.as_c_str();
-    folder.is_some_and(|folder| find_thread_in(folder, runs_on).is_none()) && stat(pid).is_some()
+    find_thread_of(pid, runs_on).is_none() && stat(pid).is_some()
 }
 
 /// Whether a SIGTERM would end this process at once: its disposition is the default, and a thread would take it.
@@ -214,7 +215,8 @@ fn blocks(thread: i32, signal: i32) -> bool {
             u64::from_str_radix(std::str::from_utf8(mask.trim_ascii()).ok()?, 16).ok()
         })
     });
-    mask.is_some_and(|mask| mask & 1 << (signal - 1) != 0)
+    // Without a mask the thread has ended.
+    mask.is_none_or(|mask| mask & 1 << (signal - 1) != 0)
 }
 
 /// Whether no seccomp filter is installed on this thread.
@@ -501,6 +503,7 @@ mod tests {
             // It may be without a processor through all looks. With one look there are dozens.
             assert!(wrong < 4, "{wrong} times the thread seems to take the signal");
         });
+        assert!(!takes(i32::MAX, libc::SIGTERM), "a thread that does not exist");
     }
 
     #[test]
