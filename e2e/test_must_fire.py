@@ -703,30 +703,21 @@ def test_f13_pidfd_open_refused(supervisor: Supervisor, error: str) -> None:
 
 @pytest.mark.not_for("go-degraded", because="it makes none of these calls")
 @pytest.mark.parametrize(
-    ("call", "error"),
+    "steps",
     [
-        ("pidfd_send_signal", "ENOSYS"),
-        ("pidfd_send_signal", "EPERM"),
-        ("close_range", "ENOSYS"),
-        ("close_range", "EPERM"),
+        ["--refuse", "pidfd_send_signal", "ENOSYS"],
+        ["--refuse", "pidfd_send_signal", "EPERM"],
+        ["--refuse", "close_range", "ENOSYS"],
+        ["--refuse", "close_range", "EPERM"],
+        # Systemd's filter `@system-service` kills for these.
+        ["--forbid", "mincore", "--forbid", "pidfd_getfd"],
     ],
+    ids=lambda steps: "-".join(word for word in steps if not word.startswith("--")),
 )
-def test_f13_newer_calls_refused(tree: Tree, supervisor: Supervisor, call: str, error: str) -> None:
-    """(driver) ── supervisor † ── worker, a system call fails by seccomp ── helper, ignores SIGTERM"""
-    worker = supervisor.worker(steps=["--refuse", call, error])
-    helper = worker.start_helper("helper", "--ignores-term")
-    worker.assert_armed()
-    supervisor.kill()
-    worker.assert_gone_before(helper)
-    helper.assert_gone(Exit(signal=signal.SIGKILL))
-    tree.wait_for_strangers_to_end()
-
-
-@pytest.mark.not_for("go-degraded", because="it ends only the process itself")
-def test_f13_filter_that_kills(tree: Tree, supervisor: Supervisor) -> None:
-    """(driver) ── supervisor † ── worker, killed by seccomp for a call that systemd's filter
-    @system-service does not allow ── helper, ignores SIGTERM"""
-    worker = supervisor.worker(steps=["--forbid", "mincore", "--forbid", "pidfd_getfd"])
+def test_f13_calls_refused(tree: Tree, supervisor: Supervisor, steps: list[str]) -> None:
+    """(driver) ── supervisor † ── worker, system calls fail or kill by seccomp ── helper, ignores
+    SIGTERM"""
+    worker = supervisor.worker(steps=steps)
     helper = worker.start_helper("helper", "--ignores-term")
     worker.assert_armed()
     supervisor.kill()

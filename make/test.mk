@@ -61,6 +61,8 @@ check-format:
 
 check-lint: $(VENV)/.e2e
 	cargo clippy --quiet --locked --workspace --all-targets --all-features -- -D warnings
+	@# The same for what macOS has instead of Linux's module.
+	$(SHIM_CARGO) clippy --quiet --locked -p parentwatch --all-targets -- -D warnings
 	$(VENV)/bin/ruff check --quiet --no-cache .
 	shellcheck scripts/*.sh cpp-tests/*.sh .ci/run
 

@@ -75,14 +75,16 @@ impl HookThread {
         let stage = Arc::new(Word::default());
         let own = Arc::clone(&stage);
         sys::spawn_thread(HOOK_NAME, STACK, blocked, move || {
-            while own.get() == ASLEEP {
-                own.wait(ASLEEP, None);
+            {
+                let _until_done = mark;
+                while own.get() == ASLEEP {
+                    own.wait(ASLEEP, None);
+                }
+                if own.get() == WANTED {
+                    // A hook that panics is done.
+                    let _ = catch_unwind(AssertUnwindSafe(hook.run));
+                }
             }
-            if own.get() == WANTED {
-                // A hook that panics is done.
-                let _ = catch_unwind(AssertUnwindSafe(hook.run));
-            }
-            drop(mark);
             own.replace(DONE);
         })?;
         Ok(HookThread { stage })

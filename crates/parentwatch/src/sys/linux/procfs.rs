@@ -500,7 +500,7 @@ mod tests {
             let wrong = (0..2_000).filter(|_| takes(id.load(Ordering::SeqCst), libc::SIGTERM));
             let wrong = wrong.count();
             is_over.store(true, Ordering::SeqCst);
-            // It may be without a processor through all looks. With one look there are dozens.
+            // It may be without a processor through all looks. With one look there were 10 to 221.
             assert!(wrong < 4, "{wrong} times the thread seems to take the signal");
         });
         assert!(!takes(i32::MAX, libc::SIGTERM), "a thread that does not exist");
